@@ -1,0 +1,183 @@
+"""The world, as a connection actor sees it: one port, three clients behind it.
+
+Clients touch the world and decide nothing: what to acknowledge, when to reconnect
+and what to give up is the connection's and its supervisor's to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from actors.context import Client
+
+
+class Flush(NamedTuple):
+    """What a ledger says to settle now, by position within one epoch."""
+
+    prefix: int = 0  #: all positions up to this one are settled: one `multiple` ack; 0: none
+    acked: tuple[tuple[int, int], ...] = ()  #: (first, last) newly acknowledged, prefix included
+    failed: tuple[int, ...] = ()  #: give back, a failure (`basic.reject`, requeue)
+    returned: tuple[int, ...] = ()  #: give back, never handled (`basic.nack`, requeue)
+    rejected: tuple[int, ...] = ()  #: `basic.reject` without requeue
+
+
+class Move(NamedTuple):
+    """Put a delivery elsewhere, durably; it is acknowledged only once that is confirmed."""
+
+    token: int  #: comes back in `Moved` or `MoveFailed`
+    queue: str
+    epoch: int
+    position: int
+    dead: bool  #: to `<queue>.dead`; otherwise back to `queue` after `delay`
+    delay: float = 0.0  #: seconds
+    attempts: int = 0  #: hand-outs so far
+    counted: bool = True  #: False: a snooze, the attempt is given back
+    route: str = ""
+    error: str = ""  #: class of the exception
+    reason: str = ""
+    raw: bytes = b""  #: the delivery as it came
+
+
+class ConnectionClient(Client, Protocol):
+    """What every connection to the world can do.
+
+    `epoch`s are given by the caller, never reused; positions count 1, 2, 3 … within
+    an epoch, in order of arrival. An epoch ends with `QueueLost`, `Stopped` or `Lost`;
+    calls for an epoch that has ended are ignored.
+    """
+
+    def open(self) -> None:
+        """Begin to connect; `Opened` or `Lost` follows."""
+
+    def consume(self, queue: str, epoch: int, window: int) -> None:
+        """Fetch with at most `window` unsettled; `Consuming` or `QueueLost` follows."""
+
+    def cancel(self, queue: str, epoch: int) -> None:
+        """Stop intake, keep what is unsettled; `Stopped` follows the last `Fetched`."""
+
+    def settle(self, queue: str, epoch: int, flush: Flush) -> None:
+        """Carry out a flush in one write."""
+
+    def move(self, move: Move) -> None:
+        """Begin to put a delivery elsewhere."""
+
+    def measure(self, queue: str) -> None:
+        """Ask how many deliveries are ready; `Depth` follows."""
+
+    def shut(self) -> None:
+        """Close in order, all that was settled written; `Lost` with an empty cause follows."""
+
+
+# ── what clients report ────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Connected; nothing is consumed yet."""
+
+    peer: str = ""  #: for people: product and version
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection is gone, or could not be made. All epochs have ended."""
+
+    cause: str  #: empty after `shut`
+    fault: str = "unreachable"  #: an `actors.errors.Fault`
+
+
+@dataclass(frozen=True, slots=True)
+class Consuming:
+    queue: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLost:
+    """The broker closed the channel or cancelled the consumer; its epoch has ended."""
+
+    queue: str
+    epoch: int
+    cause: str
+    fault: str = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Deliveries of one queue as they came, cut but not decoded."""
+
+    queue: str
+    epoch: int
+    first: int
+    blob: bytes
+    ends: bytes  #: `array("I")` of end offsets
+    flagged: tuple[tuple[int, int], ...] = ()  #: (index, attempts before) where not 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Intake has ended as asked; deliveries of the epoch may still be settled."""
+
+    queue: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveFailed:
+    token: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many deliveries are ready to be fetched now, as far as the world tells."""
+
+    queue: str
+    ready: int
+
+
+# ── the handler's side of the world: the user's code ───────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Hooks and `on_start` are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One bulk was handled: verdict and what more there is to say, by delivery."""
+
+    number: int
+    ranges: tuple[Any, ...]  #: `protocol.Range`
+    singles: tuple[Any, ...] = ()  #: `protocol.Single`
+    error: str = ""  #: what the handler raised, for people
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`on_stop` and the shutdown hooks are done."""
+
+    cause: str = ""
+
+
+class Runner(Client, Protocol):
+    """Runs the user's functions, off the actor's own thread where there is one."""
+
+    def start(self) -> None: ...
+
+    def submit(self, bulk: Any) -> None:
+        """Run each bulk of a `protocol.Bulk`; one `Done` for each."""
+
+    def stop(self) -> None: ...

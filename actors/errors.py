@@ -1,0 +1,66 @@
+"""Whose fault it is, whether to try again, and what the process exits with."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of `callboard`, after sysexits.h."""
+
+    CLEAN = 0
+    CRASH = 1
+    USAGE = 2
+    UNREACHABLE = 69  #: the broker cannot be reached
+    WORK_LEFT = 75  #: stopped with work left
+    CONFIG = 78  #: bad configuration
+
+
+class Fault(StrEnum):
+    """Why a connection was lost, as far as it decides what comes next."""
+
+    UNREACHABLE = "unreachable"  #: try again with backoff, for ever
+    REFUSED = "refused"  #: credentials, vhost, permission, certificate: every minute
+    MISSING = "missing"  #: a queue that does not exist: every minute
+
+
+class CallboardError(Exception):
+    """Base of all errors that Callboard raises on purpose."""
+
+
+class ConfigurationError(CallboardError):
+    """A setting that cannot be used; the message names the setting and the value.
+
+    Ends the process with exit code 78.
+    """
+
+
+class UnreachableError(CallboardError):
+    """A broker that cannot be reached, where nobody wants to wait. Exit code 69."""
+
+
+class PublishError(CallboardError):
+    """A message that could not be stored, or not be proven to be stored."""
+
+
+class InvalidRoute(ConfigurationError):
+    """A route that names no connection, one that does not exist, or no queue."""
+
+
+class InvalidConnection(ConfigurationError):
+    """A connection that does not exist, or a second one of the same name."""
+
+
+# The exceptions of the table: what befalls a message outside its handler.
+
+
+class InvalidMessage(CallboardError):
+    """Not decodable, or not valid for a typed handler; settled before the call."""
+
+
+class UndecodableMessageException(InvalidMessage):
+    """`body` was read of a message that cannot be decoded."""
+
+
+class HandlerCrashed(CallboardError):
+    """The message was alone in a process that died, `MAX_CRASHES` times."""

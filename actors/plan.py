@@ -1,0 +1,70 @@
+"""What an app and its settings come to: plain data that travels in `Configure`.
+
+`App` declares, `actors.settings` resolves flags, environment, file and code into a
+`Plan`; actors read nothing else. Everything here is frozen and picklable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a table entry says: a verdict, and for RETRY the ladder it waits on."""
+
+    verdict: int  #: a `protocol.Verdict`
+    attempts: int = 0  #: RETRY: hand-outs in all, then DEAD_LETTER; 0: without end
+    first: float = 0.0  #: seconds before the second hand-out
+    factor: float = 1.0
+    cap: float = 0.0  #: seconds at the most
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """One route as the actors see it: numbers, and the table for what befalls a
+    message outside its handler. The handler itself is found in the app by `name`."""
+
+    name: str
+    queues: tuple[str, ...]
+    bulk_size: int = 1  #: deliveries; already `min(BULK_SIZE, prefetch)`
+    bulk_flush_interval: float = 60.0  #: seconds from the oldest delivery
+    bulk_bytes: int = 16 * 1024 * 1024
+    concurrency: int = 1  #: handler processes
+    in_flight: int = 1  #: bulks at once in a process
+    prefetch: int = 128  #: unsettled deliveries, for each queue
+    timeout: float = 1500.0  #: seconds for one bulk, then its process is killed
+    max_crashes: int = 3
+    order_by: str = ""  #: "", "routing_key" or "header:NAME"
+    last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
+    on_timeout: Decision = field(default_factory=lambda: Decision(1))
+    on_crash: Decision = field(default_factory=lambda: Decision(3))
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPlan:
+    """One connection with all it serves: what a unit supervisor is to play."""
+
+    name: str  #: "rabbitmq", "spool" or as the connection is named; with the vhost where several
+    kind: str  #: "amqp", "spool" or "sse"
+    settings: str = field(repr=False)  #: the connection's settings as JSON, secrets included
+    routes: tuple[RoutePlan, ...] = ()
+    app: str = ""  #: import string
+    burst: bool = False
+    wait: bool = True  #: wait for a peer that cannot be reached at first
+    max_bytes: int = 0  #: over all unsettled deliveries of the unit; 0: no limit
+    state_dir: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole system: what the root supervisor is to play."""
+
+    app: str  #: import string, "handlers.words:app"
+    name: str
+    units: tuple[UnitPlan, ...]
+    clock: bool = False  #: the app has timers or callbacks
+    version: str = ""
+    shutdown_timeout: float = 25.0  #: seconds for the whole drain
+    log_level: str = "INFO"
+    log_format: str = "text"

@@ -1,0 +1,257 @@
+"""Every message between actors, in the order it travels.
+
+Messages are frozen, slotted and made of bytes, numbers, strings and tuples of
+them, so that each pickles small and means the same on both sides. Thespian
+formats every message three times a hop for its own log: `__str__` is a constant.
+
+Actors are named by strings; the stage knows what a name stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from actors.plan import Plan, UnitPlan
+
+
+class Verdict(IntEnum):
+    """What becomes of one delivery. The numbers travel, the names are for people."""
+
+    ACK = 0
+    REQUEUE = 1  #: a failure: given back, and the broker may count it
+    REJECT = 2  #: the broker's own: dropped, or to the queue's dead-letter exchange
+    DEAD_LETTER = 3  #: a copy with the reason in `<queue>.dead`, confirmed, then acknowledged
+    RETRY = 4  #: waits outside the queue, then comes back with one attempt more
+    RETURN = 5  #: never handled: given back without a count against it
+    SNOOZE = 6  #: comes back after a while without a count against it
+
+
+class ActorMessage:
+    """The base of all that travels: cheap to format, told apart by its class."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    __repr__ = __str__
+
+
+class Range(NamedTuple):
+    """Neighbouring deliveries of one epoch that share a verdict."""
+
+    epoch: int
+    first: int  #: position of the first
+    count: int
+    verdict: int
+
+
+class Single(NamedTuple):
+    """One delivery whose verdict has more to say."""
+
+    epoch: int
+    position: int
+    verdict: int
+    delay: float = 0.0  #: seconds before it may come back
+    reason: str = ""
+    error: str = ""  #: class of the exception, qualified, where one was raised
+    attempts: int = 0  #: how often it has been handed out, this time included
+    raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
+
+
+class Piece(NamedTuple):
+    """Neighbouring deliveries cut out of one chunk, still undecoded.
+
+    The i-th ends at `ends[i] - base` in `blob` and starts where the one before it
+    ends; `ends` is an `array("I")` as bytes. Its receipt is
+    `(incarnation, epoch, first + i)`.
+    """
+
+    queue: str
+    epoch: int
+    first: int
+    blob: bytes
+    ends: bytes
+    base: int
+
+
+# ── from a supervisor to its children ──────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Configure(ActorMessage):
+    """The first message of every actor: what it is to be."""
+
+    plan: Plan | UnitPlan
+    role: str
+    route: str = ""  #: the route of a handler
+    supervisor: str = ""  #: the name to answer to
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Neighbours(ActorMessage):
+    """Who stands next to you; whoever is not named here is gone."""
+
+    connection: str = ""
+    batcher: str = ""
+    handlers: tuple[tuple[str, str], ...] = ()  #: (name, route)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Connect(ActorMessage):
+    """Try to connect now; the supervisor's backoff is over."""
+
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ConnectionLost(ActorMessage):
+    """The connection lost its peer, or did not find it."""
+
+    cause: str
+    fault: str  #: a value of `actors.errors.Fault`
+    lived: float = 0.0  #: seconds for which it had consumed: proven health
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Ready(ActorMessage):
+    """I am what I was told to be; a connection says it once it consumes."""
+
+    role: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NotReady(ActorMessage):
+    """I cannot be what I was told to be just now, and why."""
+
+    role: str
+    pid: int
+    cause: str
+
+
+# ── along the stream ───────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Deliveries(ActorMessage):
+    """A chunk: all that one read of the world brought for one queue."""
+
+    number: int  #: consecutive from 1 for each batcher: what is missing is missed
+    open_from: int  #: every chunk below this number is settled for good
+    incarnation: int  #: 64 random bits drawn by the connection actor at birth
+    queue: str
+    epoch: int  #: of the channel; never reused. A higher one ends the lower of its queue
+    first: int  #: position of the first delivery; the others follow without a gap
+    blob: bytes
+    ends: bytes
+    flagged: tuple[tuple[int, int], ...] = ()  #: (index, attempts before) of redeliveries
+    spent: bool = False  #: the prefetch is spent: nothing more comes before a settlement
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Bulk(ActorMessage):
+    """One or more bulks of one route, numbered from `number` on."""
+
+    number: int
+    open_from: int  #: every bulk below this number has its settlement confirmed
+    route: str
+    pieces: tuple[Piece, ...]
+    sizes: tuple[int, ...]  #: deliveries in each bulk
+    flagged: tuple[tuple[int, int], ...] = ()  #: (index over all bulks, attempts before)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settlement(ActorMessage):
+    """What became of deliveries: handler to batcher by bulk, batcher to connection by receipt.
+
+    Settlements are sets: repeated, swapped or late ones change nothing twice.
+    """
+
+    incarnation: int
+    numbers: tuple[int, ...]  #: the bulks that are answered in whole
+    ranges: tuple[Range, ...]
+    singles: tuple[Single, ...] = ()
+    chunks: tuple[int, ...] = ()  #: to a connection: chunks that it now may forget
+    error: str = ""  #: the last exception, for people
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Held(ActorMessage):
+    """What I hold open between us: what you miss, ask again; what I miss, send again."""
+
+    numbers: tuple[int, ...]
+    next: int = 0  #: the number that will be given next: below it nothing new appears
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HandlerLost(ActorMessage):
+    """A handler's process is gone (to the batcher), or must go (to the supervisor)."""
+
+    handler: str
+    cause: str
+
+
+# ── the end ────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Drain(ActorMessage):
+    """Finish what is in hand within so many seconds."""
+
+    seconds: float
+    chunk: int = 0  #: to a batcher: the last chunk that was sent to it
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Drained(ActorMessage):
+    """I have finished; unasked, from a connection in a burst: my queues are empty."""
+
+    left: int = 0  #: deliveries that had to be left unsettled
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Failed(ActorMessage):
+    """I give up, and what the process should exit with."""
+
+    code: int
+    reason: str
+
+
+# ── questions ──────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ReportStatus(ActorMessage):
+    """Say how you are."""
+
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Status(ActorMessage):
+    """How I am, as JSON of the shape that `callboard status --json` prints."""
+
+    round: int
+    report: str
+
+
+# ── from the stage ─────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ChildExited(ActorMessage):
+    """A child's process is gone: the stage has seen it dead. May come twice."""
+
+    child: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reminder(ActorMessage):
+    """To oneself, later. A reminder of an older generation is stale and means nothing."""
+
+    what: str
+    generation: int = 0
