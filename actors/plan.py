@@ -8,16 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a table entry says: a verdict, and for RETRY the ladder it waits on."""
-
-    verdict: int  #: a `protocol.Verdict`
-    attempts: int = 0  #: RETRY: hand-outs in all, then DEAD_LETTER; 0: without end
-    first: float = 0.0  #: seconds before the second hand-out
-    factor: float = 1.0
-    cap: float = 0.0  #: seconds at the most
+from actors.logic.failure import Decision, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +28,8 @@ class RoutePlan:
     max_crashes: int = 3
     order_by: str = ""  #: "", "routing_key" or "header:NAME"
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
-    on_timeout: Decision = field(default_factory=lambda: Decision(1))
-    on_crash: Decision = field(default_factory=lambda: Decision(3))
+    on_timeout: Decision = Decision(Verdict.REQUEUE)
+    on_crash: Decision = Decision(Verdict.DEAD_LETTER)
 
 
 @dataclass(frozen=True, slots=True)

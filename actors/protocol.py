@@ -10,22 +10,18 @@ Actors are named by strings; the stage knows what a name stands for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
+from actors.logic.batching import Piece
+from actors.logic.failure import Verdict
 from actors.plan import Plan, UnitPlan
 
-
-class Verdict(IntEnum):
-    """What becomes of one delivery. The numbers travel, the names are for people."""
-
-    ACK = 0
-    REQUEUE = 1  #: a failure: given back, and the broker may count it
-    REJECT = 2  #: the broker's own: dropped, or to the queue's dead-letter exchange
-    DEAD_LETTER = 3  #: a copy with the reason in `<queue>.dead`, confirmed, then acknowledged
-    RETRY = 4  #: waits outside the queue, then comes back with one attempt more
-    RETURN = 5  #: never handled: given back without a count against it
-    SNOOZE = 6  #: comes back after a while without a count against it
+__all__ = [
+    "ActorMessage", "Bulk", "ChildExited", "Configure", "Connect", "ConnectionLost",
+    "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held", "Neighbours",
+    "NotReady", "Piece", "Range", "Ready", "Reminder", "ReportStatus", "Settlement",
+    "Single", "Status", "Verdict",
+]  # fmt: skip
 
 
 class ActorMessage:
@@ -59,22 +55,6 @@ class Single(NamedTuple):
     error: str = ""  #: class of the exception, qualified, where one was raised
     attempts: int = 0  #: how often it has been handed out, this time included
     raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
-
-
-class Piece(NamedTuple):
-    """Neighbouring deliveries cut out of one chunk, still undecoded.
-
-    The i-th ends at `ends[i] - base` in `blob` and starts where the one before it
-    ends; `ends` is an `array("I")` as bytes. Its receipt is
-    `(incarnation, epoch, first + i)`.
-    """
-
-    queue: str
-    epoch: int
-    first: int
-    blob: bytes
-    ends: bytes
-    base: int
 
 
 # ── from a supervisor to its children ──────────────────────────────────────────
