@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.logic.failure import Decision, Verdict
+from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class RoutePlan:
     max_crashes: int = 3
     order_by: str = ""  #: "", "routing_key" or "header:NAME"
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
-    on_timeout: Decision = Decision(Verdict.REQUEUE)
-    on_crash: Decision = Decision(Verdict.DEAD_LETTER)
+    on_timeout: Decision = REQUEUE
+    on_crash: Decision = DEAD_LETTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ class Decision:
         return Verdict.RETRY, min(self.cap, self.first * self.factor**steps)
 
 
+REQUEUE = Decision(Verdict.REQUEUE)
+DEAD_LETTER = Decision(Verdict.DEAD_LETTER)
+
+
 def decide(table: Mapping[type[BaseException], Decision], error: type[BaseException]) -> Decision:
     """The entry of the most specific class; the table must have one for `Exception`.
 

@@ -1,0 +1,1 @@
+"""Callboard: a worker for message streams, built as an actor system."""
