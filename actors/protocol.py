@@ -40,7 +40,7 @@ class Range(NamedTuple):
 
     epoch: int
     first: int  #: position of the first
-    count: int
+    last: int  #: position of the last, inclusive
     verdict: int
 
 
