@@ -34,7 +34,7 @@ class ConnectionClient(Client, Protocol):
     """What every connection to the world can do.
 
     `epoch`s are given by the caller, never reused; positions count 1, 2, 3 … within
-    an epoch, in order of arrival. An epoch ends with `QueueLost`, `Stopped` or `Lost`;
+    an epoch, in order of arrival. An epoch ends with `QueueLost` or `Lost`;
     calls for an epoch that has ended are ignored.
     """
 
