@@ -1,0 +1,173 @@
+"""Log lines: two formats, no secrets, no forged lines, and no waiting."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+from collections.abc import Iterator
+
+import pytest
+
+from actors import log
+
+
+@pytest.fixture(autouse=True)
+def logging_as_python_ships_it() -> Iterator[None]:
+    before = logging.lastResort, logging.raiseExceptions
+    yield
+    logging.lastResort, logging.raiseExceptions = before
+
+
+def configure(level: str = "INFO", format: str = "") -> None:
+    """As in a process where nobody has configured logging, pytest included."""
+    logging.getLogger().handlers.clear()
+    log.configure(level, format)
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+    """A pipe that stands for stderr; (read end, write end)."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    monkeypatch.setattr(log.StderrHandler, "fd", write)
+    yield read, write
+    for end in (read, write):
+        try:
+            os.close(end)
+        except OSError:
+            continue
+
+
+def lines(read: int) -> list[dict[str, object]]:
+    return [json.loads(line) for line in os.read(read, 1 << 20).splitlines()]
+
+
+def test_a_json_line_has_its_fields_and_the_extra_ones(pipe: tuple[int, int]) -> None:
+    configure("INFO", "json")
+    logging.getLogger("actors.connection").info("lost %s", "it", extra={"queue": "q", "delay": 2})
+    (line,) = lines(pipe[0])
+    assert line.pop("ts")
+    assert line == {
+        "level": "INFO",
+        "logger": "actors.connection",
+        "msg": "lost it",
+        "queue": "q",
+        "delay": 2,
+    }
+
+
+def test_a_text_line_names_the_actor_and_ends_with_the_extra_fields(
+    pipe: tuple[int, int],
+) -> None:
+    configure("INFO", "text")
+    logging.getLogger("actors.connection.rabbitmq").info("connected", extra={"queue": "q"})
+    line = os.read(pipe[0], 4096).decode()
+    assert line[8:] == " INFO connection rabbitmq: connected queue=q\n"
+
+
+def test_what_is_no_terminal_gets_json(pipe: tuple[int, int]) -> None:
+    configure()
+    logging.getLogger("actors").info("hello")
+    assert lines(pipe[0])[0]["msg"] == "hello"
+
+
+def test_a_user_who_configured_nothing_sees_what_their_own_logger_says(
+    pipe: tuple[int, int],
+) -> None:
+    configure("INFO", "json")
+    logging.getLogger("handlers.mine").info("seen")
+    logging.getLogger("pika").info("chatter")
+    assert [line["msg"] for line in lines(pipe[0])] == ["seen"]
+
+
+def test_a_user_who_configured_the_root_logger_gets_every_line_once_and_we_write_none(
+    pipe: tuple[int, int],
+) -> None:
+    seen: list[str] = []
+
+    class Mine(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record.getMessage())
+
+    root = logging.getLogger()
+    root.handlers[:] = [Mine()]
+    root.setLevel(logging.ERROR)
+    log.configure("INFO", "json")
+    logging.getLogger("actors.batcher").info("ours")
+    logging.getLogger("theirs").info("theirs")
+    assert seen == ["ours"]
+    assert root.level == logging.ERROR
+    with pytest.raises(BlockingIOError):
+        os.read(pipe[0], 1)
+
+
+def test_passwords_in_urls_are_masked_in_messages_extras_and_tracebacks(
+    pipe: tuple[int, int],
+) -> None:
+    configure("INFO", "json")
+    try:
+        raise OSError("cannot reach amqp://guest:s3/cr@t@host/")
+    except OSError:
+        logging.getLogger("actors").exception(
+            "lost amqp://guest:s3/cr@t@host/", extra={"url": "amqp://guest:s3/cr@t@host/"}
+        )
+    text = os.read(pipe[0], 1 << 20).decode()
+    assert "s3" not in text
+    assert text.count("amqp://guest:***@host/") >= 3
+
+
+def test_a_message_cannot_forge_a_line_or_move_the_cursor(pipe: tuple[int, int]) -> None:
+    configure("INFO", "text")
+    logging.getLogger("actors").info("a\n12:00:00 INFO forged\x1b[2J\x9b\u2028")
+    text = os.read(pipe[0], 4096).decode()
+    assert text.endswith("a\\n12:00:00 INFO forged\\x1b[2J\\x9b\\u2028\n")
+
+
+def test_long_values_are_cut_and_their_length_told(pipe: tuple[int, int]) -> None:
+    configure("INFO", "json")
+    logging.getLogger("actors").info("x" * 5000, extra={"body": "y" * 5000})
+    (line,) = lines(pipe[0])
+    assert line["msg"] == "x" * log.MESSAGE + "… (5,000 characters)"
+    assert line["body"] == "y" * log.VALUE + "… (5,000 characters)"
+
+
+def test_arguments_that_do_not_fit_still_give_a_line(pipe: tuple[int, int]) -> None:
+    configure("INFO", "json")
+    logging.getLogger("actors").info("%d of %d", 1)
+    assert lines(pipe[0])[0]["msg"] == "%d of %d (1,)"
+
+
+def test_a_full_pipe_is_not_waited_for_and_the_loss_is_told_later(pipe: tuple[int, int]) -> None:
+    read, write = pipe
+    configure("INFO", "json")
+    while select.select([], [write], [], 0)[1]:
+        os.write(write, b"\n" * 4096)
+    for _ in range(3):
+        logging.getLogger("actors").info("into the void")
+    assert os.read(read, 1 << 20).strip() == b""
+    logging.getLogger("actors").info("heard again")
+    messages = [line["msg"] for line in lines(read)]
+    assert messages == ["3 log lines were dropped: stderr took nothing", "heard again"]
+
+
+def test_a_closed_stderr_stops_nobody(pipe: tuple[int, int]) -> None:
+    configure("INFO", "json")
+    os.close(pipe[0])
+    logging.getLogger("actors").info("nobody reads")
+    os.close(pipe[1])
+    logging.getLogger("actors").info("nowhere to write")
+    handler = logging.lastResort
+    assert isinstance(handler, log.StderrHandler)
+    assert handler.dropped == 2
+
+
+def test_configuring_again_changes_level_and_format_and_doubles_nothing(
+    pipe: tuple[int, int],
+) -> None:
+    configure("DEBUG", "text")
+    configure("WARNING", "json")
+    logging.getLogger("actors").info("not told")
+    logging.getLogger("actors").warning("told")
+    assert [line["msg"] for line in lines(pipe[0])] == ["told"]
