@@ -1,0 +1,315 @@
+"""A spool as a connection to the world: its `ConnectionClient`.
+
+All that one turn has to say to the file is one transaction: what was settled and moved
+since the last, and what is claimed in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from actors.clients import Consuming, Depth, Fetched, Lost, Move, Moved, Opened, Stopped
+from actors.clients.spoolfile import SpoolBusy, SpoolError, SpoolFile
+from actors.clients.spoolowner import Claim, Owner, count_ready, has_ready, next_delayed
+from actors.errors import ConfigurationError, Fault
+from actors.logic.ledger import Flush
+from actors.logic.records import pack
+from actors.plan import UnitPlan
+
+MOST = 1024  #: messages claimed from one queue in one turn
+SIZE = 8 * 1024 * 1024  #: bytes claimed in one turn, over all queues
+SETTLE = 0.02  #: seconds that a settlement waits for company at the most
+POLL = 1.0  #: seconds between looks at the file where nobody rings
+SWEEP = 5.0  #: seconds between looks for dead owners
+LOCK = 0.1  #: seconds that a turn waits for the file's lock
+PATIENCE = 30.0  #: seconds without the lock until the spool counts as lost
+
+
+@dataclass(slots=True)
+class _Intake:
+    """One epoch of a queue."""
+
+    queue: str
+    epoch: int
+    window: int
+    announced: bool = False
+    open: bool = True
+    position: int = 0  #: of the last delivery handed on
+    rows: dict[int, int] = field(default_factory=dict)  #: position → row, while unsettled
+
+    @property
+    def room(self) -> int:
+        return self.window - len(self.rows) if self.open else 0
+
+    def take(self, claims: list[Claim]) -> Fetched:
+        first = self.position + 1
+        self.position += len(claims)
+        self.rows.update(zip(range(first, self.position + 1), (c.seq for c in claims), strict=True))
+        records = [pack(*claim[1:]) for claim in claims]
+        return Fetched(
+            self.queue,
+            self.epoch,
+            first,
+            b"".join(records),
+            array("I", accumulate(map(len, records))).tobytes(),
+            tuple((i, claim.attempts) for i, claim in enumerate(claims) if claim.attempts),
+        )
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Settled, and not yet written."""
+
+    deleted: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    returned: list[int] = field(default_factory=list)
+    moves: list[tuple[int | None, Move]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.deleted) + len(self.failed) + len(self.returned) + len(self.moves)
+
+    def add(self, rows: dict[int, int], flush: Flush) -> None:
+        """Positions that are settled already, or that were moved, have no row any more."""
+        acked = (p for first, last in flush.acked for p in range(first, last + 1))
+        self.deleted += [rows.pop(p) for p in acked if p in rows]
+        self.deleted += [rows.pop(p) for p in flush.rejected if p in rows]
+        self.failed += [rows.pop(p) for p in flush.failed if p in rows]
+        self.returned += [rows.pop(p) for p in flush.returned if p in rows]
+
+    def write(self, owner: Owner, at: sqlite3.Connection) -> None:
+        if self.deleted:
+            owner.delete(at, self.deleted)
+        if self.failed:
+            owner.release(at, self.failed)
+        if self.returned:
+            owner.release(at, self.returned, given_back=1)
+        for row, move in self.moves:
+            if row is None:
+                continue
+            if move.dead:
+                owner.bury(at, row, move.reason, move.error, move.route)
+            else:
+                owner.delay(at, row, move.delay, given_back=0 if move.counted else 1)
+
+
+class SpoolClient:
+    """Serves a unit's queues from one spool file; `plan.settings` is `{"path": …}`.
+
+    A settlement is written at the next turn: at once where a quarter of a window has come
+    free, otherwise within 20 ms.
+    """
+
+    def __init__(self, plan: UnitPlan) -> None:
+        self._file = SpoolFile(Path(json.loads(plan.settings)["path"]), durable=False)
+        self._owner: Owner | None = None
+        self._intakes: dict[tuple[str, int], _Intake] = {}
+        self._pending = _Pending()
+        self._events: list[Any] = []
+        self._measured: list[str] = []
+        self._due = float("inf")  #: monotonic: when the next turn is wanted
+        self._changed = True  #: the file may hold something that nobody has looked at
+        self._seen = 0  #: the file's version that was looked at last
+        self._next_delayed = float("inf")  #: wall clock
+        self._sweep_at = 0.0
+        self._stuck_at = float("inf")  #: monotonic: when patience with the lock ends
+
+    # ── what the connection asks ───────────────────────────────────────────────
+
+    def open(self) -> None:
+        try:
+            with self._file.reading() as at:
+                (version,) = at.execute("SELECT sqlite_version()").fetchone()
+            self._owner = Owner(self._file)
+            self._owner.free_dead_owners()
+        except (ConfigurationError, SpoolError, OSError) as error:
+            self._lose(error)
+        else:
+            self._sweep_at = time.monotonic() + SWEEP
+            self._events.append(Opened(f"SQLite {version}, {self._file.path}"))
+        self._hurry()
+
+    def consume(self, queue: str, epoch: int, window: int) -> None:
+        if self._owner:
+            self._intakes[queue, epoch] = _Intake(queue, epoch, window)
+            self._hurry()
+
+    def cancel(self, queue: str, epoch: int) -> None:
+        if intake := self._intakes.get((queue, epoch)):
+            intake.open = False
+            self._events.append(Stopped(queue, epoch))
+            self._forget(intake)
+            self._hurry()
+
+    def settle(self, queue: str, epoch: int, flush: Flush) -> None:
+        if intake := self._intakes.get((queue, epoch)):
+            self._pending.add(intake.rows, flush)
+            self._forget(intake)
+            soon = 4 * len(self._pending) >= intake.window
+            self._hurry(0.0 if soon else SETTLE)
+
+    def move(self, move: Move) -> None:
+        if intake := self._intakes.get((move.queue, move.epoch)):
+            self._pending.moves.append((intake.rows.pop(move.position, None), move))
+            self._forget(intake)
+            self._hurry(SETTLE)
+
+    def measure(self, queue: str) -> None:
+        self._measured.append(queue)
+        self._hurry()
+
+    def shut(self) -> None:
+        if self._owner is None:
+            self._lose(None)
+            return
+        try:
+            with self._file.transaction() as at:
+                self._pending.write(self._owner, at)
+            self._events += [Moved(move.token) for _, move in self._pending.moves]
+            self._owner.leave()
+        except (SpoolError, OSError) as error:
+            self._lose(error)
+        else:
+            self._lose(None)
+
+    # ── the stage's side ───────────────────────────────────────────────────────
+
+    def fileno(self) -> int:
+        return self._owner.fileno if self._owner else -1
+
+    def deadline(self) -> float | None:
+        return None if self._due == float("inf") else self._due
+
+    def turn(self, now: float) -> list[Any]:
+        self._due = float("inf")
+        if self._owner:
+            try:
+                self._work(self._owner, now)
+                self._stuck_at = float("inf")
+            except SpoolBusy as error:
+                self._wait(error, now)
+            except (SpoolError, ConfigurationError, OSError) as error:
+                self._lose(error)
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        if self._owner:
+            self._owner.abandon()
+            self._owner = None
+        self._file.close()
+
+    # ── one turn ───────────────────────────────────────────────────────────────
+
+    def _work(self, owner: Owner, now: float) -> None:
+        self._announce()
+        if now >= self._sweep_at:
+            owner.free_dead_owners()
+            self._sweep_at = now + SWEEP
+        self._changed |= owner.drain()
+        hungry = self._hungry()
+        if hungry or self._pending:
+            with self._file.transaction(LOCK) as at:
+                self._pending.write(owner, at)
+                claimed = list(self._claim(owner, at, hungry))
+            self._written(owner, claimed)
+        self._measure()
+        self._plan_next(now)
+
+    def _announce(self) -> None:
+        for intake in self._intakes.values():
+            if intake.open and not intake.announced:
+                intake.announced = self._changed = True
+                self._events.append(Consuming(intake.queue, intake.epoch))
+
+    def _hungry(self) -> list[_Intake]:
+        """Intakes with room, where the file may have something for them."""
+        hungry = [intake for intake in self._intakes.values() if intake.room > 0]
+        if not hungry:
+            return []
+        with self._reading() as at:
+            (version,) = at.execute("PRAGMA data_version").fetchone()
+            self._changed |= version != self._seen or time.time() >= self._next_delayed
+            self._seen = version
+            if not self._changed and not self._pending:
+                return []
+            self._changed = False
+            return [intake for intake in hungry if has_ready(at, intake.queue)]
+
+    def _claim(
+        self, owner: Owner, at: sqlite3.Connection, hungry: list[_Intake]
+    ) -> Iterator[tuple[_Intake, list[Claim]]]:
+        for intake in hungry:
+            most, size = min(intake.room, MOST), SIZE // len(hungry)
+            yield intake, owner.claim(at, intake.queue, most, size)
+
+    def _written(self, owner: Owner, claimed: list[tuple[_Intake, list[Claim]]]) -> None:
+        """Say what has happened, now that it is committed."""
+        self._events += [Moved(move.token) for _, move in self._pending.moves]
+        if self._pending.failed or self._pending.returned or self._pending.moves:
+            self._changed = True  # what was released may be fetched again
+            self._file.wake(besides=owner.name)
+        self._pending = _Pending()
+        for intake, claims in claimed:
+            if claims:
+                self._changed = True  # there may be more of them
+                self._events.append(intake.take(claims))
+
+    def _measure(self) -> None:
+        if self._measured:
+            with self._reading() as at:
+                self._events += [Depth(queue, count_ready(at, queue)) for queue in self._measured]
+            self._measured = []
+
+    def _plan_next(self, now: float) -> None:
+        self._due = min(self._due, self._sweep_at)
+        hungry = [intake.queue for intake in self._intakes.values() if intake.room > 0]
+        if not hungry:
+            return
+        if self._changed:
+            self._due = now
+            return
+        with self._reading() as at:
+            self._next_delayed = min(next_delayed(at, queue) for queue in hungry)
+        wait = max(0.0, min(POLL, self._next_delayed - time.time()))
+        self._due = min(self._due, now + wait)
+
+    # ── small parts ────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._file.reading(LOCK) as at:
+            yield at
+
+    def _hurry(self, seconds: float = 0.0) -> None:
+        self._due = min(self._due, time.monotonic() + seconds)
+
+    def _forget(self, intake: _Intake) -> None:
+        if not intake.open and not intake.rows:
+            self._intakes.pop((intake.queue, intake.epoch), None)
+
+    def _wait(self, error: SpoolBusy, now: float) -> None:
+        """Somebody else writes for long: what is settled is kept, and tried again."""
+        self._stuck_at = min(self._stuck_at, now + PATIENCE)
+        if now >= self._stuck_at:
+            self._lose(error)
+        else:
+            self._due = now + SETTLE
+
+    def _lose(self, error: Exception | None) -> None:
+        """Let go; without an error, in order. What was held is freed by whoever opens next."""
+        fault = Fault.REFUSED if isinstance(error, ConfigurationError) else Fault.UNREACHABLE
+        self._events.append(Lost("" if error is None else str(error), fault))
+        self.close()
+        self._intakes.clear()
+        self._pending = _Pending()
+        self._measured = []
+        self._due = 0.0

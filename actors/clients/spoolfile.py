@@ -1,0 +1,303 @@
+"""The spool's SQLite file: opened, locked, written to; every process has its own `SpoolFile`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from actors.clients.spoolplace import MOUNTINFO, prepare
+from actors.errors import ConfigurationError, UnreachableError
+
+READY, DELAYED, CLAIMED, DEAD = range(4)
+
+_APPLICATION = 0x43424C44  #: "CBLD": tells a spool from any other SQLite file
+_VERSION = 1
+
+# A message is two rows, so that claiming it does not write its body again. Each state has
+# an index of its own, so that a row is in exactly one: `ready` is the order of hand-outs.
+_SCHEMA = f"""
+CREATE TABLE message (
+    seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, state INTEGER NOT NULL,
+    priority INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL DEFAULT 0, owner TEXT,
+    died REAL, reason TEXT, error TEXT, route TEXT);
+CREATE TABLE content (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, headers BLOB NOT NULL,
+    enqueued REAL NOT NULL, body BLOB NOT NULL);
+CREATE INDEX ready ON message (queue, priority DESC, seq) WHERE state = {READY};
+CREATE INDEX delayed ON message (queue, not_before) WHERE state = {DELAYED};
+CREATE INDEX claimed ON message (owner) WHERE state = {CLAIMED};
+CREATE INDEX dead ON message (queue, died) WHERE state = {DEAD};
+CREATE TRIGGER forget AFTER DELETE ON message BEGIN
+    DELETE FROM content WHERE seq = OLD.seq;
+END;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+"""
+
+
+class SpoolError(UnreachableError):
+    """The spool's file cannot be read or written just now: locked too long, disk full, damaged."""
+
+
+class SpoolBusy(SpoolError):
+    """Another process has held the file's write lock for longer than one wanted to wait."""
+
+
+class Entry(NamedTuple):
+    """A message to be put."""
+
+    body: bytes
+    id: str = ""  #: made where it is empty
+    headers: Mapping[str, Any] | None = None
+    priority: int = 0  #: 0 to 255, higher first
+    delay: float = 0.0  #: seconds
+
+    def row(self, queue: str, seq: int, now: float) -> tuple[Any, ...]:
+        """The row for the table `message`; raises `ValueError`."""
+        if not 0 <= self.priority <= 255:
+            raise ValueError(f"priority must be 0 to 255, not {self.priority}")
+        if not (self.delay >= 0.0 and math.isfinite(self.delay)):
+            raise ValueError(f"delay must be 0 or more seconds, not {self.delay}")
+        state, not_before = (DELAYED, now + self.delay) if self.delay else (READY, 0.0)
+        return seq, queue, state, self.priority, not_before
+
+    def content(self, seq: int, now: float) -> tuple[Any, ...]:
+        """The row for the table `content`; raises `TypeError` or `ValueError`."""
+        id = self.id or os.urandom(16).hex()
+        if len(id.encode()) > 255:
+            raise ValueError("message_id must be at most 255 bytes")
+        headers = json.dumps(dict(self.headers), allow_nan=False).encode() if self.headers else b""
+        return seq, id, headers, now, self.body
+
+
+class SpoolFile:
+    """One spool file, made where it is missing. Safe for threads and over a fork.
+
+    `durable`: a commit is on the disk when it returns (`synchronous=FULL`); otherwise it
+    survives the death of any process, and a power cut may undo the last ones.
+
+    Every method may raise `ConfigurationError` (the path, or what lies there, is no good)
+    and `SpoolError`; `put` also `ValueError` and `TypeError` for what cannot be stored.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True, mountinfo: Path = MOUNTINFO) -> None:
+        self.path = Path(os.path.realpath(path))
+        self.owners = self.path.with_name(self.path.name + ".owners")
+        self._durable = durable
+        self._mountinfo = mountinfo
+        self._lock = RLock()
+        self._pid = self._inode = 0
+        self._connection: sqlite3.Connection | None = None
+        _open_files.add(self)
+
+    def put(self, queue: str, entries: Sequence[Entry], timeout: float = 5.0) -> list[str]:
+        """Store all or none, in order, and return their ids; `timeout` is for the locks."""
+        if not 0 < len(queue.encode()) <= 255:
+            raise ValueError("queue must be a name of 1 to 255 bytes")
+        now = time.time()
+        with self.transaction(timeout) as connection:
+            (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+            seqs = range(last + 1, last + 1 + len(entries))
+            content = [entry.content(seq, now) for seq, entry in zip(seqs, entries, strict=True)]
+            connection.executemany(
+                "INSERT INTO message (seq, queue, state, priority, not_before)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [entry.row(queue, seq, now) for seq, entry in zip(seqs, entries, strict=True)],
+            )
+            connection.executemany("INSERT INTO content VALUES (?, ?, ?, ?, ?)", content)
+        self.wake()
+        return [id for _, id, *_ in content]
+
+    def wake(self, besides: str = "") -> None:
+        """Tell idle workers that there may be something for them."""
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self.owners):
+                if name != besides:
+                    _ring(self.owners / name)
+
+    @contextmanager
+    def transaction(self, timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
+        """One write transaction: all of it or nothing. Raises `SpoolBusy` after `timeout` s."""
+        with self._locked(timeout) as (connection, left):
+            connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def reading(self, timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
+        """The connection for queries; they never wait for writers."""
+        with self._locked(timeout) as (connection, _):
+            yield connection
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def _locked(self, timeout: float) -> Iterator[tuple[sqlite3.Connection, float]]:
+        deadline = time.monotonic() + timeout
+        if not self._lock.acquire(timeout=timeout):
+            raise SpoolBusy(f"spool {self.path}: busy for {timeout:g} s")
+        try:
+            connection = self._opened(timeout)
+            yield connection, max(0.0, deadline - time.monotonic())
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+        finally:
+            self._lock.release()
+
+    def _explained(self, error: sqlite3.Error) -> SpoolError:
+        if _is_busy(error):
+            return SpoolBusy(f"spool {self.path}: locked by another process")
+        # After a failed write nothing that this connection remembers is to be trusted.
+        self.close()
+        return SpoolError(f"spool {self.path}: {error}")
+
+    def _opened(self, timeout: float) -> sqlite3.Connection:
+        if self._connection is not None and self._pid != os.getpid():
+            # Both processes believe that they hold the parent's locks: writing would lose data.
+            raise SpoolError(f"spool {self.path}: was open when the process was forked from C")
+        if self._connection is not None and self._inode != _inode(self.path):
+            self.close()  # removed or replaced under us: what is written there is lost
+        if self._connection is None:
+            prepare(self.path, self._mountinfo)
+            self._connection = self._connect(timeout)
+            self._pid, self._inode = os.getpid(), _inode(self.path)
+        return self._connection
+
+    def _connect(self, timeout: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._set_up(connection, timeout)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            if _name(error).startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+                raise ConfigurationError(
+                    f"connection spool://{self.path}: is no spool, or damaged: {error}"
+                ) from error
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_up(self, connection: sqlite3.Connection, timeout: float) -> None:
+        self._check(connection)
+        _use_wal(connection, time.monotonic() + timeout)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("BEGIN IMMEDIATE")
+        if not self._check(connection):
+            for statement in _statements(_SCHEMA):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+
+    def _check(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file is a spool already; raises where it is something else."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application not in (0, _APPLICATION) or (application == 0 and tables):
+            raise ConfigurationError(
+                f"connection spool://{self.path}: is a database of something else, not a spool"
+            )
+        if version not in (0, _VERSION):
+            raise ConfigurationError(
+                f"connection spool://{self.path}: is a spool of version {version}; "
+                f"this program knows version {_VERSION}"
+            )
+        return bool(version)
+
+
+def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    # Where several processes meet on a new file, SQLite answers "locked" here at once,
+    # without the patience that it has elsewhere.
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+            continue
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"the file system offers no WAL, only {mode}")
+        return
+
+
+def _statements(script: str) -> Iterator[str]:
+    """One by one: `executescript` would commit in between."""
+    statement = ""
+    for line in script.strip().splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def _name(error: sqlite3.Error) -> str:
+    """SQLite's own name of the error; the module's own errors have none."""
+    return str(getattr(error, "sqlite_errorname", ""))
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _ring(fifo: Path) -> None:
+    """One byte, where somebody listens and has not been told often enough already."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(descriptor, b"!")
+        finally:
+            os.close(descriptor)
+
+
+# SQLite's locks belong to a process, and a forked child inherits the belief in them but not
+# the locks: every connection is closed before a fork, and both sides open their own after.
+_open_files: WeakSet[SpoolFile] = WeakSet()
+_held: list[SpoolFile] = []
+
+
+def _before_fork() -> None:
+    for file in list(_open_files):
+        file._lock.acquire()
+        _held.append(file)
+        file.close()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop()._lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

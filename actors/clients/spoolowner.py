@@ -1,0 +1,229 @@
+"""Who holds which messages of a spool, without a clock.
+
+An owner is a FIFO beside the spool, locked for as long as its process lives: whoever can
+take that lock knows the owner dead and frees what it held. What is written into the FIFO
+wakes the owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path
+from sqlite3 import Connection
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from actors.clients.spoolfile import CLAIMED, DEAD, DELAYED, READY, SpoolError, SpoolFile
+
+_CLAIM = f"""
+SELECT seq, id, queue, headers, priority, enqueued, attempts, body
+FROM message INDEXED BY ready CROSS JOIN content USING (seq)
+WHERE queue = ? AND state = {READY} ORDER BY priority DESC, seq LIMIT ?
+"""
+_IS_READY = f"WHERE queue = :queue AND state = {READY}"
+_IS_DUE = f"WHERE queue = :queue AND state = {DELAYED} AND not_before <= :now"
+_THESE = "owner = ? AND seq IN (SELECT value FROM json_each(?))"
+_RELEASED = f"UPDATE message SET state = {READY}, owner = NULL"
+
+
+class Claim(NamedTuple):
+    """A message in hand, with all that a record has of it."""
+
+    seq: int
+    id: str
+    queue: str
+    headers: bytes
+    priority: int
+    enqueued: float
+    attempts: int  #: hand-outs before this one
+    body: bytes
+
+
+class Owner:
+    """Holds messages of one spool until they are settled, or its process dies."""
+
+    def __init__(self, file: SpoolFile) -> None:
+        self._file = file
+        file.owners.mkdir(mode=0o700, exist_ok=True)
+        self.name, self.fileno = _new_fifo(file.owners)
+        _owners.add(self)
+
+    def drain(self) -> bool:
+        """Whether somebody rang since the last time."""
+        try:
+            return bool(os.read(self.fileno, 65536))
+        except BlockingIOError:
+            return False
+
+    def claim(self, at: Connection, queue: str, most: int, size: int) -> list[Claim]:
+        """Take up to `most` messages of about `size` bytes in all, one at the least.
+
+        Each counts an attempt in the same transaction: before anybody sees it.
+        """
+        at.execute(
+            f"UPDATE message SET state = {READY}, not_before = 0 {_IS_DUE}",
+            {"queue": queue, "now": time.time()},
+        )
+        budget = _Budget(size)
+        claims = list(takewhile(budget.admits, map(Claim._make, at.execute(_CLAIM, (queue, most)))))
+        at.execute(
+            f"UPDATE message SET state = {CLAIMED}, owner = ?, attempts = attempts + 1"
+            " WHERE seq IN (SELECT value FROM json_each(?))",
+            (self.name, json.dumps([claim.seq for claim in claims])),
+        )
+        return claims
+
+    def delete(self, at: Connection, seqs: Iterable[int]) -> None:
+        """Settled for good: acknowledged or rejected."""
+        at.execute(f"DELETE FROM message WHERE {_THESE}", self._these(seqs))
+
+    def release(self, at: Connection, seqs: Iterable[int], given_back: int = 0) -> None:
+        """Ready again, with `given_back` attempts fewer."""
+        at.execute(
+            f"{_RELEASED}, attempts = attempts - {given_back:d} WHERE {_THESE}", self._these(seqs)
+        )
+
+    def delay(self, at: Connection, seq: int, seconds: float, given_back: int) -> None:
+        """Ready again after a while, by the wall clock."""
+        at.execute(
+            f"UPDATE message SET state = {DELAYED}, owner = NULL, not_before = ?,"
+            f" attempts = attempts - ? WHERE {_THESE}",
+            (time.time() + seconds, given_back, *self._these((seq,))),
+        )
+
+    def bury(self, at: Connection, seq: int, reason: str, error: str, route: str) -> None:
+        """A dead letter from now on."""
+        at.execute(
+            f"UPDATE message SET state = {DEAD}, owner = NULL, died = ?, reason = ?, error = ?,"
+            f" route = ? WHERE {_THESE}",
+            (time.time(), reason, error, route, *self._these((seq,))),
+        )
+
+    def free_dead_owners(self) -> None:
+        """Release what owners hold that live no more; a crash in hand counts as an attempt.
+
+        Raises `SpoolError` where one's own file is gone: others then think oneself dead.
+        """
+        with self._file.reading() as at:
+            holders = at.execute(f"SELECT DISTINCT owner FROM message WHERE state = {CLAIMED}")
+            names = {name for (name,) in holders}
+        if not (self._file.owners / self.name).exists():
+            raise SpoolError(f"spool {self._file.path}: {self.name} was removed from its owners")
+        for name in names.union(os.listdir(self._file.owners)) - {self.name}:
+            self._free(name)
+
+    def leave(self) -> None:
+        """Give back, uncounted, all that is still in hand, and go."""
+        with self._file.transaction() as at:
+            at.execute(
+                f"{_RELEASED}, attempts = attempts - 1 WHERE owner = ? AND state = {CLAIMED}",
+                (self.name,),
+            )
+        (self._file.owners / self.name).unlink(missing_ok=True)
+        self.abandon()
+        self._file.wake()
+
+    def abandon(self) -> None:
+        """Die without a word: others free what was held."""
+        if self.fileno >= 0:
+            os.close(self.fileno)
+            self.fileno = -1
+
+    def _these(self, seqs: Iterable[int]) -> tuple[str, str]:
+        return self.name, json.dumps(list(seqs))
+
+    def _free(self, name: str) -> None:
+        """Release what `name` holds, if it is dead: its lock can be had, or its file is gone."""
+        fifo = self._file.owners / name
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+                stack.callback(os.close, descriptor)
+                if not _lock(descriptor):
+                    return
+            with self._file.transaction() as at:
+                freed = at.execute(
+                    f"{_RELEASED} WHERE owner = ? AND state = {CLAIMED}", (name,)
+                ).rowcount
+            fifo.unlink(missing_ok=True)
+        if freed:
+            self._file.wake()
+
+
+def has_ready(at: Connection, queue: str) -> bool:
+    """Whether `claim` would find something now."""
+    (found,) = at.execute(
+        f"SELECT EXISTS (SELECT 1 FROM message {_IS_READY})"
+        f" OR EXISTS (SELECT 1 FROM message {_IS_DUE})",
+        {"queue": queue, "now": time.time()},
+    ).fetchone()
+    return bool(found)
+
+
+def count_ready(at: Connection, queue: str) -> int:
+    """How many messages `claim` would find now, if nothing limited it."""
+    (count,) = at.execute(
+        f"SELECT (SELECT count(*) FROM message {_IS_READY})"
+        f" + (SELECT count(*) FROM message {_IS_DUE})",
+        {"queue": queue, "now": time.time()},
+    ).fetchone()
+    return int(count)
+
+
+def next_delayed(at: Connection, queue: str) -> float:
+    """When the next delayed message is due, by the wall clock; infinite where there is none."""
+    (soonest,) = at.execute(
+        f"SELECT min(not_before) FROM message WHERE queue = ? AND state = {DELAYED}", (queue,)
+    ).fetchone()
+    return float("inf") if soonest is None else float(soonest)
+
+
+class _Budget:
+    """Admits messages until the bytes are spent; the first one always."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._spent = 0
+
+    def admits(self, claim: Any) -> bool:
+        first, self._spent = not self._spent, self._spent + len(claim.body) + len(claim.headers) + 1
+        return first or self._spent <= self._size
+
+
+def _new_fifo(owners: Path) -> tuple[str, int]:
+    while True:
+        name = os.urandom(8).hex()
+        fifo = owners / name
+        os.mkfifo(fifo, 0o600)
+        # Open for both: without a writer of its own, it would be readable for ever.
+        descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        # Somebody who looks for the dead may come between, and take it for one of them.
+        if _lock(descriptor) and fifo.exists():
+            return name, descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# A lock outlives its process in whoever inherited the descriptor.
+_owners: WeakSet[Owner] = WeakSet()
+
+
+def _after_fork() -> None:
+    for owner in _owners:
+        owner.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork)
