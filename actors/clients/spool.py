@@ -9,20 +9,17 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from actors.clients import Consuming, Depth, Fetched, Lost, Move, Moved, Opened, Stopped
+from actors.clients import Consuming, Depth, Lost, Move, Moved, Opened, Stopped
 from actors.clients.spoolfile import SpoolBusy, SpoolError, SpoolFile
+from actors.clients.spoolintake import Intake, Pending
 from actors.clients.spoolowner import Claim, Owner, count_ready, has_ready, next_delayed
 from actors.errors import ConfigurationError, Fault
 from actors.logic.ledger import Flush
-from actors.logic.records import pack
 from actors.plan import UnitPlan
 
 MOST = 1024  #: messages claimed from one queue in one turn
@@ -32,73 +29,6 @@ POLL = 1.0  #: seconds between looks at the file where nobody rings
 SWEEP = 5.0  #: seconds between looks for dead owners
 LOCK = 0.1  #: seconds that a turn waits for the file's lock
 PATIENCE = 30.0  #: seconds without the lock until the spool counts as lost
-
-
-@dataclass(slots=True)
-class _Intake:
-    """One epoch of a queue."""
-
-    queue: str
-    epoch: int
-    window: int
-    announced: bool = False
-    open: bool = True
-    position: int = 0  #: of the last delivery handed on
-    rows: dict[int, int] = field(default_factory=dict)  #: position → row, while unsettled
-
-    @property
-    def room(self) -> int:
-        return self.window - len(self.rows) if self.open else 0
-
-    def take(self, claims: list[Claim]) -> Fetched:
-        first = self.position + 1
-        self.position += len(claims)
-        self.rows.update(zip(range(first, self.position + 1), (c.seq for c in claims), strict=True))
-        records = [pack(*claim[1:]) for claim in claims]
-        return Fetched(
-            self.queue,
-            self.epoch,
-            first,
-            b"".join(records),
-            array("I", accumulate(map(len, records))).tobytes(),
-            tuple((i, claim.attempts) for i, claim in enumerate(claims) if claim.attempts),
-        )
-
-
-@dataclass(slots=True)
-class _Pending:
-    """Settled, and not yet written."""
-
-    deleted: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
-    returned: list[int] = field(default_factory=list)
-    moves: list[tuple[int | None, Move]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.deleted) + len(self.failed) + len(self.returned) + len(self.moves)
-
-    def add(self, rows: dict[int, int], flush: Flush) -> None:
-        """Positions that are settled already, or that were moved, have no row any more."""
-        acked = (p for first, last in flush.acked for p in range(first, last + 1))
-        self.deleted += [rows.pop(p) for p in acked if p in rows]
-        self.deleted += [rows.pop(p) for p in flush.rejected if p in rows]
-        self.failed += [rows.pop(p) for p in flush.failed if p in rows]
-        self.returned += [rows.pop(p) for p in flush.returned if p in rows]
-
-    def write(self, owner: Owner, at: sqlite3.Connection) -> None:
-        if self.deleted:
-            owner.delete(at, self.deleted)
-        if self.failed:
-            owner.release(at, self.failed)
-        if self.returned:
-            owner.release(at, self.returned, given_back=1)
-        for row, move in self.moves:
-            if row is None:
-                continue
-            if move.dead:
-                owner.bury(at, row, move.reason, move.error, move.route)
-            else:
-                owner.delay(at, row, move.delay, given_back=0 if move.counted else 1)
 
 
 class SpoolClient:
@@ -111,8 +41,8 @@ class SpoolClient:
     def __init__(self, plan: UnitPlan) -> None:
         self._file = SpoolFile(Path(json.loads(plan.settings)["path"]), durable=False)
         self._owner: Owner | None = None
-        self._intakes: dict[tuple[str, int], _Intake] = {}
-        self._pending = _Pending()
+        self._intakes: dict[tuple[str, int], Intake] = {}
+        self._pending = Pending()
         self._events: list[Any] = []
         self._measured: list[str] = []
         self._due = float("inf")  #: monotonic: when the next turn is wanted
@@ -139,7 +69,7 @@ class SpoolClient:
 
     def consume(self, queue: str, epoch: int, window: int) -> None:
         if self._owner:
-            self._intakes[queue, epoch] = _Intake(queue, epoch, window)
+            self._intakes[queue, epoch] = Intake(queue, epoch, window)
             self._hurry()
 
     def cancel(self, queue: str, epoch: int) -> None:
@@ -230,7 +160,7 @@ class SpoolClient:
                 intake.announced = self._changed = True
                 self._events.append(Consuming(intake.queue, intake.epoch))
 
-    def _hungry(self) -> list[_Intake]:
+    def _hungry(self) -> list[Intake]:
         """Intakes with room, where the file may have something for them."""
         hungry = [intake for intake in self._intakes.values() if intake.room > 0]
         if not hungry:
@@ -245,19 +175,19 @@ class SpoolClient:
             return [intake for intake in hungry if has_ready(at, intake.queue)]
 
     def _claim(
-        self, owner: Owner, at: sqlite3.Connection, hungry: list[_Intake]
-    ) -> Iterator[tuple[_Intake, list[Claim]]]:
+        self, owner: Owner, at: sqlite3.Connection, hungry: list[Intake]
+    ) -> Iterator[tuple[Intake, list[Claim]]]:
         for intake in hungry:
             most, size = min(intake.room, MOST), SIZE // len(hungry)
             yield intake, owner.claim(at, intake.queue, most, size)
 
-    def _written(self, owner: Owner, claimed: list[tuple[_Intake, list[Claim]]]) -> None:
+    def _written(self, owner: Owner, claimed: list[tuple[Intake, list[Claim]]]) -> None:
         """Say what has happened, now that it is committed."""
         self._events += [Moved(move.token) for _, move in self._pending.moves]
         if self._pending.failed or self._pending.returned or self._pending.moves:
             self._changed = True  # what was released may be fetched again
             self._file.wake(besides=owner.name)
-        self._pending = _Pending()
+        self._pending = Pending()
         for intake, claims in claimed:
             if claims:
                 self._changed = True  # there may be more of them
@@ -292,7 +222,7 @@ class SpoolClient:
     def _hurry(self, seconds: float = 0.0) -> None:
         self._due = min(self._due, time.monotonic() + seconds)
 
-    def _forget(self, intake: _Intake) -> None:
+    def _forget(self, intake: Intake) -> None:
         if not intake.open and not intake.rows:
             self._intakes.pop((intake.queue, intake.epoch), None)
 
@@ -310,6 +240,6 @@ class SpoolClient:
         self._events.append(Lost("" if error is None else str(error), fault))
         self.close()
         self._intakes.clear()
-        self._pending = _Pending()
+        self._pending = Pending()
         self._measured = []
         self._due = 0.0

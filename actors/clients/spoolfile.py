@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from actors.clients.spoolplace import MOUNTINFO, prepare
 from actors.errors import ConfigurationError, UnreachableError
+from actors.logic.entry import Entry
 
 READY, DELAYED, CLAIMED, DEAD = range(4)
 
@@ -54,33 +52,6 @@ class SpoolBusy(SpoolError):
     """Another process has held the file's write lock for longer than one wanted to wait."""
 
 
-class Entry(NamedTuple):
-    """A message to be put."""
-
-    body: bytes
-    id: str = ""  #: made where it is empty
-    headers: Mapping[str, Any] | None = None
-    priority: int = 0  #: 0 to 255, higher first
-    delay: float = 0.0  #: seconds
-
-    def row(self, queue: str, seq: int, now: float) -> tuple[Any, ...]:
-        """The row for the table `message`; raises `ValueError`."""
-        if not 0 <= self.priority <= 255:
-            raise ValueError(f"priority must be 0 to 255, not {self.priority}")
-        if not (self.delay >= 0.0 and math.isfinite(self.delay)):
-            raise ValueError(f"delay must be 0 or more seconds, not {self.delay}")
-        state, not_before = (DELAYED, now + self.delay) if self.delay else (READY, 0.0)
-        return seq, queue, state, self.priority, not_before
-
-    def content(self, seq: int, now: float) -> tuple[Any, ...]:
-        """The row for the table `content`; raises `TypeError` or `ValueError`."""
-        id = self.id or os.urandom(16).hex()
-        if len(id.encode()) > 255:
-            raise ValueError("message_id must be at most 255 bytes")
-        headers = json.dumps(dict(self.headers), allow_nan=False).encode() if self.headers else b""
-        return seq, id, headers, now, self.body
-
-
 class SpoolFile:
     """One spool file, made where it is missing. Safe for threads and over a fork.
 
@@ -106,18 +77,29 @@ class SpoolFile:
         if not 0 < len(queue.encode()) <= 255:
             raise ValueError("queue must be a name of 1 to 255 bytes")
         now = time.time()
-        with self.transaction(timeout) as connection:
-            (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
-            seqs = range(last + 1, last + 1 + len(entries))
-            content = [entry.content(seq, now) for seq, entry in zip(seqs, entries, strict=True)]
-            connection.executemany(
-                "INSERT INTO message (seq, queue, state, priority, not_before)"
+        for entry in entries:
+            entry.check()
+        ids = [entry.id or os.urandom(16).hex() for entry in entries]
+        content = [
+            (id, entry.headers_as_json(), now, entry.body)
+            for id, entry in zip(ids, entries, strict=True)
+        ]
+        with self.transaction(timeout) as at:
+            (last,) = at.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+            at.executemany(
+                "INSERT INTO message (seq, queue, priority, state, not_before)"
                 " VALUES (?, ?, ?, ?, ?)",
-                [entry.row(queue, seq, now) for seq, entry in zip(seqs, entries, strict=True)],
+                [
+                    (seq, queue, entry.priority, *_first_state(entry, now))
+                    for seq, entry in enumerate(entries, last + 1)
+                ],
             )
-            connection.executemany("INSERT INTO content VALUES (?, ?, ?, ?, ?)", content)
+            at.executemany(
+                "INSERT INTO content VALUES (?, ?, ?, ?, ?)",
+                [(seq, *row) for seq, row in enumerate(content, last + 1)],
+            )
         self.wake()
-        return [id for _, id, *_ in content]
+        return ids
 
     def wake(self, besides: str = "") -> None:
         """Tell idle workers that there may be something for them."""
@@ -228,6 +210,11 @@ class SpoolFile:
                 f"this program knows version {_VERSION}"
             )
         return bool(version)
+
+
+def _first_state(entry: Entry, now: float) -> tuple[int, float]:
+    """Its state, and from when on it may be handed out."""
+    return (DELAYED, now + entry.delay) if entry.delay else (READY, 0.0)
 
 
 def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:

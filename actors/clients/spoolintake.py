@@ -1,0 +1,80 @@
+"""What a spool's client has handed on, and what it has yet to write."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from itertools import accumulate
+from sqlite3 import Connection
+
+from actors.clients import Fetched, Move
+from actors.clients.spoolowner import Claim, Owner
+from actors.logic.ledger import Flush
+from actors.logic.records import pack
+
+
+@dataclass(slots=True)
+class Intake:
+    """One epoch of a queue."""
+
+    queue: str
+    epoch: int
+    window: int
+    announced: bool = False
+    open: bool = True
+    position: int = 0  #: of the last delivery handed on
+    rows: dict[int, int] = field(default_factory=dict)  #: position → row, while unsettled
+
+    @property
+    def room(self) -> int:
+        return self.window - len(self.rows) if self.open else 0
+
+    def take(self, claims: list[Claim]) -> Fetched:
+        first = self.position + 1
+        self.position += len(claims)
+        self.rows.update(zip(range(first, self.position + 1), (c.seq for c in claims), strict=True))
+        records = [pack(*claim[1:]) for claim in claims]
+        return Fetched(
+            self.queue,
+            self.epoch,
+            first,
+            b"".join(records),
+            array("I", accumulate(map(len, records))).tobytes(),
+            tuple((i, claim.attempts) for i, claim in enumerate(claims) if claim.attempts),
+        )
+
+
+@dataclass(slots=True)
+class Pending:
+    """Settled, and not yet written."""
+
+    deleted: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    returned: list[int] = field(default_factory=list)
+    moves: list[tuple[int | None, Move]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.deleted) + len(self.failed) + len(self.returned) + len(self.moves)
+
+    def add(self, rows: dict[int, int], flush: Flush) -> None:
+        """Positions that are settled already, or that were moved, have no row any more."""
+        acked = (p for first, last in flush.acked for p in range(first, last + 1))
+        self.deleted += [rows.pop(p) for p in acked if p in rows]
+        self.deleted += [rows.pop(p) for p in flush.rejected if p in rows]
+        self.failed += [rows.pop(p) for p in flush.failed if p in rows]
+        self.returned += [rows.pop(p) for p in flush.returned if p in rows]
+
+    def write(self, owner: Owner, at: Connection) -> None:
+        if self.deleted:
+            owner.delete(at, self.deleted)
+        if self.failed:
+            owner.release(at, self.failed)
+        if self.returned:
+            owner.release(at, self.returned, given_back=1)
+        for row, move in self.moves:
+            if row is None:
+                continue
+            if move.dead:
+                owner.bury(at, row, move.reason, move.error, move.route)
+            else:
+                owner.delay(at, row, move.delay, given_back=0 if move.counted else 1)

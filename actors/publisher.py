@@ -1,0 +1,115 @@
+"""Putting messages into queues, from web applications, scripts and handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from actors.clients.spoolfile import SpoolError, SpoolFile
+from actors.errors import ConfigurationError, PublishError
+from actors.logic.entry import Entry
+
+if TYPE_CHECKING:
+    from actors.clients.amqppublisher import AMQPPublisher
+
+
+class Publisher:
+    """Puts messages into the queues of one connection, named by its URL.
+
+    `spool:` (the file in the state directory), `spool:///path`, `amqp://` or `amqps://`.
+    Synchronous, safe for threads and over forks. Nothing is opened before the first `put`.
+    Raises `ConfigurationError` where the URL is none of these.
+    """
+
+    def __init__(self, url: str) -> None:
+        from actors.connections import parse_connection
+
+        connection = parse_connection(url)
+        settings = connection.as_json(getattr(connection, "vhost", ""), {})
+        self._store: SpoolFile | AMQPPublisher
+        if connection.kind == "spool":
+            self._store = SpoolFile(Path(json.loads(settings)["path"]))
+        elif connection.kind == "amqp":
+            # For a spool neither pika nor what it brings is imported.
+            from actors.clients.amqppublisher import AMQPPublisher
+
+            self._store = AMQPPublisher(settings)
+        else:
+            raise ConfigurationError(f"a {connection.kind} connection takes no messages")
+
+    def put(
+        self,
+        queue: str,
+        data: Any = None,
+        *,
+        serialized_data: bytes | None = None,
+        headers: Mapping[str, Any] | None = None,
+        message_id: str | None = None,
+        priority: int = 0,
+        delay: float = 0.0,
+        timeout: float = 5.0,
+    ) -> str:
+        """Store one message durably and return its id, within `timeout` seconds.
+
+        `data` travels as JSON; `serialized_data` as it is. `priority` is 0 to 255, higher
+        first; `delay` in seconds is at least kept, and on RabbitMQ rounded up to a step.
+
+        Raises `PublishError` where the message is not proven to be stored,
+        `ConfigurationError` where the spool's path is no good, `ValueError` and `TypeError`
+        where the message cannot be one.
+        """
+        body = _body(data, serialized_data)
+        entry = Entry(body, message_id or "", headers, priority, delay)
+        return self._put(queue, [entry], timeout)[0]
+
+    async def aput(self, queue: str, data: Any = None, **options: Any) -> str:
+        """`put` in a thread of its own, with the same arguments."""
+        return await asyncio.to_thread(self.put, queue, data, **options)
+
+    def put_many(
+        self,
+        queue: str,
+        bodies: Iterable[bytes],
+        *,
+        headers: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        delay: float = 0.0,
+        timeout: float = 30.0,
+    ) -> list[str]:
+        """Store many serialized messages in one write, in order, and return their ids.
+
+        In a spool all or none are stored; elsewhere, after an error, some may be.
+        """
+        entries = [Entry(body, "", headers, priority, delay) for body in bodies]
+        return self._put(queue, entries, timeout)
+
+    def close(self) -> None:
+        """Let go of file or connection; a later `put` opens it again."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _put(self, queue: str, entries: list[Entry], timeout: float) -> list[str]:
+        try:
+            return self._store.put(queue, entries, timeout)
+        except SpoolError as error:
+            raise PublishError(str(error)) from error
+
+
+def _body(data: Any, serialized: bytes | None) -> bytes:
+    if serialized is None:
+        if data is None:
+            raise ValueError("put needs data or serialized_data; for JSON's null, say b'null'")
+        return json.dumps(data, allow_nan=False).encode()
+    if data is not None:
+        raise ValueError("put takes data or serialized_data, not both")
+    if not isinstance(serialized, bytes):
+        raise TypeError(f"serialized_data must be bytes, not {type(serialized).__name__}")
+    return serialized
