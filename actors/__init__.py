@@ -1,1 +1,55 @@
-"""Callboard: a worker for message streams, built as an actor system."""
+"""Callboard: a worker for message streams, built as an actor system.
+
+All that a user needs is here, and imported when it is first asked for: a web application
+that only publishes loads neither the actor system nor the clients of what it does not use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actors.app import App, SSEApplication
+    from actors.connections import AMQPConnection, SpoolConnection, SSEConnection
+    from actors.errors import (
+        CallboardError,
+        ConfigurationError,
+        HandlerCrashed,
+        InvalidConnection,
+        InvalidMessage,
+        InvalidRoute,
+        PublishError,
+        UndecodableMessageException,
+        UnreachableError,
+    )
+    from actors.message import Event, Message, RabbitMQMessage, SpoolMessage
+    from actors.options import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
+    from actors.publisher import Publisher
+    from actors.route import HandlerActor, RouteTypes
+
+__all__ = [
+    "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "CallboardError",
+    "ConfigurationError", "Event", "Events", "HandlerActor", "HandlerCrashed",
+    "InvalidConnection", "InvalidMessage", "InvalidRoute", "Message", "Options",
+    "PublishError", "Publisher", "RabbitMQMessage", "Retry", "RouteOptions", "RouteTypes",
+    "SSEApplication", "SSEConnection", "SpoolConnection", "SpoolMessage",
+    "UndecodableMessageException", "UnreachableError",
+]  # fmt: skip
+
+_HOMES = {
+    "app": ("App", "SSEApplication"),
+    "connections": ("AMQPConnection", "SSEConnection", "SpoolConnection"),
+    "message": ("Event", "Message", "RabbitMQMessage", "SpoolMessage"),
+    "options": ("AMQPRouteOptions", "Actions", "Events", "Options", "Retry", "RouteOptions"),
+    "publisher": ("Publisher",),
+    "route": ("HandlerActor", "RouteTypes"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+if not TYPE_CHECKING:  # which would believe that every name exists
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'actors' has no attribute {name!r}")
+        return getattr(import_module(f"actors.{_HOME.get(name, 'errors')}"), name)

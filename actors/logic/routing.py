@@ -1,0 +1,44 @@
+"""How the numbers of a route depend on each other, and how names are kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from itertools import count
+
+MAX_PREFETCH = 65535  #: AMQP counts it in 16 bits
+MAX_IN_FLIGHT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a route is on its way at once."""
+
+    prefetch: int  #: unsettled deliveries, for each queue
+    bulk_size: int  #: deliveries; never more than can be unsettled
+    in_flight: int  #: bulks at once in a process
+    enough: int  #: the prefetch that gives each handler a bulk in hand and one waiting
+
+
+def window(
+    bulk_size: int, concurrency: int, in_flight: int | None, prefetch: int | None, is_async: bool
+) -> Window:
+    """Settle what was not declared (None) by what was."""
+    enough = 2 * bulk_size * concurrency * (in_flight or 1)
+    prefetch = prefetch or min(MAX_PREFETCH, max(128, enough))
+    bulk_size = min(bulk_size, prefetch)
+    if in_flight is None:
+        filled = prefetch // (bulk_size * concurrency)
+        in_flight = min(MAX_IN_FLIGHT, max(1, filled)) if is_async else 1
+    return Window(prefetch, bulk_size, in_flight, enough)
+
+
+def first_free(taken: Container[str], names: Iterable[str]) -> str | None:
+    """The first of the names that is not taken."""
+    return next((name for name in names if name not in taken), None)
+
+
+def numbered(name: str) -> Iterable[str]:
+    """`name`, `name-2`, `name-3` …"""
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))

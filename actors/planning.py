@@ -1,0 +1,142 @@
+"""From an app and its settings to the plan that is played, with what deserves a warning."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.errors import HandlerCrashed
+from actors.logic.failure import Decision, Verdict, decide
+from actors.options import Actions
+from actors.plan import Plan, RoutePlan, UnitPlan
+from actors.route import payload_type
+from actors.serving import NO_CONNECTION, Served, serve
+from actors.settings import Settings, state_dir
+
+if TYPE_CHECKING:
+    from actors.app import App
+
+logger = logging.getLogger("actors")
+
+RABBITMQ_PATIENCE = 1800.0  #: seconds after which RabbitMQ closes the channel of an unsettled one
+
+
+def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
+    """What is to be played. Raises `ConfigurationError`; logs what deserves a warning."""
+    served = serve(app, settings)
+    for warning in _warnings(served):
+        logger.warning("%s", warning)
+    units: dict[tuple[str, str], list[Served]] = {}
+    for one in served:
+        units.setdefault((one.connection.name, one.vhost), []).append(one)
+    return Plan(
+        app=import_string,
+        name=settings.name or _system_name(import_string),
+        units=tuple(_unit(those, units, import_string, settings) for those in units.values()),
+        clock=bool(app.timers) or any(app.fail_callbacks(name) for name, _ in units),
+        version=app.version,
+        shutdown_timeout=settings.shutdown_timeout,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+
+
+def _system_name(import_string: str) -> str:
+    """The app's; every script is `__main__`, so that one is named after its file."""
+    module, _, attribute = import_string.partition(":")
+    if module != "__main__":
+        return import_string
+    return f"{Path(getattr(sys.modules[module], '__file__', None) or 'script').stem}:{attribute}"
+
+
+def check_app(app: App, settings: Settings | None = None) -> list[str]:
+    """What deserves a warning, as far as it can be told without a broker.
+
+    Where no connection is named yet, the app is looked at as if it ran on the spool.
+    Raises `ConfigurationError`.
+    """
+    settings = settings or Settings()
+    if app.connections or settings.connections:
+        return _warnings(serve(app, settings))
+    on_spool = settings.model_copy(update={"connections": ("spool:",)})
+    return [NO_CONNECTION, *_warnings(serve(app, on_spool))]
+
+
+def _unit(
+    served: list[Served], units: Collection[tuple[str, str]], import_string: str, settings: Settings
+) -> UnitPlan:
+    connection, vhost = served[0].connection, served[0].vhost
+    siblings = sum(name == connection.name for name, _ in units)
+    headers = {queue: one.route.headers for one in served for queue in one.route.queues}
+    return UnitPlan(
+        name=f"{connection.name}:{vhost}" if siblings > 1 else connection.name,
+        kind=connection.kind,
+        settings=connection.as_json(vhost, headers),
+        routes=tuple(_route(one) for one in served),
+        app=import_string,
+        burst=settings.burst,
+        wait=settings.wait and not settings.burst,
+        max_bytes=-(-settings.max_bytes // len(units)),
+        state_dir=str(state_dir()),
+    )
+
+
+def _route(served: Served) -> RoutePlan:
+    options, table = served.route.options, served.table
+    return RoutePlan(
+        name=served.route.name,
+        queues=served.route.queues,
+        bulk_size=served.window.bulk_size,
+        bulk_flush_interval=options.bulk_flush_interval,
+        bulk_bytes=options.bulk_bytes,
+        concurrency=options.concurrency,
+        in_flight=served.window.in_flight,
+        prefetch=served.window.prefetch,
+        timeout=options.timeout,
+        max_crashes=options.max_crashes,
+        order_by=options.order_by,
+        last_alone=_last_alone(table),
+        on_timeout=decide(table, TimeoutError),
+        on_crash=decide(table, HandlerCrashed),
+    )
+
+
+def _last_alone(table: dict[type[BaseException], Decision]) -> int:
+    """The hand-out that may be the last of a message: the shortest of the ladders.
+
+    A ladder of one hand-out retries nothing, and would leave no bulk of more than one.
+    """
+    ladders = [entry.attempts for entry in table.values() if entry.verdict is Verdict.RETRY]
+    return min((attempts for attempts in ladders if attempts > 1), default=0)
+
+
+def _warnings(served: list[Served]) -> list[str]:
+    return [f"route {one.route.name}: {text}" for one in served for text in _of_route(one)]
+
+
+def _of_route(served: Served) -> Iterable[str]:
+    route, kind, numbers = served.route, served.connection.kind, served.window
+    if numbers.prefetch < numbers.enough:
+        yield (
+            f"a prefetch of {numbers.prefetch} is less than two bulks for each handler"
+            f" ({numbers.enough}): handlers will wait; bulks hold {numbers.bulk_size} at the most"
+        )
+    if kind == "amqp" and route.options.timeout >= RABBITMQ_PATIENCE:
+        yield (
+            f"timeout {route.options.timeout:g} s is not under RabbitMQ's own"
+            f" ({RABBITMQ_PATIENCE:g} s): the broker may close the channel first"
+        )
+    rejects = [error for error, entry in served.table.items() if entry.verdict is Verdict.REJECT]
+    if rejects or route.options.on_success is Actions.REJECT:
+        unless = " unless the queue has a dead-letter exchange" if kind == "amqp" else ""
+        yield f"REJECT drops messages{unless}: DEAD_LETTER keeps them"
+    for name in ("pool", "requires"):
+        if getattr(route.options, name):
+            yield f"option {name} has no effect yet"
+    try:
+        payload_type(route.handler)
+    except Exception as error:
+        yield f"bodies are not validated: the handler's annotations cannot be resolved ({error})"
