@@ -1,0 +1,68 @@
+"""From bytes to what a handler reads; what cannot be decoded is an InvalidMessage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actors.errors import InvalidMessage, UndecodableMessageException
+from actors.logic.records import Record
+
+if TYPE_CHECKING:
+    from pika.spec import BasicProperties
+
+
+def decode_json(data: bytes) -> Any:
+    """The value of a JSON text; raises UndecodableMessageException."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:  # RecursionError: nested beyond measure
+        raise UndecodableMessageException(f"not JSON: {error}") from None
+
+
+def decoder_for(wanted: Any) -> Callable[[bytes], Any]:
+    """A decoder of JSON into the type that a handler asks for; None: any JSON."""
+    if wanted is None:
+        return decode_json
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter: TypeAdapter[Any] = TypeAdapter(wanted)
+
+    def decode(data: bytes) -> Any:
+        try:
+            return adapter.validate_json(data)
+        except ValidationError as error:
+            raise UndecodableMessageException(_without_input(error.errors())) from None
+        except Exception as error:  # a validator of the user's may raise anything
+            raise UndecodableMessageException(f"{type(error).__name__}: {error}") from None
+
+    return decode
+
+
+def decode_properties(payload: bytes) -> BasicProperties:
+    """AMQP properties from the payload of their frame; raises InvalidMessage."""
+    from pika.spec import BasicProperties  # 15 ms that a spool need not pay
+
+    properties = BasicProperties()
+    try:
+        properties.decode(payload)
+    except Exception as error:  # whatever pika raises on dates past 9999, deep tables, cut ones
+        raise InvalidMessage(f"properties: {type(error).__name__}: {error}") from None
+    return properties
+
+
+def read_headers(record: Record) -> dict[str, Any]:
+    """The headers of a spooled message; raises InvalidMessage."""
+    try:
+        return record.headers
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"headers: {type(error).__name__}: {error}") from None
+
+
+def _without_input(errors: list[Any]) -> str:
+    """What is wrong, without the input itself: bodies belong into no log."""
+    first = "; ".join(
+        f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors[:3]
+    )
+    return first if len(errors) <= 3 else f"{first}; and {len(errors) - 3} more"

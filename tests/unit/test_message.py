@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import logging
+import struct
+from typing import Any
+
+import pytest
+from pika import frame, spec
+from pydantic import BaseModel
+
+from actors.decoding import decode_json, decoder_for
+from actors.errors import InvalidMessage, UndecodableMessageException
+from actors.logic.failure import Verdict
+from actors.logic.records import pack
+from actors.message import (
+    Event,
+    Handout,
+    Mark,
+    Message,
+    RabbitMQMessage,
+    SpoolMessage,
+    order_key,
+)
+
+
+def amqp(
+    body: bytes = b'{"a": 1}',
+    redelivered: bool = False,
+    raw_properties: bytes | None = None,
+    **properties: Any,
+) -> bytes:
+    deliver = spec.Basic.Deliver("ctag1", 7, redelivered, "ex", "some.key")
+    header = frame.Header(1, len(body), spec.BasicProperties(**properties)).marshal()
+    if raw_properties is not None:
+        payload = header[7:19] + raw_properties
+        header = struct.pack(">BHI", 2, 1, len(payload)) + payload + b"\xce"
+    content = frame.Body(1, body).marshal() if body else b""
+    return bytes(frame.Method(1, deliver).marshal() + header + content)
+
+
+def rabbit(raw: bytes, attempts: int = 0) -> RabbitMQMessage[Any]:
+    return RabbitMQMessage(raw, Handout("words", decode_json), 0, "words", attempts)
+
+
+def spooled(headers: bytes = b"", body: bytes = b"1", attempts: int = 0) -> bytes:
+    return pack("id-1", "words", headers, 0, 1.0, attempts, body)
+
+
+def nested(depth: int) -> bytes:
+    """Properties whose headers hold an array in an array in an array …"""
+    array = b""
+    for _ in range(depth):
+        array = b"A" + struct.pack(">I", len(array)) + array
+    table = b"\x01x" + array
+    return struct.pack(">HI", 0x2000, len(table)) + table
+
+
+POISON = [
+    pytest.param(nested(2000), id="nested 2,000 deep"),
+    pytest.param(struct.pack(">HI", 0x2000, 12) + b"\x01xT" + b"\xff" * 8, id="date past 9999"),
+    pytest.param(struct.pack(">HI", 0x2000, 400) + b"\x01xS", id="cut short"),
+]
+
+
+def test_a_rabbitmq_message_shows_all_that_came_with_it() -> None:
+    message = rabbit(amqp(message_id="m1", headers={"n": 1}, content_type="application/json"))
+    assert message.body == {"a": 1}
+    assert message.serialized_data == b'{"a": 1}'
+    assert (message.exchange, message.routing_key, message.queue) == ("ex", "some.key", "words")
+    assert (message.id, message.headers, message.route) == ("m1", {"n": 1}, "words")
+    assert message.properties.content_type == "application/json"
+    assert (message.attempts, message.redelivered) == (0, False)
+
+
+def test_a_spool_message_shows_all_that_came_with_it() -> None:
+    raw = spooled(b'{"n": 1}', b'"x"', attempts=2)
+    message: SpoolMessage[Any] = SpoolMessage(raw, Handout("words", decode_json), 0, "words")
+    assert (message.body, message.serialized_data) == ("x", b'"x"')
+    assert (message.id, message.headers) == ("id-1", {"n": 1})
+    assert (message.attempts, message.redelivered) == (2, True)
+
+
+def test_an_event_has_a_name() -> None:
+    event: Event[Any] = Event(spooled(b'{"event": "ping"}'), Handout("e", decode_json))
+    assert (event.name, event.id, event.body) == ("ping", "id-1", 1)
+
+
+def test_the_body_is_decoded_once() -> None:
+    calls = []
+    handout = Handout("words", lambda data: calls.append(data) or 1)  # type: ignore[func-returns-value]
+    message: RabbitMQMessage[Any] = RabbitMQMessage(amqp(), handout)
+    assert [message.body for _ in range(10)] == [1] * 10
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe\xfd", b"[" * 100_000, b"1" * 5000],
+    ids=["empty", "cut", "no text", "nested", "huge number"],
+)
+def test_an_undecodable_body_raises_each_time_and_marks_its_message(body: bytes) -> None:
+    message = rabbit(amqp(body))
+    for _ in range(2):
+        with pytest.raises(UndecodableMessageException, match="not JSON"):
+            _ = message.body
+    assert list(message._handout.invalid) == [0]
+    assert message.serialized_data == body
+
+
+@pytest.mark.parametrize("properties", POISON)
+def test_poison_in_the_headers_hurts_only_who_reads_them(properties: bytes) -> None:
+    message = rabbit(amqp(raw_properties=properties), attempts=3)
+    assert message.body == {"a": 1}
+    assert message.attempts == 3
+    assert not message._handout.invalid
+    with pytest.raises(InvalidMessage, match="properties"):
+        _ = message.headers
+    assert list(message._handout.invalid) == [0]
+
+
+@pytest.mark.parametrize("headers", [b"{", b"7", b"[" * 100_000])
+def test_headers_of_the_spool_that_are_no_object_are_invalid(headers: bytes) -> None:
+    if len(headers) > 65535:
+        headers = headers[:60_000]
+    message: SpoolMessage[Any] = SpoolMessage(spooled(headers), Handout("w", decode_json))
+    with pytest.raises(InvalidMessage, match="headers"):
+        _ = message.headers
+
+
+@pytest.mark.parametrize(
+    ("before", "redelivered", "headers", "attempts"),
+    [
+        (0, False, {}, 0),
+        (0, True, {}, 1),
+        (2, True, {}, 2),
+        (0, False, {"x-callboard-attempts": 4}, 4),
+        (1, True, {"x-delivery-count": 3}, 3),
+        (5, True, {"x-delivery-count": 3, "x-callboard-attempts": 4}, 5),
+        (0, False, {"x-delivery-count": "many"}, 0),
+    ],
+)
+def test_attempts_is_the_highest_count_that_anyone_has(
+    before: int, redelivered: bool, headers: dict[str, Any], attempts: int
+) -> None:
+    message = rabbit(amqp(redelivered=redelivered, headers=headers), before)
+    assert message.attempts == attempts
+    assert message.redelivered == (redelivered or before > 0)
+
+
+def test_the_last_mark_wins() -> None:
+    message = rabbit(amqp())
+    marks = message._handout.marks
+    message.accept()
+    assert marks == {0: Mark(Verdict.ACK)}
+    message.reject()
+    assert marks == {0: Mark(Verdict.REQUEUE)}
+    message.reject(delay=5, reason="later")
+    assert marks == {0: Mark(Verdict.REQUEUE, 5.0, "later")}
+    message.reject(requeue=False)
+    assert marks == {0: Mark(Verdict.REJECT)}
+    message.dead_letter("bad")
+    assert marks == {0: Mark(Verdict.DEAD_LETTER, 0.0, "bad")}
+    message.snooze(1.5)
+    assert marks == {0: Mark(Verdict.SNOOZE, 1.5)}
+
+
+def test_a_mark_that_makes_no_sense_is_refused() -> None:
+    message = rabbit(amqp())
+    for delay in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="delay"):
+            message.snooze(delay)
+        with pytest.raises(ValueError, match="delay"):
+            message.reject(delay=delay)
+    with pytest.raises(ValueError, match="requeue"):
+        message.reject(requeue=False, delay=1.0)
+    assert not message._handout.marks
+
+
+def test_a_mark_after_the_settlement_is_ignored_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    message = rabbit(amqp())
+    message._handout.closed = True
+    with caplog.at_level(logging.WARNING, "actors.handler"):
+        message.accept()
+    assert not message._handout.marks
+    assert "route words" in caplog.text
+    assert "ACK" in caplog.text
+
+
+def test_a_typed_body_is_of_its_type_and_its_errors_do_not_show_it() -> None:
+    class Word(BaseModel):
+        id: int
+        word: str
+
+    decode = decoder_for(Word)
+    assert decode(b'{"id": 1, "word": "a"}') == Word(id=1, word="a")
+    with pytest.raises(UndecodableMessageException) as caught:
+        decode(b'{"id": "secret-input"}')
+    assert "secret-input" not in str(caught.value)
+    assert str(caught.value).startswith("id: Input should be a valid integer")
+    for bomb in (b"[" * 100_000, b"1" * 100_000, b"\xff"):
+        with pytest.raises(UndecodableMessageException):
+            decode(bomb)
+
+
+def test_order_keys() -> None:
+    assert order_key("amqp", amqp(), "routing_key") == "some.key"
+    assert order_key("amqp", amqp(headers={"user": "u1"}), "header:user") == "u1"
+    assert order_key("amqp", amqp(headers={"user": 5}), "header:user") == "5"
+    assert order_key("amqp", amqp(), "header:user") == ""
+    assert order_key("spool", spooled(b'{"user": "u1"}'), "header:user") == "u1"
+    assert order_key("spool", spooled(), "routing_key") == "words"
+
+
+@pytest.mark.parametrize("properties", POISON)
+def test_an_order_key_that_cannot_be_read_is_empty(properties: bytes) -> None:
+    assert order_key("amqp", amqp(raw_properties=properties), "header:x") == ""
+    assert order_key("amqp", b"", "routing_key") == ""
+    assert order_key("spool", b"", "header:x") == ""
+
+
+def test_a_message_is_generic_for_annotations() -> None:
+    assert Message[int].__origin__ is Message  # type: ignore[attr-defined]
