@@ -1,0 +1,214 @@
+"""Where user code runs: a loop in a thread of its own, or one on the caller's in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import selectors
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+logger = logging.getLogger("actors.handler")
+
+
+class Loop(Protocol):
+    """An event loop that an actor's client drives, and what comes out of it."""
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function on the loop, soon."""
+
+    def report(self, event: Any) -> None:
+        """On the loop: hand an event to the owner."""
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """On the loop: call a function that may block."""
+
+    def fileno(self) -> int: ...
+
+    def deadline(self) -> float | None: ...
+
+    def turn(self, now: float) -> list[Any]:
+        """By the owner: everything reported since the last turn, in order."""
+
+    def close(self) -> None: ...
+
+
+class ThreadLoop:
+    """The loop has a thread of its own, so that its owner stays answerable.
+
+    No signal is masked in it: Linux gives signals of a process to its main thread while
+    that one takes them, and a mask would be inherited by what user code starts, which then
+    could not be terminated.
+    """
+
+    def __init__(self, name: str, threads: int = 0) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._pool = ThreadPoolExecutor(threads, name) if threads else None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._events: deque[Any] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._bell, self._clapper = os.pipe()
+        for end in (self._bell, self._clapper):
+            os.set_blocking(end, False)
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        if not self._closed:
+            if not self._thread.ident:
+                self._thread.start()
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def report(self, event: Any) -> None:
+        self._events.append(event)
+        with self._lock:  # a descriptor that was closed may already be somebody else's
+            if not self._closed:
+                with contextlib.suppress(BlockingIOError):  # full: it is readable anyway
+                    os.write(self._clapper, b"\0")
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self._pool is None:
+            return function(*args)
+        run = contextvars.copy_context().run
+        result, error = await self._loop.run_in_executor(self._pool, run, _outcome, function, *args)
+        if error is not None:
+            raise error
+        return result
+
+    def fileno(self) -> int:
+        return self._bell
+
+    def deadline(self) -> float | None:
+        return None
+
+    def turn(self, now: float) -> list[Any]:
+        if not self._closed:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._bell, 65536)  # all that a pipe holds
+        return [self._events.popleft() for _ in range(len(self._events))]
+
+    def close(self) -> None:
+        """Ends the loop; waits a second at most for user code that does not let go of it."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            os.close(self._bell)
+            os.close(self._clapper)
+        if not self._thread.ident:
+            self._loop.close()
+        elif self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(1.0)
+        if self._pool:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        while not self._closed:
+            try:
+                self._loop.run_forever()
+            except BaseException:  # SystemExit of a task of the user's would end the thread
+                logger.exception("a task of the user's code ended the event loop; it goes on")
+        finish(self._loop)
+
+
+class InlineLoop:
+    """The loop runs on its owner's thread while it is turned, and in virtual time."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._loop = VirtualLoop(clock)
+        self._clock = clock
+        self._events: list[Any] = []
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        self._loop.call_soon(function, *args)
+        self._loop.due = self._clock()
+
+    def report(self, event: Any) -> None:
+        self._events.append(event)
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
+
+    def fileno(self) -> int:
+        return -1
+
+    def deadline(self) -> float | None:
+        return self._loop.due
+
+    def turn(self, now: float) -> list[Any]:
+        if not self._loop.is_closed():
+            self._loop.run_forever()
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        if not self._loop.is_closed():
+            finish(self._loop)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """`run_forever` runs what is ready and returns; `due` says when more will be."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.due: float | None = None
+        super().__init__(_StillSelector(self._idle))
+
+    def time(self) -> float:
+        return self._clock()
+
+    def run_in_executor(  # type: ignore[override]  # its types say no more, at greater length
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Inline: threads would bring back the real time, and an order of their own."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def _idle(self, timeout: float | None) -> None:
+        self.due = None if timeout is None else self.time() + timeout
+        self.stop()
+
+
+class _StillSelector(selectors.DefaultSelector):
+    """Tells that it would have to wait, instead of waiting."""
+
+    def __init__(self, idle: Callable[[float | None], None]) -> None:
+        super().__init__()
+        self._idle = idle
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and (timeout is None or timeout > 0):
+            self._idle(timeout)
+        return ready
+
+
+def _outcome(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
+    # A future refuses to carry a StopIteration, and would never be done.
+    try:
+        return function(*args), None
+    except BaseException as error:
+        return None, error
+
+
+def finish(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what still runs on a loop, and close it; waits for nothing."""
+    with contextlib.suppress(BaseException):
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        for _ in range(10):  # a cancelled task unwinds within a few steps, or it clings to life
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()

@@ -1,0 +1,183 @@
+"""The client of handlers and of the clock: runs user code and reports what came of it.
+
+What is decided is the same in both ways of driving it: by a thread of its own in a real
+system (`UserCode`, `ClockCode`), by its owner in virtual time in memory (`Inline…`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Self
+
+from actors.app import App
+from actors.clients import Done, Ended, Started, StartFailed
+from actors.clients.loops import InlineLoop, Loop, ThreadLoop
+from actors.clients.usercode import AppCode, HandlerCode, TimerCode
+from actors.clients.verdicts import Share, describe, joined, shares
+from actors.errors import CallboardError
+from actors.loader import load
+from actors.plan import Plan, RoutePlan, UnitPlan
+from actors.protocol import Bulk
+
+#: Threads for the `def` timers of an app.
+TIMER_THREADS = 8
+
+logger = logging.getLogger("actors.handler")
+
+
+class _Runner:
+    """Starts and stops some code of an app on a loop, and tells its owner."""
+
+    def __init__(self, code: AppCode, loop: Loop) -> None:
+        self._code = code
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed = ""  #: why the last start did
+
+    def start(self) -> None:
+        """`Started` or `StartFailed` follows; after the latter it may be called again."""
+        self._loop.post(self._spawn, self._start)
+
+    def stop(self) -> None:
+        """`Ended` follows once all that is to be done at the end is done, or is given up."""
+        self._loop.post(self._spawn, self._stop)
+
+    def fileno(self) -> int:
+        return self._loop.fileno()
+
+    def deadline(self) -> float | None:
+        return self._loop.deadline()
+
+    def turn(self, now: float) -> list[Any]:
+        return self._loop.turn(now)
+
+    def close(self) -> None:
+        self._loop.close()
+
+    def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        task = asyncio.ensure_future(function(*args))
+        self._tasks.add(task)  # the loop itself keeps weak references only
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start(self) -> None:
+        error = await self._code.failure(self._code.start)
+        if error is None:
+            self._failed = ""
+            self._loop.report(Started())
+            return
+        cause = describe(error)
+        if cause != self._failed and not isinstance(error, CallboardError):
+            logger.error("start failed: %s", cause, exc_info=error)
+        self._failed = cause
+        self._loop.report(StartFailed(cause))
+
+    async def _stop(self) -> None:
+        self._loop.report(Ended(await self._code.stop()))
+
+
+class _HandlerRunner(_Runner):
+    """… and runs bulks, so many at once."""
+
+    _code: HandlerCode
+
+    def __init__(self, code: HandlerCode, loop: Loop, in_flight: int) -> None:
+        super().__init__(code, loop)
+        self._room = asyncio.Semaphore(in_flight)
+
+    def submit(self, bulk: Bulk) -> None:
+        """Run each bulk in it; a `Done` follows for all that a turn finds done."""
+        self._loop.post(self._submit, bulk)
+
+    def turn(self, now: float) -> list[Any]:
+        events = super().turn(now)
+        answers = [event for event in events if isinstance(event, Done)]
+        others = [event for event in events if not isinstance(event, Done)]
+        return [joined(answers), *others] if answers else others
+
+    def _submit(self, bulk: Bulk) -> None:
+        for share in shares(bulk):
+            self._spawn(self._handle, share)
+
+    async def _handle(self, share: Share) -> None:
+        async with self._room:
+            done = await self._code.handle(share)
+        self._loop.report(done)
+
+
+class UserCode(_HandlerRunner):
+    """The handler of a route, in a thread of its own. Settings: the unit's plan, the route."""
+
+    def __init__(self, settings: tuple[UnitPlan, str]) -> None:
+        unit, name = settings
+        plan = next(route for route in unit.routes if route.name == name)
+        self._set_up(partial(load, unit.app), plan, unit.kind)
+
+    @classmethod
+    def for_route(cls, app: App, plan: RoutePlan, kind: str) -> Self:
+        """The same for an app that is at hand."""
+        runner = cls.__new__(cls)
+        runner._set_up(lambda: app, plan, kind)
+        return runner
+
+    def _set_up(self, source: Callable[[], App], plan: RoutePlan, kind: str) -> None:
+        threads = plan.in_flight if plan.in_flight > 1 else 0
+        loop = ThreadLoop(f"handler {plan.name}", threads)
+        super().__init__(HandlerCode(source, loop.call, plan.name, kind), loop, plan.in_flight)
+
+
+class InlineUserCode(_HandlerRunner):
+    """The handler of a route on its owner's thread, while it is turned, in virtual time.
+
+    `hooks=False` leaves out the startup and shutdown hooks. A `lethal` exception of the
+    user's code is the death of the process: it is raised by `turn`, and no bulk answered.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        plan: RoutePlan,
+        kind: str,
+        clock: Callable[[], float],
+        hooks: bool = True,
+        lethal: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        loop = InlineLoop(clock)
+        code = HandlerCode(lambda: app, loop.call, plan.name, kind, hooks)
+        super().__init__(code, loop, plan.in_flight)
+        self._lethal = lethal
+
+    @property
+    def raised(self) -> list[BaseException]:
+        """All that the user's code raised so far."""
+        return self._code.raised
+
+    def turn(self, now: float) -> list[Any]:
+        events = super().turn(now)
+        for error in self.raised:
+            if isinstance(error, self._lethal):
+                raise error
+        return events
+
+
+class ClockCode(_Runner):
+    """The timers of an app, in a thread of their own."""
+
+    def __init__(self, settings: Plan) -> None:
+        loop = ThreadLoop("clock", TIMER_THREADS)
+        super().__init__(TimerCode(partial(load, settings.app), loop.call), loop)
+
+
+class InlineClockCode(_Runner):
+    """The timers of an app on their owner's thread, in virtual time."""
+
+    def __init__(self, app: App, clock: Callable[[], float], hooks: bool = True) -> None:
+        loop = InlineLoop(clock)
+        super().__init__(TimerCode(lambda: app, loop.call, hooks), loop)
+
+    @property
+    def raised(self) -> list[BaseException]:
+        """All that the user's code raised so far."""
+        return self._code.raised

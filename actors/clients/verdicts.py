@@ -1,0 +1,192 @@
+"""From a bulk to the messages that a handler receives, and back to verdicts."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, NamedTuple
+
+from actors.clients import Done
+from actors.logic.bulk import Piece
+from actors.logic.failure import Decision, Verdict, decide
+from actors.message import Handout, Mark, Message
+from actors.protocol import Bulk, Range, Single
+
+#: Characters of a reason that travel: it is for people, and a header in the end.
+REASON = 500
+
+#: Verdicts that say all there is to say, so that neighbours can share them.
+PLAIN = (Verdict.ACK, Verdict.REJECT, Verdict.RETURN)
+
+
+class Rules(NamedTuple):
+    """What a route wants done with what its handler does not mark."""
+
+    on_success: Decision
+    table: Mapping[type[BaseException], Decision]  #: has an entry for `Exception`
+
+    def of(self, kind: type[BaseException]) -> Decision:
+        return decide(self.table, kind)
+
+
+class Portion(NamedTuple):
+    """The deliveries of a piece that belong to one bulk, by index: `start` up to `stop`."""
+
+    piece: Piece
+    start: int
+    stop: int
+
+    def range(self, verdict: int) -> Range:
+        first = self.piece.first
+        return Range(self.piece.epoch, first + self.start, first + self.stop - 1, int(verdict))
+
+
+class Share(NamedTuple):
+    """One bulk of a `protocol.Bulk`, not yet cut into messages."""
+
+    number: int
+    portions: tuple[Portion, ...]
+    attempts: dict[int, int]  #: hand-outs before, by index in the bulk, where not 0
+
+    def messages(self, kind: type[Message[Any]], handout: Handout) -> list[Message[Any]]:
+        """Its messages, nothing in them decoded."""
+        messages: list[Message[Any]] = []
+        attempts = self.attempts.get
+        for piece, start, stop in self.portions:
+            ends = array("I", piece.ends)
+            blob, base, queue = piece.blob, piece.base, piece.queue
+            begin = ends[start - 1] - base if start else 0
+            for index, end in enumerate(ends[start:stop], len(messages)):
+                end -= base
+                messages.append(kind(blob[begin:end], handout, index, queue, attempts(index, 0)))
+                begin = end
+        return messages
+
+    def receipts(self) -> Iterator[tuple[int, int]]:
+        """(epoch, position) of each delivery, in order."""
+        for piece, start, stop in self.portions:
+            for position in range(piece.first + start, piece.first + stop):
+                yield piece.epoch, position
+
+
+def shares(bulk: Bulk) -> Iterator[Share]:
+    """Cut a message of several bulks into them."""
+    pieces = iter(bulk.pieces)
+    rest = Portion(Piece("", 0, 0, b"", b"", 0), 0, 0)
+    begin = 0
+    for number, size in enumerate(bulk.sizes, bulk.number):
+        portions: list[Portion] = []
+        missing = size
+        while missing:
+            if rest.start == rest.stop:
+                piece = next(pieces)
+                rest = Portion(piece, 0, len(piece.ends) // array("I").itemsize)
+            taken = min(missing, rest.stop - rest.start)
+            portions.append(Portion(rest.piece, rest.start, rest.start + taken))
+            rest = Portion(rest.piece, rest.start + taken, rest.stop)
+            missing -= taken
+        attempts = {i - begin: n for i, n in bulk.flagged if begin <= i < begin + size}
+        yield Share(number, tuple(portions), attempts)
+        begin += size
+
+
+def settle(
+    share: Share,
+    messages: list[Message[Any]],
+    handout: Handout,
+    error: BaseException | None,
+    rules: Rules,
+) -> Done:
+    """What becomes of each message of a bulk that its handler has returned or raised on."""
+    handout.closed = True
+    untouched = error is None and not handout.marks and not handout.invalid
+    if untouched and rules.on_success.verdict in PLAIN:
+        verdict = rules.on_success.verdict
+        return Done((share.number,), merged(portion.range(verdict) for portion in share.portions))
+    # An invalid message that the handler stumbled over says nothing about its neighbours.
+    stumbled = any(error is invalid for invalid in handout.invalid.values())
+    rest = rules.on_success if error is None else rules.of(Exception if stumbled else type(error))
+    ranges: list[Range] = []
+    singles: list[Single] = []
+    for index, (epoch, position) in enumerate(share.receipts()):
+        mark, invalid = handout.marks.get(index), handout.invalid.get(index)
+        if mark is not None:
+            single = _marked(mark, messages[index])
+        elif invalid is not None:
+            single = _decided(rules.of(type(invalid)), messages[index], invalid)
+        else:
+            single = _decided(rest, messages[index], error)
+        if single.verdict in PLAIN and not single.reason:
+            ranges.append(Range(epoch, position, position, single.verdict))
+        else:
+            singles.append(single._replace(epoch=epoch, position=position))
+    failure = error or next(iter(handout.invalid.values()), None)
+    return Done((share.number,), merged(ranges), tuple(singles), describe(failure))
+
+
+def joined(answers: list[Done]) -> Done:
+    """Several answers as one."""
+    return Done(
+        tuple(chain.from_iterable(done.numbers for done in answers)),
+        merged(chain.from_iterable(done.ranges for done in answers)),
+        tuple(chain.from_iterable(done.singles for done in answers)),
+        next((done.error for done in reversed(answers) if done.error), ""),
+    )
+
+
+def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Neighbours of one epoch with one verdict made into one."""
+    whole: list[Range] = []
+    for range in ranges:
+        epoch, first, last, verdict = range
+        before = whole[-1] if whole else None
+        if before and (before.epoch, before.last + 1, before.verdict) == (epoch, first, verdict):
+            whole[-1] = before._replace(last=last)
+        else:
+            whole.append(range)
+    return tuple(whole)
+
+
+def describe(error: BaseException | None) -> str:
+    """An exception in one line: its class and what it says."""
+    if error is None:
+        return ""
+    said = _reason(error)
+    return f"{class_name(error)}: {said}" if said else class_name(error)
+
+
+def class_name(error: BaseException) -> str:
+    """The qualified name of an exception's class; without the module for Python's own."""
+    kind = type(error)
+    prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return prefix + kind.__qualname__
+
+
+def _marked(mark: Mark, message: Message[Any]) -> Single:
+    if mark.verdict in PLAIN and not mark.reason:
+        return Single(0, 0, int(mark.verdict))
+    reason = _text(mark.reason)
+    return Single(0, 0, int(mark.verdict), mark.delay, reason, attempts=message.attempts + 1)
+
+
+def _decided(decision: Decision, message: Message[Any], error: BaseException | None) -> Single:
+    if decision.verdict in PLAIN:
+        return Single(0, 0, int(decision.verdict))
+    attempts = message.attempts + 1
+    verdict, delay = decision.apply(attempts)
+    if error is None:
+        return Single(0, 0, int(verdict), delay, attempts=attempts)
+    return Single(0, 0, int(verdict), delay, _reason(error), class_name(error), attempts)
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        return _text(str(error))
+    except Exception:  # a broken __str__ of the user's must not cost the bulk its settlement
+        return ""
+
+
+def _text(text: str) -> str:
+    """Cut to what travels, and encodable: a lone surrogate would break the header it ends in."""
+    return text[:REASON].encode("utf-8", "replace").decode()
