@@ -69,6 +69,10 @@ class SpoolClient:
 
     def consume(self, queue: str, epoch: int, window: int) -> None:
         if self._owner:
+            self._intakes = {
+                key: intake for key, intake in self._intakes.items()
+                if key[0] != queue or intake.rows
+            }  # fmt: skip
             self._intakes[queue, epoch] = Intake(queue, epoch, window)
             self._hurry()
 
@@ -76,20 +80,22 @@ class SpoolClient:
         if intake := self._intakes.get((queue, epoch)):
             intake.open = False
             self._events.append(Stopped(queue, epoch))
-            self._forget(intake)
+            self._hurry()
+
+    def resume(self, queue: str, epoch: int) -> None:
+        if intake := self._intakes.get((queue, epoch)):
+            intake.open, intake.announced = True, False
             self._hurry()
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         if intake := self._intakes.get((queue, epoch)):
             self._pending.add(intake.rows, flush)
-            self._forget(intake)
             soon = 4 * len(self._pending) >= intake.window
             self._hurry(0.0 if soon else SETTLE)
 
     def move(self, move: Move) -> None:
         if intake := self._intakes.get((move.queue, move.epoch)):
             self._pending.moves.append((intake.rows.pop(move.position, None), move))
-            self._forget(intake)
             self._hurry(SETTLE)
 
     def measure(self, queue: str) -> None:
@@ -221,10 +227,6 @@ class SpoolClient:
 
     def _hurry(self, seconds: float = 0.0) -> None:
         self._due = min(self._due, time.monotonic() + seconds)
-
-    def _forget(self, intake: Intake) -> None:
-        if not intake.open and not intake.rows:
-            self._intakes.pop((intake.queue, intake.epoch), None)
 
     def _wait(self, error: SpoolBusy, now: float) -> None:
         """Somebody else writes for long: what is settled is kept, and tried again."""
