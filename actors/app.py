@@ -130,7 +130,8 @@ class App(State):
 
     def _free_name(self, route: Route) -> str:
         queue, vhost, connection = route.queues[0], route.vhost or "", route.connection
-        names = (queue, f"{queue}@{vhost}", f"{queue}@{connection}", f"{queue}@{connection}{vhost}")
+        marks = (vhost, connection, f"{connection}{vhost}")
+        names = [queue, *(f"{queue}@{mark}" for mark in marks if mark)]
         free = first_free(self.routes, (route.name,) if route.name else names)
         if free is None:
             raise InvalidRoute(f"route {route.name or queue}: there is one of this name: set name=")
@@ -202,7 +203,7 @@ class App(State):
 
             sys.exit(invoke(["run", self._import_string()]))
         except ConfigurationError as error:
-            sys.stderr.write(f"{error}\n")
+            sys.stderr.write(f"callboard: {error}\n")
             sys.exit(Exit.CONFIG)
 
     def _import_string(self) -> str:

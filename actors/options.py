@@ -73,6 +73,8 @@ FailCallback = Callable[[Exception, int], Awaitable[None] | None]
 
 
 def _check_on_exception(value: Any) -> Any:
+    if value is None:
+        return None
     entries = value if isinstance(value, Mapping) else {Exception: value}
     for error, outcome in entries.items():
         if not (isinstance(error, type) and issubclass(error, BaseException)):

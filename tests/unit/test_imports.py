@@ -1,0 +1,152 @@
+"""Who may import whom: the rules that the layout of the project stands on."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import actors
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path for folder in ("actors", "handlers") for path in (ROOT / folder).rglob("*.py"))
+LONGEST = 300  #: lines; a file that says more says two things
+
+#: Actors meet in messages, never in code.
+ACTORS = {f"actors.{name}" for name in ("connection", "batcher", "handler", "supervisor", "clock")}
+
+#: What only some may import, and which files below `actors/` may: at the top, or in functions.
+CLIENTS = {"pika", "httpx", "sseclient", "sqlite3"}
+LAZY = {"message", "decoding", "publisher", "cli", "testing"}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def statements(node: ast.AST, functions: bool) -> Iterator[ast.AST]:
+    """All nodes but those only for type checkers, and only on request those in functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not functions:
+            continue
+        if is_type_checking(child):
+            assert isinstance(child, ast.If)
+            for other in child.orelse:
+                yield other
+                yield from statements(other, functions)
+            continue
+        yield child
+        yield from statements(child, functions)
+
+
+def imports(path: Path, *, functions: bool = True) -> set[str]:
+    """The full names of the modules that a file imports when it runs."""
+    found: set[str] = set()
+    for node in statements(tree_of(path), functions):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively"
+            base = node.module or ""
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if name in MODULES} or {base}
+    return found
+
+
+def roots(path: Path, *, functions: bool = True) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path, functions=functions)}
+
+
+def below(path: Path, *folders: str) -> bool:
+    return any(path.is_relative_to(ROOT / "actors" / folder) for folder in folders)
+
+
+def rule(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+IN_ACTORS = [path for path in FILES if path.is_relative_to(ROOT / "actors")]
+
+
+@rule(IN_ACTORS)
+def test_the_framework_knows_no_handlers(path: Path) -> None:
+    assert "handlers" not in roots(path)
+
+
+@rule([path for path in IN_ACTORS if module_of(path) in ACTORS])
+def test_actors_do_not_import_each_other(path: Path) -> None:
+    assert not imports(path) & ACTORS
+
+
+@rule([path for path in IN_ACTORS if below(path, "logic")])
+def test_logic_imports_only_the_standard_library_and_itself(path: Path) -> None:
+    strangers = {
+        name
+        for name in imports(path)
+        if name.partition(".")[0] not in sys.stdlib_module_names
+        and not name.startswith("actors.logic")
+    }
+    assert not strangers
+    assert not roots(path) & {"socket", "sqlite3", "asyncio", "threading", "subprocess", "time"}
+
+
+@rule([path for path in FILES if not below(path, "stages")])
+def test_only_the_stages_know_thespian(path: Path) -> None:
+    assert "thespian" not in roots(path)
+
+
+@rule([path for path in IN_ACTORS if not below(path, "clients")])
+def test_only_the_clients_touch_the_world(path: Path) -> None:
+    assert not roots(path, functions=False) & CLIENTS
+    if path.stem.partition("_")[0] not in LAZY:
+        assert not roots(path) & CLIENTS
+
+
+@rule(FILES)
+def test_a_file_is_short(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LONGEST, f"{lines} lines: split it"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module_of(path): imports(path, functions=False) & MODULES for path in FILES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_publisher_on_a_spool_loads_neither_thespian_nor_pika(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from actors.publisher import Publisher\n"
+        f"Publisher('spool://{tmp_path}/s.db').put('words', 'a')\n"
+        "heavy = {'thespian', 'pika', 'httpx', 'sseclient', 'click'} & set(sys.modules)\n"
+        "sys.exit(f'{heavy} loaded' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_public_name_is_there() -> None:
+    assert {name for name in actors.__all__ if getattr(actors, name).__name__ != name} == set()
+    with pytest.raises(AttributeError, match="module 'actors' has no attribute 'nothing'"):
+        _ = actors.nothing  # type: ignore[attr-defined]

@@ -1,0 +1,143 @@
+"""Options: every spelling of them, their defaults, and the table they come to."""
+
+from typing import Any
+
+import pytest
+
+from actors import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
+from actors.errors import (
+    ConfigurationError,
+    HandlerCrashed,
+    InvalidMessage,
+    UndecodableMessageException,
+)
+from actors.logic.failure import Verdict, decide
+from actors.options import TimerOptions, compile_table
+
+
+def test_the_defaults_are_those_of_the_documents() -> None:
+    options = RouteOptions()
+    assert (options.bulk_size, options.bulk_flush_interval) == (1, 60.0)
+    assert (options.concurrency, options.in_flight) == (1, None)
+    assert (options.bulk_bytes, options.timeout, options.max_crashes) == (16 * 2**20, 1500.0, 3)
+    assert (options.on_success, options.on_exception) == (Actions.ACK, None)
+
+
+def test_enum_keys_and_keywords_are_one_schema() -> None:
+    by_enum: dict[Any, Any] = {Options.BULK_SIZE: 256, Events.ON_EXCEPTION: Actions.REJECT}
+    by_keyword = RouteOptions(bulk_size=256, on_exception=Actions.REJECT)
+    assert RouteOptions(**by_enum) == by_keyword
+    assert all(
+        option in RouteOptions.model_fields or option in TimerOptions.model_fields
+        for option in [*Options, *Events]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"bulk_size": -1}, "option bulk_size: input should be greater than or equal to 1, not -1"),
+        ({"bulk_size": 0}, "option bulk_size: input should be greater than or equal to 1, not 0"),
+        ({"bulk_size": True}, "option bulk_size: input should be a valid integer, not True"),
+        ({"bulk_size": "9"}, "option bulk_size: input should be a valid integer, not '9'"),
+        (
+            {"bulk_flush_interval": 0},
+            "option bulk_flush_interval: input should be greater than 0, not 0",
+        ),
+        (
+            {"timeout": float("inf")},
+            "option timeout: input should be a finite number, not inf",
+        ),
+        (
+            {"order_by": "age"},
+            "option order_by: string should match pattern '^(routing_key|header:.+)?$', not 'age'",
+        ),
+        (
+            {"on_success": "ack"},
+            "option on_success: input should be an instance of Actions, not 'ack'",
+        ),
+        (
+            {"on_exception": {ValueError: 3}},
+            "option on_exception: must be an action, a Retry, or {exception class: either},"
+            " not {<class 'ValueError'>: 3}",
+        ),
+        (
+            {"on_exception": {"ValueError": Actions.ACK}},
+            "option on_exception: must name exception classes, and 'ValueError' is none,"
+            " not {'ValueError': <Actions.ACK: 'ack'>}",
+        ),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_option_and_value(
+    values: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RouteOptions(**values)
+    assert str(caught.value) == line
+
+
+def test_an_unknown_option_is_told_with_the_valid_ones() -> None:
+    misspelt: dict[str, Any] = {"bulk_sise": 2}
+    with pytest.raises(ConfigurationError, match=r"^unknown option 'bulk_sise'; valid: bulk_size,"):
+        RouteOptions(**misspelt)
+    of_timers: dict[str, Any] = {Options.SINGLETON: True}
+    with pytest.raises(ConfigurationError, match="unknown option 'singleton'; valid: "):
+        AMQPRouteOptions(**of_timers)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"attempts": -1}, "Retry: attempts must be 0 or more, not -1"),
+        ({"attempts": 2.5}, "Retry: attempts must be 0 or more, not 2.5"),
+        ({"first": float("nan")}, "Retry: first must be 0 or more, not nan"),
+        ({"factor": 0.5}, "Retry: factor must be 1 or more, not 0.5"),
+        ({"cap": "1"}, "Retry: cap must be 0 or more, not '1'"),
+    ],
+)
+def test_a_bad_retry_is_one_line_too(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Retry(**values)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [("amqp", Verdict.REQUEUE), ("sse", Verdict.REQUEUE), ("spool", Verdict.RETRY)],
+)
+def test_undeclared_exceptions_are_requeued_or_on_the_spool_retried(
+    kind: str, verdict: Verdict
+) -> None:
+    table = compile_table(None, kind)
+    assert decide(table, ValueError).verdict is verdict
+    assert decide(table, TimeoutError).verdict is verdict
+    assert decide(table, InvalidMessage).verdict is Verdict.DEAD_LETTER
+    assert decide(table, HandlerCrashed).verdict is Verdict.DEAD_LETTER
+
+
+def test_an_action_for_all_spares_what_can_never_succeed() -> None:
+    table = compile_table(Actions.REJECT, "amqp")
+    assert decide(table, KeyError).verdict is Verdict.REJECT
+    assert decide(table, TimeoutError).verdict is Verdict.REJECT
+    assert decide(table, UndecodableMessageException).verdict is Verdict.DEAD_LETTER
+
+
+def test_the_most_specific_class_decides() -> None:
+    table = compile_table(
+        {LookupError: Actions.ACK, KeyError: Retry(attempts=3), InvalidMessage: Actions.REJECT},
+        "amqp",
+    )
+    assert decide(table, KeyError).attempts == 3
+    assert decide(table, IndexError).verdict is Verdict.ACK
+    assert decide(table, ValueError).verdict is Verdict.REQUEUE
+    assert decide(table, UndecodableMessageException).verdict is Verdict.REJECT
+
+
+def test_a_retry_waits_longer_each_time_up_to_its_cap_and_ends_as_a_dead_letter() -> None:
+    entry = decide(compile_table(Retry(attempts=4, first=1.0, cap=3.0), "amqp"), ValueError)
+    assert [entry.apply(attempts) for attempts in (1, 2, 3, 4)] == [
+        (Verdict.RETRY, 1.0),
+        (Verdict.RETRY, 2.0),
+        (Verdict.RETRY, 3.0),
+        (Verdict.DEAD_LETTER, 0.0),
+    ]
