@@ -42,6 +42,8 @@ class Context(Protocol):
     """The hands of an actor."""
 
     name: str  #: of this actor; new for each incarnation
+    pid: int  #: of the process that plays this actor
+    host: str
     random: Random
 
     def send(self, to: str, message: ActorMessage) -> None:

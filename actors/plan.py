@@ -57,5 +57,6 @@ class Plan:
     clock: bool = False  #: the app has timers or callbacks
     version: str = ""
     shutdown_timeout: float = 25.0  #: seconds for the whole drain
+    since: str = ""  #: when it was started, ISO 8601
     log_level: str = "INFO"
     log_format: str = "text"

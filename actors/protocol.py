@@ -10,10 +10,10 @@ Actors are named by strings; the stage knows what a name stands for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from actors.logic.batching import Piece
+from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
+from actors.logic.settling import Range, Single
 from actors.plan import Plan, UnitPlan
 
 __all__ = [
@@ -33,28 +33,6 @@ class ActorMessage:
         return type(self).__name__
 
     __repr__ = __str__
-
-
-class Range(NamedTuple):
-    """Neighbouring deliveries of one epoch that share a verdict."""
-
-    epoch: int
-    first: int  #: position of the first
-    last: int  #: position of the last, inclusive
-    verdict: int
-
-
-class Single(NamedTuple):
-    """One delivery whose verdict has more to say."""
-
-    epoch: int
-    position: int
-    verdict: int
-    delay: float = 0.0  #: seconds before it may come back
-    reason: str = ""
-    error: str = ""  #: class of the exception, qualified, where one was raised
-    attempts: int = 0  #: how often it has been handed out, this time included
-    raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
 
 
 # ── from a supervisor to its children ──────────────────────────────────────────
@@ -110,6 +88,7 @@ class NotReady(ActorMessage):
     role: str
     pid: int
     cause: str
+    fault: str = ""  #: of a connection: an `actors.errors.Fault`
 
 
 # ── along the stream ───────────────────────────────────────────────────────────
@@ -154,7 +133,6 @@ class Settlement(ActorMessage):
     numbers: tuple[int, ...]  #: the bulks that are answered in whole
     ranges: tuple[Range, ...]
     singles: tuple[Single, ...] = ()
-    chunks: tuple[int, ...] = ()  #: to a connection: chunks that it now may forget
     error: str = ""  #: the last exception, for people
 
 

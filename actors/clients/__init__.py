@@ -47,6 +47,9 @@ class ConnectionClient(Client, Protocol):
     def cancel(self, queue: str, epoch: int) -> None:
         """Stop intake, keep what is unsettled; `Stopped` follows the last `Fetched`."""
 
+    def resume(self, queue: str, epoch: int) -> None:
+        """Fetch again after `cancel`, in the same epoch; `Consuming` or `QueueLost` follows."""
+
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         """Carry out a flush in one write."""
 
@@ -148,9 +151,9 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One bulk was handled: verdict and what more there is to say, by delivery."""
+    """Bulks were handled: verdicts, and what more there is to say, by delivery."""
 
-    number: int
+    numbers: tuple[int, ...]
     ranges: tuple[Any, ...]  #: `protocol.Range`
     singles: tuple[Any, ...] = ()  #: `protocol.Single`
     error: str = ""  #: what the handler raised, for people
@@ -169,6 +172,6 @@ class Runner(Client, Protocol):
     def start(self) -> None: ...
 
     def submit(self, bulk: Any) -> None:
-        """Run each bulk of a `protocol.Bulk`; one `Done` for each."""
+        """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""
 
     def stop(self) -> None: ...

@@ -1,21 +1,145 @@
-"""Grouping deliveries into bulks."""
+"""Grouping deliveries into bulks: by count, bytes and age, without looking into them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Sequence
+
+from actors.logic.bulk import Chunk, Draft, Part
 
 
-class Piece(NamedTuple):
-    """Neighbouring deliveries cut out of one chunk, still undecoded.
+class Batching:
+    """The open bulks of one route.
 
-    The i-th ends at `ends[i] - base` in `blob` and starts where the one before it
-    ends; `ends` is an `array("I")` as bytes. Its receipt is
-    `(incarnation, epoch, first + i)`.
+    What comes for the first time shares bulks of full size. What failed comes back in
+    smaller ones, a quarter for each attempt, so that its neighbours are cleared soon;
+    the last attempt of a message is always made alone.
     """
 
-    queue: str
-    epoch: int
-    first: int
-    blob: bytes
-    ends: bytes
-    base: int
+    def __init__(
+        self, bulk_size: int, bulk_bytes: int, interval: float, last_alone: int = 0
+    ) -> None:
+        self._bulk_size = bulk_size
+        self._bulk_bytes = bulk_bytes
+        self._interval = interval  #: seconds
+        self._last_alone = last_alone
+        self._lanes: dict[int, Lane] = {}  # by size of bulk, the smallest first
+
+    @property
+    def size(self) -> int:
+        """Deliveries in line."""
+        return sum(lane.size for lane in self._lanes.values())
+
+    def add(self, chunk: Chunk, now: float) -> None:
+        """Put a chunk in line."""
+        for part in runs(chunk):
+            attempts = chunk.attempts.get(part.start, 0)
+            self._lane(bulk_cap(self._bulk_size, attempts, self._last_alone)).add(part, now)
+
+    def take(self, now: float, flush: bool = False) -> Draft | None:
+        """The next bulk that is due: full, old enough, or whatever there is on `flush`."""
+        for lane in self._lanes.values():
+            if lane.size and (flush or lane.full() or now >= lane.oldest + self._interval):
+                return lane.cut()
+        return None
+
+    def due(self) -> float | None:
+        """When the oldest delivery in line is to be handed out at the latest."""
+        oldest = [lane.oldest for lane in self._lanes.values() if lane.size]
+        return min(oldest) + self._interval if oldest else None
+
+    def drop(self, queue: str, epoch: int) -> list[Part]:
+        """Take out what came before an epoch of a queue: it will come again."""
+        return [part for lane in self._lanes.values() for part in lane.drop(queue, epoch)]
+
+    def settled(self, part: Part) -> None:
+        """Deliveries have their verdict: of no consequence to the others."""
+
+    def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
+        """Nothing waits for a failed message."""
+        return []
+
+    def _lane(self, cap: int) -> Lane:
+        if cap not in self._lanes:
+            self._lanes[cap] = Lane(cap, self._bulk_bytes)
+            self._lanes = dict(sorted(self._lanes.items()))
+        return self._lanes[cap]
+
+
+class Lane:
+    """Deliveries in line for bulks of one size."""
+
+    def __init__(self, cap: int, bulk_bytes: int) -> None:
+        self.size = 0
+        self.bytes = 0
+        self._cap = cap
+        self._bulk_bytes = bulk_bytes
+        self._parts: deque[tuple[Part, float]] = deque()
+
+    @property
+    def oldest(self) -> float:
+        """When the first in line came."""
+        return self._parts[0][1]
+
+    def full(self) -> bool:
+        return self.size >= self._cap or self.bytes >= self._bulk_bytes
+
+    def add(self, part: Part, now: float) -> None:
+        self._parts.append((part, now))
+        self.size += part.size
+        self.bytes += part.bytes
+
+    def cut(self) -> Draft:
+        """One bulk off the head; a delivery larger than a bulk may be travels by itself."""
+        parts: list[Part] = []
+        most, room = self._cap, self._bulk_bytes
+        while self._parts and most:
+            part, came = self._parts.popleft()
+            size = min(most, part.fitting(room)) or (0 if parts else 1)
+            taken, rest = part.split(size)
+            if size:
+                parts.append(taken)
+                most -= size
+                room -= taken.bytes
+            if rest.size:
+                self._parts.appendleft((rest, came))
+                break
+        draft = Draft(parts)
+        self.size -= draft.size
+        self.bytes -= sum(part.bytes for part in parts)
+        return draft
+
+    def drop(self, queue: str, epoch: int) -> list[Part]:
+        """Take out what came before an epoch of a queue."""
+        dropped: list[Part] = []
+        kept: deque[tuple[Part, float]] = deque()
+        for part, came in self._parts:
+            if part.chunk.queue == queue and part.chunk.epoch < epoch:
+                dropped.append(part)
+            else:
+                kept.append((part, came))
+        self._parts = kept
+        self.size -= sum(part.size for part in dropped)
+        self.bytes -= sum(part.bytes for part in dropped)
+        return dropped
+
+
+def bulk_cap(bulk_size: int, attempts: int, last_alone: int) -> int:
+    """Deliveries in a bulk of messages that were handed out `attempts` times before."""
+    if last_alone and attempts + 1 >= last_alone:
+        return 1
+    return max(1, bulk_size >> (2 * min(attempts, 32)))
+
+
+def runs(chunk: Chunk) -> Sequence[Part]:
+    """The chunk cut where the number of attempts changes."""
+    if not chunk.attempts:
+        return [Part(chunk, 0, len(chunk.ends))]
+    parts: list[Part] = []
+    for index in range(len(chunk.ends)):
+        attempts = chunk.attempts.get(index, 0)
+        if parts and chunk.attempts.get(parts[-1].start, 0) == attempts:
+            parts[-1] = Part(chunk, parts[-1].start, index + 1)
+        else:
+            parts.append(Part(chunk, index, index + 1))
+    return parts

@@ -2,14 +2,197 @@
 
 from __future__ import annotations
 
+import heapq
+from bisect import bisect_left
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from actors.logic.failure import Verdict
 
 
 class Flush(NamedTuple):
-    """What a ledger says to settle now, by position within one epoch."""
+    """What a ledger says to settle now, by position within one epoch.
 
-    prefix: int = 0  #: all positions up to this one are settled: one `multiple` ack; 0: none
+    Returns and rejections are to be written before the `multiple` ack of `prefix`,
+    which would otherwise acknowledge them too.
+    """
+
+    prefix: int = 0  #: acknowledged now, and all below it settled: one `multiple` ack; 0: none
     acked: tuple[tuple[int, int], ...] = ()  #: (first, last) newly acknowledged, prefix included
     failed: tuple[int, ...] = ()  #: give back, a failure (`basic.reject`, requeue)
     returned: tuple[int, ...] = ()  #: give back, never handled (`basic.nack`, requeue)
     rejected: tuple[int, ...] = ()  #: `basic.reject` without requeue
+
+
+class Ledger:
+    """The deliveries of one epoch, by position from 1.
+
+    A position is open, then decided (held for later, or being copied elsewhere) or
+    at once settled; nothing is settled twice. The contiguous settled prefix is one
+    number, what is settled beyond it a short sorted list of ranges.
+    """
+
+    def __init__(self) -> None:
+        self.last = 0  #: the highest position delivered
+        self.prefix = 0  #: all positions up to this one are settled
+        self._beyond: list[tuple[int, int]] = []
+        self._settled_beyond = 0
+        self._decided: set[int] = set()
+        self._held: list[tuple[float, int, Verdict]] = []
+        self._acked: list[tuple[int, int]] = []
+        self._given_back: dict[Verdict, list[int]] = {
+            Verdict.REQUEUE: [],
+            Verdict.RETURN: [],
+            Verdict.REJECT: [],
+        }
+
+    @property
+    def unsettled(self) -> int:
+        """Deliveries that the world still counts as ours."""
+        return self.last - self.prefix - self._settled_beyond
+
+    @property
+    def held(self) -> int:
+        """Deliveries that wait here before they are given back."""
+        return len(self._held)
+
+    @property
+    def decided(self) -> int:
+        """Deliveries whose verdict is known and not yet carried out."""
+        return len(self._decided)
+
+    def deliver(self, count: int) -> int:
+        """Enter so many new deliveries; returns the position of the first."""
+        first = self.last + 1
+        self.last += count
+        return first
+
+    def settle(self, first: int, last: int, verdict: Verdict) -> int:
+        """Settle what is still open of a range with ACK, REQUEUE, RETURN or REJECT.
+
+        Returns how many were; a repeated or foreign settlement settles none.
+        """
+        count = 0
+        for low, high in list(self.open(first, last)):
+            self._close(low, high, verdict)
+            count += high - low + 1
+        return count
+
+    def open(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that nobody has decided on, as (first, last)."""
+        for low, high in self._unsettled(first, last):
+            for decided in sorted(p for p in self._decided if low <= p <= high):
+                if decided > low:
+                    yield low, decided - 1
+                low = decided + 1
+            if low <= high:
+                yield low, high
+
+    def hold(self, position: int, until: float, verdict: Verdict = Verdict.REQUEUE) -> bool:
+        """Keep an open delivery until a time, then give it back. False: it is not open."""
+        if not self.decide(position):
+            return False
+        heapq.heappush(self._held, (until, position, verdict))
+        return True
+
+    def decide(self, position: int) -> bool:
+        """Claim an open delivery for a verdict that takes time. False: it is not open."""
+        if not any(self.open(position, position)):
+            return False
+        self._decided.add(position)
+        return True
+
+    def finish(self, position: int, verdict: Verdict) -> bool:
+        """Settle a delivery that was decided on. False: it was not."""
+        if position not in self._decided:
+            return False
+        self._decided.remove(position)
+        self._close(position, position, verdict)
+        return True
+
+    def due(self, now: float) -> int:
+        """Give back what was held until now; returns how many."""
+        count = 0
+        while self._held and self._held[0][0] <= now:
+            _, position, verdict = heapq.heappop(self._held)
+            count += self.finish(position, verdict)
+        return count
+
+    def next_due(self) -> float | None:
+        """When the first held delivery is due."""
+        return self._held[0][0] if self._held else None
+
+    def return_open(self) -> int:
+        """Give back all that nobody has decided on; returns how many."""
+        return self.settle(1, self.last, Verdict.RETURN)
+
+    def flush(self) -> Flush | None:
+        """What was settled since the last flush, to be told to the world now."""
+        given_back = self._given_back
+        if not (self._acked or any(given_back.values())):
+            return None
+        acked = merged(self._acked)
+        # Only a tag that is itself acknowledged now may carry `multiple`: RabbitMQ closes
+        # the channel for a tag that a rejection has already settled.
+        within = [min(high, self.prefix) for low, high in acked if low <= self.prefix]
+        flush = Flush(
+            max(within, default=0),
+            tuple(acked),
+            tuple(given_back[Verdict.REQUEUE]),
+            tuple(given_back[Verdict.RETURN]),
+            tuple(given_back[Verdict.REJECT]),
+        )
+        self._acked = []
+        for positions in given_back.values():
+            positions.clear()
+        return flush
+
+    def _unsettled(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        low, last = max(first, self.prefix + 1), min(last, self.last)
+        index = bisect_left(self._beyond, (low, low))
+        if index and self._beyond[index - 1][1] >= low:
+            low = self._beyond[index - 1][1] + 1
+        while low <= last:
+            if index == len(self._beyond) or self._beyond[index][0] > last:
+                yield low, last
+                return
+            start, end = self._beyond[index]
+            if low < start:
+                yield low, start - 1
+            low = end + 1
+            index += 1
+
+    def _close(self, first: int, last: int, verdict: Verdict) -> None:
+        if verdict is Verdict.ACK:
+            self._acked.append((first, last))
+        else:
+            self._given_back[verdict].extend(range(first, last + 1))
+        if first == self.prefix + 1:
+            self.prefix = last
+            self._absorb()
+            return
+        self._settled_beyond += last - first + 1
+        index = bisect_left(self._beyond, (first, last))
+        if index < len(self._beyond) and self._beyond[index][0] == last + 1:
+            last = self._beyond.pop(index)[1]
+        if index and self._beyond[index - 1][1] == first - 1:
+            index -= 1
+            first = self._beyond.pop(index)[0]
+        self._beyond.insert(index, (first, last))
+
+    def _absorb(self) -> None:
+        while self._beyond and self._beyond[0][0] == self.prefix + 1:
+            first, last = self._beyond.pop(0)
+            self._settled_beyond -= last - first + 1
+            self.prefix = last
+
+
+def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same positions in the fewest (first, last) ranges, in order."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if result and result[-1][1] == first - 1:
+            result[-1] = (result[-1][0], last)
+        else:
+            result.append((first, last))
+    return result

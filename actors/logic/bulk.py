@@ -1,0 +1,136 @@
+"""Deliveries by reference: chunks, the parts of them, and the bulks made of parts."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Piece(NamedTuple):
+    """Neighbouring deliveries cut out of one chunk, still undecoded.
+
+    The i-th ends at `ends[i] - base` in `blob` and starts where the one before it
+    ends; `ends` is an `array("I")` as bytes. Its receipt is
+    `(incarnation, epoch, first + i)`.
+    """
+
+    queue: str
+    epoch: int
+    first: int
+    blob: bytes
+    ends: bytes
+    base: int
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """All that one read of the world brought for one queue."""
+
+    number: int
+    queue: str
+    epoch: int
+    first: int  #: position of the first delivery
+    blob: bytes
+    ends: array[int]
+    attempts: dict[int, int] = field(default_factory=dict)  #: by index, where not 0
+    open: int = 0  #: deliveries without a verdict
+
+    def __post_init__(self) -> None:
+        self.open = len(self.ends)
+
+    @property
+    def last(self) -> int:
+        """Position of the last delivery."""
+        return self.first + len(self.ends) - 1
+
+    def start(self, index: int) -> int:
+        """Where the delivery at `index` begins in the blob."""
+        return self.ends[index - 1] if index else 0
+
+    def raw(self, index: int) -> bytes:
+        """One delivery as it came."""
+        return self.blob[self.start(index) : self.ends[index]]
+
+
+class Part(NamedTuple):
+    """Neighbouring deliveries of one chunk, by index: from `start` up to but not `stop`."""
+
+    chunk: Chunk
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def bytes(self) -> int:
+        return self.chunk.ends[self.stop - 1] - self.chunk.start(self.start)
+
+    def fitting(self, room: int) -> int:
+        """How many of the first deliveries fit into so many bytes."""
+        reach = self.chunk.start(self.start) + room
+        return bisect_right(self.chunk.ends, reach, self.start, self.stop) - self.start
+
+    def split(self, size: int) -> tuple[Part, Part]:
+        middle = self.start + size
+        return Part(self.chunk, self.start, middle), Part(self.chunk, middle, self.stop)
+
+    def piece(self) -> Piece:
+        """The part as it travels."""
+        chunk, base = self.chunk, self.chunk.start(self.start)
+        return Piece(
+            chunk.queue,
+            chunk.epoch,
+            chunk.first + self.start,
+            chunk.blob[base : chunk.ends[self.stop - 1]],
+            chunk.ends[self.start : self.stop].tobytes(),
+            base,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A bulk before it is numbered and handed out."""
+
+    parts: list[Part]
+    alone: bool = False  #: a suspect: to run in a process with nothing else in it
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    def deliveries(self) -> Iterator[tuple[Chunk, int]]:
+        """Each delivery as (chunk, index)."""
+        for chunk, start, stop in self.parts:
+            for index in range(start, stop):
+                yield chunk, index
+
+    def flagged(self, offset: int = 0) -> Iterator[tuple[int, int]]:
+        """(index in the bulk, attempts before) of what was handed out before."""
+        for chunk, start, stop in self.parts:
+            if chunk.attempts:
+                for index in range(start, stop):
+                    if attempts := chunk.attempts.get(index):
+                        yield offset + index - start, attempts
+            offset += stop - start
+
+    def count_attempt(self) -> None:
+        """It was handed out once more: each delivery has one attempt more behind it."""
+        for chunk, index in self.deliveries():
+            chunk.attempts[index] = chunk.attempts.get(index, 0) + 1
+
+    def halves(self) -> tuple[Draft, Draft]:
+        """Two suspects with the deliveries of this one, which has at least two."""
+        left: list[Part] = []
+        right: list[Part] = []
+        room = self.size // 2
+        for part in self.parts:
+            first, second = part.split(min(room, part.size))
+            room -= first.size
+            left += [first] if first.size else []
+            right += [second] if second.size else []
+        return Draft(left, alone=True), Draft(right, alone=True)

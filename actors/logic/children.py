@@ -1,0 +1,91 @@
+"""A supervisor's slots: who plays in each, since when, and how often it was begun anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.logic.restart import Backoff, Intensity
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place for one actor. At most one lives in it, confirmed dead before the next."""
+
+    role: str
+    path: str  #: "rabbitmq/handler/words/1"
+    route: str = ""
+    name: str = ""  #: of the actor in it; empty while there is none
+    incarnation: int = 0
+    pid: int = 0
+    state: str = "stopped"
+    reason: str = ""
+    since: float = 0.0
+    restarts: int = 0
+    ready: bool = False
+    was_ready: bool = False  #: once, in any incarnation
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=0.2))
+    intensity: Intensity = field(default_factory=Intensity)
+    due: float | None = None  #: when the next is to be begun
+    mourned: str = ""  #: the dead handler whose bulks the batcher has not yet taken back
+    report: str = "{}"
+
+    def occupy(self, now: float) -> str:
+        """A new actor takes the slot; returns its name."""
+        self.incarnation += 1
+        self.restarts = self.incarnation - 1
+        self.name = f"{self.path}#{self.incarnation}"
+        self.state, self.reason, self.since, self.due = "starting", "", now, None
+        self.pid, self.ready, self.mourned, self.report = 0, False, "", "{}"
+        return self.name
+
+    def play(self, pid: int) -> None:
+        """Its actor is what it was told to be."""
+        self.pid, self.ready, self.was_ready = pid, True, True
+        self.state, self.reason = "running", ""
+
+    def vacate(self, reason: str) -> None:
+        """Its actor is dead."""
+        self.name, self.pid, self.ready = "", 0, False
+        self.state, self.reason = "stopped", reason
+
+    def status(self, host: str) -> dict[str, Any]:
+        """As `callboard status --json` shows an actor."""
+        return {
+            "role": self.role,
+            "name": self.path,
+            "pid": self.pid,
+            "host": host,
+            "route": self.route,
+            "state": self.state,
+            "reason": self.reason,
+            "restarts": self.restarts,
+        }
+
+
+class Children:
+    """The slots in the order in which they start."""
+
+    def __init__(self) -> None:
+        self._slots: list[Slot] = []
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._slots)
+
+    def add(self, slot: Slot) -> Slot:
+        self._slots.append(slot)
+        return slot
+
+    def named(self, name: str) -> Slot | None:
+        """The slot of a living actor; None for one that is gone already."""
+        return next((slot for slot in self._slots if name and slot.name == name), None)
+
+    def of(self, role: str) -> list[Slot]:
+        return [slot for slot in self._slots if slot.role == role]
+
+    def after(self, slot: Slot) -> list[Slot]:
+        """What is started after a slot, and falls with it: handlers only after the batcher."""
+        if slot.role in ("connection", "batcher"):
+            return self._slots[self._slots.index(slot) + 1 :]
+        return []

@@ -1,0 +1,38 @@
+"""What became of the deliveries of one route, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from actors.logic.failure import Verdict
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the connection actor began; `in_flight` and `oldest_s` are of this moment."""
+
+    received: int = 0
+    acked: int = 0
+    rejected: int = 0
+    requeued: int = 0
+    retried: int = 0
+    dead: int = 0
+    last_error: str | None = None
+
+    def settled(self, verdict: int, count: int) -> None:
+        """So many deliveries got a verdict."""
+        if verdict == Verdict.ACK:
+            self.acked += count
+        elif verdict == Verdict.REJECT:
+            self.rejected += count
+        elif verdict == Verdict.DEAD_LETTER:
+            self.dead += count
+        elif verdict in (Verdict.RETRY, Verdict.SNOOZE):
+            self.retried += count
+        else:
+            self.requeued += count
+
+    def report(self, name: str, in_flight: int, oldest: float) -> dict[str, Any]:
+        """As `callboard status --json` shows it."""
+        return {"name": name, **asdict(self), "in_flight": in_flight, "oldest_s": round(oldest, 3)}

@@ -1,0 +1,151 @@
+"""All that a connection answers for: ledgers by epoch, chunks by number, counts by route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from actors.logic.counts import Counts
+from actors.logic.failure import Verdict
+from actors.logic.ledger import Flush, Ledger
+from actors.logic.outbox import Outbox, Sent
+
+
+@dataclass(slots=True)
+class Account:
+    """One epoch of one queue."""
+
+    queue: str
+    route: str
+    window: int  #: the prefetch
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+class Custody:
+    """From delivery to settlement, of all queues of one connection."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self.counts: dict[str, Counts] = {}
+        self.stale = 0  #: settlements of an epoch that has ended
+        self._accounts: dict[int, Account] = {}
+        self._touched: set[int] = set()
+
+    @property
+    def unsettled(self) -> int:
+        """Deliveries that the world still counts as ours."""
+        return sum(account.ledger.unsettled for account in self._accounts.values())
+
+    @property
+    def open(self) -> bool:
+        """Whether any delivery waits for a verdict."""
+        return any(a.ledger.unsettled > a.ledger.decided for a in self._accounts.values())
+
+    @property
+    def moving(self) -> bool:
+        """Whether any delivery is being copied elsewhere."""
+        return any(a.ledger.decided > a.ledger.held for a in self._accounts.values())
+
+    def begin(self, epoch: int, queue: str, route: str, window: int) -> None:
+        """A queue is consumed on a new channel."""
+        self._accounts[epoch] = Account(queue, route, window)
+        self.counts.setdefault(route, Counts())
+
+    def end(self, epoch: int) -> None:
+        """The channel is gone, and with it all that could have been settled on it."""
+        if self._accounts.pop(epoch, None):
+            self.outbox.end(epoch)
+            self._touched.discard(epoch)
+
+    def deliver(self, epoch: int, ends: int, size: int, now: float) -> tuple[int, int, bool] | None:
+        """So many deliveries came; returns their chunk's number, the position of the first
+        and whether the prefetch is spent. None: the epoch has ended."""
+        account = self._accounts.get(epoch)
+        if account is None:
+            return None
+        first = account.ledger.deliver(ends)
+        self.counts[account.route].received += ends
+        sent = Sent(account.ledger, epoch, first, account.ledger.last, size, now)
+        spent = account.ledger.unsettled >= account.window
+        return self.outbox.send(sent), first, spent
+
+    def settle(self, epoch: int, first: int, last: int, verdict: int) -> None:
+        """Carry out a verdict that needs nothing else."""
+        account = self._account(epoch)
+        if account:
+            settled = account.ledger.settle(first, last, Verdict(verdict))
+            self.counts[account.route].settled(verdict, settled)
+            self._touched.add(epoch)
+
+    def hold(self, epoch: int, position: int, verdict: int, until: float) -> None:
+        """Give back later, by REQUEUE or RETURN. What is held takes at most half the
+        prefetch: beyond that the first in line goes back before its time."""
+        account = self._account(epoch)
+        if account and account.ledger.hold(position, until, Verdict(verdict)):
+            self.counts[account.route].settled(verdict, 1)
+            if account.ledger.held > max(1, account.window // 2):
+                account.ledger.due(account.ledger.next_due() or 0.0)
+            self._touched.add(epoch)
+
+    def decide(self, epoch: int, position: int, verdict: int) -> Account | None:
+        """Claim a delivery that is to be copied elsewhere. None: it is not open."""
+        account = self._account(epoch)
+        if account is None or not account.ledger.decide(position):
+            return None
+        self.counts[account.route].settled(verdict, 1)
+        return account
+
+    def finish(self, epoch: int, position: int) -> None:
+        """The copy is safe: acknowledge the original."""
+        if account := self._accounts.get(epoch):
+            account.ledger.finish(position, Verdict.ACK)
+            self._touched.add(epoch)
+
+    def blame(self, epoch: int, error: str) -> None:
+        """The last that a handler of this queue raised."""
+        if account := self._accounts.get(epoch):
+            self.counts[account.route].last_error = error
+
+    def due(self, now: float) -> None:
+        """Give back what was held until now."""
+        for epoch, account in self._accounts.items():
+            if account.ledger.due(now):
+                self._touched.add(epoch)
+
+    def next_due(self) -> float | None:
+        """When the next held delivery is due."""
+        times = (account.ledger.next_due() for account in self._accounts.values())
+        return min((time for time in times if time is not None), default=None)
+
+    def give_back(self) -> int:
+        """Return all that has no verdict, as never handled; returns how many."""
+        returned = 0
+        for epoch, account in self._accounts.items():
+            count = account.ledger.return_open()
+            self.counts[account.route].settled(Verdict.RETURN, count)
+            self._touched.add(epoch)
+            returned += count
+        return returned
+
+    def lose(self, sent: Sent) -> None:
+        """The batcher never got a chunk: return what it held."""
+        self.settle(sent.epoch, sent.first, sent.last, Verdict.RETURN)
+
+    def flushes(self) -> list[tuple[str, int, Flush]]:
+        """What to tell the world now, as (queue, epoch, flush)."""
+        flushes = []
+        for epoch in self._touched:
+            account = self._accounts[epoch]
+            if flush := account.ledger.flush():
+                flushes.append((account.queue, epoch, flush))
+        self._touched.clear()
+        return flushes
+
+    def in_flight(self, route: str) -> int:
+        """Unsettled deliveries of a route."""
+        return sum(a.ledger.unsettled for a in self._accounts.values() if a.route == route)
+
+    def _account(self, epoch: int) -> Account | None:
+        account = self._accounts.get(epoch)
+        if account is None:
+            self.stale += 1
+        return account

@@ -1,0 +1,149 @@
+"""One route between the deliveries that come and the handlers that take them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from actors.logic.batching import Batching
+from actors.logic.bulk import Chunk, Draft, Part
+from actors.logic.credit import Credit, Handed
+from actors.logic.ordering import Ordering
+from actors.logic.suspects import Suspects
+
+
+@dataclass(slots=True)
+class Losses:
+    """What a handler's death leaves to decide; the rest is handed out again by the line."""
+
+    bulks: int = 0  #: that it held
+    crashed: list[tuple[Chunk, int]] = field(default_factory=list)  #: alone too often
+    timed_out: list[tuple[Chunk, int]] = field(default_factory=list)  #: held it for too long
+
+
+class Line:
+    """What waits, who works, and who is to get what next.
+
+    In order: bulks that lost their process through no fault of their own, suspects one
+    at a time in a process with nothing else in it, then what the batching says is due.
+    """
+
+    def __init__(
+        self, batching: Batching | Ordering, in_flight: int, timeout: float, max_crashes: int
+    ) -> None:
+        self.batching = batching
+        self.handlers: dict[str, Credit] = {}
+        self.spent: set[str] = set()  #: queues of which no more comes before a settlement
+        self._in_flight = in_flight
+        self._timeout = timeout
+        self._suspects = Suspects(max_crashes)
+        self._innocent: deque[Draft] = deque()
+        self._on_trial = ""  # the handler that is kept for suspects
+
+    @property
+    def in_hand(self) -> int:
+        """Bulks at handlers."""
+        return sum(len(credit.bulks) for credit in self.handlers.values())
+
+    @property
+    def empty(self) -> bool:
+        """Nothing waits and nobody works."""
+        waiting = self._innocent or self._suspects or self.batching.size
+        return not waiting and not self.in_hand
+
+    def hire(self, handler: str) -> None:
+        """A handler is ready to work."""
+        self.handlers.setdefault(handler, Credit(self._in_flight))
+
+    def hand_out(self, now: float, flush: bool) -> dict[str, list[Draft]]:
+        """Who gets which bulks now, one message each; they are to be given by `Credit.give`."""
+        given: dict[str, list[Draft]] = {}
+        self._put_on_trial(given)
+        room = {name: credit.room() for name, credit in self.handlers.items()}
+        flush = flush or (bool(self.spent) and not self.in_hand and not given)
+        while free := [name for name, bulks in room.items() if bulks > 0]:
+            name = min(free, key=lambda n: len(self.handlers[n].bulks) + len(given.get(n, ())))
+            draft = self._innocent.popleft() if self._innocent else self.batching.take(now, flush)
+            if draft is None:
+                break
+            if draft.alone:  # of an ordered route, whose suspects waited in their key's line
+                self._suspects.accuse(draft)
+                continue
+            given.setdefault(name, []).append(draft)
+            room[name] -= 1
+        self._put_on_trial(given)
+        return given
+
+    def answer(self, handler: str, numbers: tuple[int, ...], now: float) -> list[Handed]:
+        """A handler answers bulks; returns those that were open."""
+        answered = self.handlers[handler].answer(numbers, now)
+        for handed in answered:
+            if handed.draft.alone:
+                self._suspects.cleared(handed.draft)
+        if self._on_trial == handler and not self.handlers[handler].bulks:
+            self._on_trial = ""
+        return answered
+
+    def lose(self, handler: str, overdue: int, now: float) -> Losses:
+        """A handler's process is dead; `overdue` is the bulk it was killed for, or 0."""
+        credit = self.handlers.pop(handler, None)
+        if credit is None:
+            return Losses()
+        if self._on_trial == handler:
+            self._on_trial = ""
+        losses = Losses(bulks=len(credit.bulks))
+        drafts = [handed.draft for handed in credit.bulks.values()]
+        for draft in drafts:
+            draft.count_attempt()
+        if overdue in credit.bulks:
+            late = credit.bulks[overdue].draft
+            losses.timed_out = list(late.deliveries())
+            self._innocent.extend(draft for draft in drafts if draft is not late)
+        elif drafts:
+            losses.crashed = self._accuse(drafts, now)
+        return losses
+
+    def drop(self, queue: str, epoch: int) -> None:
+        """An epoch of a queue has ended: what waits of it will come again."""
+        self.batching.drop(queue, epoch)
+        self._suspects.drop(queue, epoch)
+        for draft in self._innocent:
+            draft.parts = [p for p in draft.parts if not _before(p, queue, epoch)]
+        self._innocent = deque(draft for draft in self._innocent if draft.parts)
+
+    def overdue(self, now: float) -> list[tuple[str, Handed]]:
+        """Handlers that work on a bulk for longer than they may."""
+        found = ((n, credit.overdue(now, self._timeout)) for n, credit in self.handlers.items())
+        return [(name, handed) for name, handed in found if handed]
+
+    def due(self) -> float | None:
+        """When to look again at the latest."""
+        times = [self.batching.due()]
+        for credit in self.handlers.values():
+            started = [h.started for h in credit.bulks.values() if h.started is not None]
+            times += [min(started) + self._timeout] if started else []
+        return min((time for time in times if time is not None), default=None)
+
+    def _put_on_trial(self, given: dict[str, list[Draft]]) -> None:
+        """Give the next suspect to the handler kept for it, once that has nothing else."""
+        if not self._suspects or not self.handlers:
+            return
+        if not self._on_trial:
+            self._on_trial = min(self.handlers, key=lambda name: len(self.handlers[name].bulks))
+        credit = self.handlers[self._on_trial]
+        credit.reserved = True
+        if not credit.bulks and self._on_trial not in given and (draft := self._suspects.next()):
+            given[self._on_trial] = [draft]
+
+    def _accuse(self, drafts: list[Draft], now: float) -> list[tuple[Chunk, int]]:
+        """Suspects run alone; to keep order, those of an ordered route one by one in line."""
+        alone = len(drafts) == 1 and drafts[0].size == 1
+        if alone or not isinstance(self.batching, Ordering):
+            return self._suspects.died(drafts)
+        deliveries = [(*delivery, 0.0) for draft in drafts for delivery in draft.deliveries()]
+        self.batching.again(deliveries, now, alone=True)
+        return []
+
+
+def _before(part: Part, queue: str, epoch: int) -> bool:
+    return part.chunk.queue == queue and part.chunk.epoch < epoch

@@ -1,0 +1,166 @@
+"""Bulks in which messages of one key stay one after another."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from actors.logic.batching import bulk_cap
+from actors.logic.bulk import Chunk, Draft, Part
+
+
+@dataclass(slots=True, eq=False)
+class Queued:
+    """One delivery in its key's line."""
+
+    part: Part
+    came: float
+    not_before: float = 0.0
+    alone: bool = False  #: it was in a process that died
+
+    @property
+    def attempts(self) -> int:
+        return self.part.chunk.attempts.get(self.part.start, 0)
+
+
+class Ordering:
+    """The open bulks of one route with a key: a line for each key.
+
+    While deliveries of a key are in a handler's hand, or its first waits to be tried
+    again, the rest of its line waits. A bulk takes its deliveries in order of arrival,
+    several of one key if they stand behind one another.
+    """
+
+    def __init__(
+        self,
+        bulk_size: int,
+        bulk_bytes: int,
+        interval: float,
+        last_alone: int,
+        key_of: Callable[[bytes], str],
+    ) -> None:
+        self._bulk_size = bulk_size
+        self._bulk_bytes = bulk_bytes
+        self._interval = interval
+        self._last_alone = last_alone
+        self._key_of = key_of
+        self._lines: dict[str, deque[Queued]] = {}
+        self._keys: dict[tuple[int, int], str] = {}  # by receipt, while in line or in hand
+        self._in_hand: dict[str, int] = {}
+        self.size = 0
+
+    def add(self, chunk: Chunk, now: float) -> None:
+        """Put a chunk in line."""
+        for index in range(len(chunk.ends)):
+            key = self._key_of(chunk.raw(index))
+            self._keys[chunk.epoch, chunk.first + index] = key
+            queued = Queued(Part(chunk, index, index + 1), now)
+            self._lines.setdefault(key, deque()).append(queued)
+            self.size += 1
+
+    def take(self, now: float, flush: bool = False) -> Draft | None:
+        """The next bulk that is due: full, old enough, or whatever there is on `flush`."""
+        chosen = self._choose(now)
+        if not chosen:
+            return None
+        size = sum(queued.part.bytes for queued in chosen)
+        full = len(chosen) >= self._cap(chosen[0]) or size >= self._bulk_bytes
+        if not (flush or full or now >= min(q.came for q in chosen) + self._interval):
+            return None
+        for queued in chosen:
+            key = self._key(queued.part)
+            line = self._lines[key]
+            line.popleft()
+            if not line:
+                del self._lines[key]
+            self._in_hand[key] = self._in_hand.get(key, 0) + 1
+        self.size -= len(chosen)
+        return Draft([queued.part for queued in chosen], alone=chosen[0].alone)
+
+    def due(self) -> float | None:
+        """When a line may be due at the latest."""
+        heads = [line[0] for key, line in self._lines.items() if key not in self._in_hand]
+        times = [max(head.not_before, head.came + self._interval) for head in heads]
+        return min(times + [h.not_before for h in heads if h.not_before], default=None)
+
+    def settled(self, part: Part) -> None:
+        """Deliveries in hand have their verdict: their keys move on."""
+        for index in range(part.start, part.stop):
+            key = self._keys.pop((part.chunk.epoch, part.chunk.first + index), None)
+            if key is not None:
+                self._release(key)
+
+    def again(
+        self, failed: Sequence[tuple[Chunk, int, float]], now: float, alone: bool = False
+    ) -> None:
+        """Deliveries in hand failed: each back to the head of its line, not before a time."""
+        for chunk, index, not_before in reversed(failed):
+            key = self._keys.get((chunk.epoch, chunk.first + index))
+            if key is None:
+                continue
+            self._release(key)
+            queued = Queued(Part(chunk, index, index + 1), now, not_before, alone)
+            self._lines.setdefault(key, deque()).appendleft(queued)
+            self.size += 1
+
+    def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
+        """Take out the lines that wait for a failed message, as (chunk, index, failed)."""
+        given: list[tuple[Chunk, int, bool]] = []
+        for key, line in list(self._lines.items()):
+            if line[0].not_before > now:
+                given += [(q.part.chunk, q.part.start, q.not_before > now) for q in line]
+                del self._lines[key]
+        for chunk, index, _ in given:
+            del self._keys[chunk.epoch, chunk.first + index]
+        self.size -= len(given)
+        return given
+
+    def drop(self, queue: str, epoch: int) -> list[Part]:
+        """Take out what came before an epoch of a queue: it will come again."""
+        dropped: list[Part] = []
+        for key, line in list(self._lines.items()):
+            gone = [q for q in line if _before(q.part, queue, epoch)]
+            dropped += [queued.part for queued in gone]
+            kept = deque(queued for queued in line if queued not in gone)
+            self._lines[key] = kept
+            if not kept:
+                del self._lines[key]
+        for part in dropped:
+            del self._keys[part.chunk.epoch, part.chunk.first + part.start]
+        self.size -= len(dropped)
+        return dropped
+
+    def _choose(self, now: float) -> list[Queued]:
+        chosen: list[Queued] = []
+        room = self._bulk_bytes
+        for key, line in self._lines.items():
+            if key in self._in_hand:
+                continue
+            for queued in line:
+                if queued.not_before > now or (chosen and not self._joins(queued, chosen, room)):
+                    break
+                chosen.append(queued)
+                room -= queued.part.bytes
+        return chosen
+
+    def _joins(self, queued: Queued, chosen: list[Queued], room: int) -> bool:
+        cap = min(self._cap(queued), self._cap(chosen[0]))
+        return len(chosen) < cap and queued.part.bytes <= room
+
+    def _cap(self, queued: Queued) -> int:
+        if queued.alone:
+            return 1
+        return bulk_cap(self._bulk_size, queued.attempts, self._last_alone)
+
+    def _key(self, part: Part) -> str:
+        return self._keys[part.chunk.epoch, part.chunk.first + part.start]
+
+    def _release(self, key: str) -> None:
+        self._in_hand[key] -= 1
+        if not self._in_hand[key]:
+            del self._in_hand[key]
+
+
+def _before(part: Part, queue: str, epoch: int) -> bool:
+    return part.chunk.queue == queue and part.chunk.epoch < epoch

@@ -1,0 +1,132 @@
+"""What is said of deliveries: from a handler's answer to what the connection is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+from typing import NamedTuple
+
+from actors.logic.bulk import Chunk, Part
+from actors.logic.failure import Decision, Verdict, requeue_delay
+from actors.logic.line import Line
+from actors.logic.ordering import Ordering
+from actors.logic.recurrence import Recurrences
+from actors.logic.register import Register
+
+
+class Range(NamedTuple):
+    """Neighbouring deliveries of one epoch that share a verdict."""
+
+    epoch: int
+    first: int  #: position of the first
+    last: int  #: position of the last, inclusive
+    verdict: int
+
+
+class Single(NamedTuple):
+    """One delivery whose verdict has more to say."""
+
+    epoch: int
+    position: int
+    verdict: int
+    delay: float = 0.0  #: seconds before it may come back
+    reason: str = ""
+    error: str = ""  #: class of the exception, qualified, where one was raised
+    attempts: int = 0  #: how often it has been handed out, this time included
+    raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
+
+
+_COMES_BACK = {Verdict.REQUEUE, Verdict.RETRY, Verdict.SNOOZE}
+_COPIED = {Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE}
+
+
+class Settling:
+    """Adds to each verdict what only the batcher knows, and remembers all that was said.
+
+    A requeue gets its delay from how often the message failed, a verdict that makes a
+    copy gets the delivery itself, and on an ordered route what comes back waits here, at
+    the head of its key's line.
+    """
+
+    def __init__(self, lines: dict[str, Line], *, broker_copies: bool, random: Random) -> None:
+        self.register: Register[Range | Single] = Register()
+        self.draining = False
+        self._lines = lines  # by queue
+        self._broker_copies = broker_copies  # the peer is a broker: it counts no attempts for us
+        self._random = random
+        self._recurrences = Recurrences()
+        self._said: list[Range | Single] = []
+
+    def enter(self, chunk: Chunk) -> None:
+        """Answer for a chunk; what failed here before gets its attempts back."""
+        if self._broker_copies:
+            for index, attempts in chunk.attempts.items():
+                known = self._recurrences.attempts(chunk.raw(index))
+                chunk.attempts[index] = max(attempts, known)
+        self.register.add(chunk)
+
+    def settle(self, ranges: Iterable[Range], singles: Iterable[Single], now: float) -> None:
+        """Take a handler's answer."""
+        for entry in ranges:
+            for chunk, first, last in self.register.locate(entry.epoch, entry.first, entry.last):
+                self._say(Part(chunk, first - chunk.first, last - chunk.first + 1), entry)
+        for single in singles:
+            for chunk, position, _ in self.register.locate(
+                single.epoch, single.position, single.position
+            ):
+                self._single(chunk, position - chunk.first, single, now)
+
+    def condemn(
+        self,
+        deliveries: Iterable[tuple[Chunk, int]],
+        decision: Decision,
+        error: type[Exception],
+        reason: str,
+        now: float,
+    ) -> None:
+        """Apply the table to what befell deliveries outside their handler."""
+        name = f"{error.__module__}.{error.__qualname__}"
+        for chunk, index in deliveries:
+            attempts = chunk.attempts.get(index, 1)
+            verdict, delay = decision.apply(attempts)
+            position = chunk.first + index
+            single = Single(chunk.epoch, position, verdict, delay, reason, name, attempts)
+            self._single(chunk, index, single, now)
+
+    def give_back(self, now: float) -> None:
+        """A drain: lines that wait for a failed message return to the world, in order."""
+        self.draining = True
+        for line in set(self._lines.values()):
+            for chunk, index, failed in line.batching.give_back(now):
+                verdict = Verdict.REQUEUE if failed else Verdict.RETURN
+                entry = Single(chunk.epoch, chunk.first + index, verdict)
+                self._say(Part(chunk, index, index + 1), entry)
+
+    def take(self) -> list[Range | Single]:
+        """What is to be told to the connection now."""
+        said, self._said = self._said, []
+        return said
+
+    def _single(self, chunk: Chunk, index: int, single: Single, now: float) -> None:
+        if single.verdict == Verdict.REQUEUE and not single.delay:
+            if self._broker_copies:
+                self._recurrences.failed(chunk.raw(index), single.attempts)
+            single = single._replace(delay=requeue_delay(single.attempts, self._random))
+        batching = self._lines[chunk.queue].batching
+        comes_back = single.verdict in _COMES_BACK and not self.draining
+        if comes_back and isinstance(batching, Ordering):
+            if single.verdict != Verdict.SNOOZE:
+                chunk.attempts[index] = single.attempts
+            batching.again([(chunk, index, now + single.delay)], now)
+            return
+        if self._broker_copies and single.verdict in _COPIED:
+            single = single._replace(raw=chunk.raw(index))
+        self._say(Part(chunk, index, index + 1), single)
+
+    def _say(self, part: Part, entry: Range | Single) -> None:
+        if isinstance(entry, Range):
+            first = part.chunk.first + part.start
+            entry = entry._replace(first=first, last=first + part.size - 1)
+        self._lines[part.chunk.queue].batching.settled(part)
+        self.register.settle(part, entry)
+        self._said.append(entry)

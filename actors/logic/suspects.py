@@ -1,0 +1,65 @@
+"""Which message kills its process: bisecting, without harm to its neighbours."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from actors.logic.bulk import Chunk, Draft, Part
+
+
+class Suspects:
+    """Bulks that were in a process that died, until they are cleared.
+
+    They run one at a time in a process with nothing else in it. One that dies again is
+    halved; only a crash of a message wholly alone counts against it.
+    """
+
+    def __init__(self, max_crashes: int) -> None:
+        self._max_crashes = max_crashes
+        self._waiting: deque[Draft] = deque()
+        self._crashes: Counter[tuple[int, int]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def died(self, drafts: list[Draft]) -> list[tuple[Chunk, int]]:
+        """All that was in a process when it died; returns the deliveries found guilty."""
+        if len(drafts) > 1:
+            for draft in drafts:
+                self.accuse(draft)
+            return []
+        (draft,) = drafts
+        if draft.size > 1:
+            self._waiting.extendleft(reversed(draft.halves()))
+            return []
+        ((chunk, index),) = draft.deliveries()
+        receipt = chunk.epoch, chunk.first + index
+        self._crashes[receipt] += 1
+        if self._crashes[receipt] >= self._max_crashes:
+            del self._crashes[receipt]
+            return [(chunk, index)]
+        self._waiting.appendleft(Draft(draft.parts, alone=True))
+        return []
+
+    def accuse(self, draft: Draft) -> None:
+        """It was not alone in a process that died: it is to run alone, in its turn."""
+        self._waiting.append(Draft(draft.parts, alone=True))
+
+    def next(self) -> Draft | None:
+        """The next to run alone."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def cleared(self, draft: Draft) -> None:
+        """It was answered: its process lived through it."""
+        for chunk, index in draft.deliveries():
+            self._crashes.pop((chunk.epoch, chunk.first + index), None)
+
+    def drop(self, queue: str, epoch: int) -> list[Part]:
+        """Take out what came before an epoch of a queue: it will come again."""
+        dropped: list[Part] = []
+        for draft in self._waiting:
+            gone = [p for p in draft.parts if p.chunk.queue == queue and p.chunk.epoch < epoch]
+            draft.parts = [part for part in draft.parts if part not in gone]
+            dropped += gone
+        self._waiting = deque(draft for draft in self._waiting if draft.parts)
+        return dropped

@@ -1,0 +1,260 @@
+"""A unit: one connection, its batcher and its handlers, under one supervisor.
+
+Along connection, batcher, handlers a death takes with it what was started after;
+handlers among themselves are restarted one by one. The connection never ends because its
+peer does: it says so, and this supervisor says when to try again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from actors.context import Context
+from actors.errors import Exit, Fault
+from actors.logic.children import Slot
+from actors.logic.restart import Backoff
+from actors.plan import UnitPlan
+from actors.protocol import (
+    Configure,
+    Connect,
+    ConnectionLost,
+    Drain,
+    Drained,
+    HandlerLost,
+    Neighbours,
+    NotReady,
+    Ready,
+    Reminder,
+)
+from actors.supervisor import MARGIN, ROUND, Supervisor
+
+log = logging.getLogger("actors.supervisor")
+
+#: Seconds until a peer that refuses us is asked again.
+SLOW = 60.0
+
+
+class UnitSupervisor(Supervisor):
+    """Restarts along the stream, and the backoff of the connection."""
+
+    _plan: UnitPlan
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._reconnect = Backoff()
+        self._reconnect_at: float | None = None
+        self._fallen: Slot | None = None  # waits until all that fell with it is dead
+        self._fallen_cause = ""
+        self._stopping = False  # handlers end
+
+    def _configured(self, message: Configure, now: float) -> None:
+        assert isinstance(message.plan, UnitPlan)
+        if not list(self._children):
+            self._plan = plan = message.plan
+            self._connection = self._children.add(Slot("connection", plan.name))
+            self._batcher = self._children.add(Slot("batcher", f"{plan.name}/batcher"))
+            for route in plan.routes:
+                for number in range(1, route.concurrency + 1):
+                    path = f"{plan.name}/{route.name}/{number}"
+                    self._children.add(Slot("handler", path, route.name))
+            for slot in self._children:
+                self._start(slot, now)
+            self._context.remind(ROUND, Reminder("round"))
+        self._context.send(self._parent, Ready("unit", self._context.pid))
+
+    def _configure(self, slot: Slot) -> Configure:
+        return Configure(self._plan, slot.role, slot.route)
+
+    def _start(self, slot: Slot, now: float) -> None:
+        super()._start(slot, now)
+        if slot is self._connection:
+            self._reconnect_at = None
+            self._context.send(slot.name, Connect(1))
+
+    def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
+        news = isinstance(message, Ready) != slot.ready or not slot.pid
+        super()._heard(slot, message, now)
+        if isinstance(message, NotReady) and message.fault and not slot.was_ready:
+            self._refused_at_first(message.fault, message.cause)
+        if news:
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """Tell connection and batcher who stands next to them: only who has spoken."""
+        ready = tuple((h.name, h.route) for h in self._children.of("handler") if h.ready)
+        connection = self._connection.name if self._connection.pid else ""
+        batcher = self._batcher.name if self._batcher.ready else ""
+        if batcher:
+            self._context.send(batcher, Neighbours(connection, batcher, ready))
+        if batcher and connection:
+            self._context.send(connection, Neighbours(connection, batcher, ready))
+
+    # ── the connection's peer ─────────────────────────────────────────────────
+
+    def _connection_lost(self, message: ConnectionLost, now: float) -> None:
+        self._connection.ready = False
+        self._connection.state, self._connection.reason = "reconnecting", message.cause
+        if self._reconnect_at is not None or self._deadline is not None:
+            return  # said again while the backoff lasts
+        if not self._connection.was_ready and self._refused_at_first(message.fault, message.cause):
+            return
+        delay = self._reconnect.fail(message.lived, self._context.random)
+        if message.fault != Fault.UNREACHABLE:
+            delay = SLOW
+        self._reconnect_at = now + delay
+        log.warning(
+            "connection %s lost: %s; attempt %d in %.1f s",
+            *(self._plan.name, message.cause, self._reconnect.attempt, delay),
+            extra={"cause": message.cause, "delay": round(delay, 1)},
+        )
+        self._context.remind(delay, Reminder("connect"))
+
+    def _refused_at_first(self, fault: str, cause: str) -> bool:
+        """What was never well will not get well by waiting, unless it is told to wait."""
+        if fault != Fault.UNREACHABLE:
+            self._fail(Exit.CONFIG, f"connection {self._plan.name}: {cause}")
+        elif not self._plan.wait:
+            self._fail(Exit.UNREACHABLE, f"connection {self._plan.name}: {cause}")
+        return bool(self._failed)
+
+    def _connect_if_due(self, now: float) -> None:
+        if self._reconnect_at is not None and now >= self._reconnect_at:
+            self._reconnect_at = None
+            self._context.send(self._connection.name, Connect(self._reconnect.attempt + 1))
+
+    # ── deaths ────────────────────────────────────────────────────────────────
+
+    def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
+        if slot.role == "handler":
+            self._handler_died(slot, name, cause, known, now)
+        elif self._stopping:
+            self._advance_drain(now)
+        elif self._fallen is None or slot in (self._connection, self._fallen):
+            self._fallen, self._fallen_cause = slot, cause
+            for other in self._children.after(slot):
+                other.due, other.mourned = None, ""
+                if other.name:
+                    self._context.kill(other.name)
+        self._rebuild(now)
+
+    def _rebuild(self, now: float) -> None:
+        """Once all that fell is dead, begin again from the first of it."""
+        fallen = self._fallen
+        if fallen is None or any(other.name for other in self._children.after(fallen)):
+            return
+        self._fallen = None
+        if self._deadline is not None:
+            self._end_drain(left=1)
+            return
+        self._restart(fallen, self._fallen_cause, now, charged=True)
+        if fallen.due is not None or fallen.name:
+            for other in self._children.after(fallen):
+                other.due = fallen.due if fallen.due is not None else now
+            self._start_due(now)
+
+    def _handler_died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
+        if self._stopping:
+            self._advance_drain(now)
+        elif self._fallen:
+            return
+        elif known and self._batcher.ready:
+            # The batcher says whether it held a bulk: that death is the bulk's matter.
+            slot.mourned, slot.reason = name, cause
+            self._context.send(self._batcher.name, HandlerLost(name, cause))
+        else:
+            self._restart(slot, cause, now, charged=True)
+
+    def _handler_lost(self, message: HandlerLost, now: float) -> None:
+        """The batcher's answer to a death, or its word that a handler hangs."""
+        if message.cause == "overdue":
+            if slot := self._children.named(message.handler):
+                log.warning("%s: a bulk took longer than TIMEOUT: killed", slot.path)
+                self._context.kill(slot.name)
+            return
+        for slot in self._children.of("handler"):
+            if slot.mourned == message.handler:
+                slot.mourned = ""
+                self._restart(slot, slot.reason, now, charged=message.cause == "idle")
+
+    # ── the end ───────────────────────────────────────────────────────────────
+
+    def _on_other(self, message: object, sender: str, now: float) -> None:
+        match message:
+            case ConnectionLost() if sender == self._connection.name:
+                self._connection_lost(message, now)
+            case ConnectionLost():
+                pass  # of an incarnation that is dead
+            case Reminder(what="connect"):
+                self._connect_if_due(now)
+            case HandlerLost():
+                self._handler_lost(message, now)
+            case Drain(seconds=seconds):
+                self._drain(seconds, now)
+            case Drained(left=left):
+                self._drained(sender, left, now)
+            case Reminder(what="deadline"):
+                self._end_drain(left=1)
+            case _:
+                raise TypeError(f"a unit has no use for {message}")
+
+    def _drained(self, sender: str, left: int, now: float) -> None:
+        if sender == self._connection.name and self._deadline is None:
+            self._context.send(self._parent, Drained())  # a burst: its queues are empty
+        elif sender == self._connection.name:
+            self._left += left
+            self._stopping = True
+            self._advance_drain(now)
+
+    def _drain(self, seconds: float, now: float) -> None:
+        if self._deadline is None:
+            self._deadline = now + seconds
+            self._context.remind(seconds, Reminder("deadline"))
+            for slot in self._children:
+                slot.state = "draining" if slot.name else slot.state
+            if not self._connection.name:
+                self._stopping = True
+        self._advance_drain(now)
+
+    def _advance_drain(self, now: float) -> None:
+        """The connection has the others finish and leaves; then the handlers end."""
+        assert self._deadline is not None
+        if not self._stopping:
+            seconds = max(MARGIN, self._deadline - now - 2 * MARGIN)
+            self._context.send(self._connection.name, Drain(seconds))
+            return
+        handlers = [slot for slot in self._children.of("handler") if slot.name]
+        for slot in handlers:
+            self._context.send(slot.name, Drain(self._deadline - now))
+        if not handlers:
+            self._end_drain()
+
+    def _end_drain(self, left: int = 0) -> None:
+        self._stopping = True
+        for slot in self._children:
+            if slot.name:
+                self._context.kill(slot.name)
+        self._context.send(self._parent, Drained(self._left + left))
+
+    def _round(self, now: float) -> None:
+        super()._round(now)
+        self._introduce()
+        self._connect_if_due(now)
+        for slot in self._children.of("handler"):
+            if slot.mourned:
+                self._context.send(self._batcher.name, HandlerLost(slot.mourned, slot.reason))
+        if self._deadline is not None:
+            self._advance_drain(now)
+
+    def _report(self) -> dict[str, Any]:
+        host = self._context.host
+        unit = Slot("supervisor", self._plan.name, pid=self._context.pid, state="running")
+        connection = json.loads(self._connection.report)
+        batcher = json.loads(self._batcher.report)
+        return {
+            "ready": all(slot.ready for slot in self._children) and self._deadline is None,
+            "actors": [unit.status(host), *(slot.status(host) for slot in self._children)],
+            "routes": connection.get("routes", []),
+            "stale": connection.get("stale", 0) + batcher.get("stale", 0),
+        }
