@@ -127,15 +127,19 @@ class _Session:
     ) -> None:
         self._loop.turn()  # a connection that ended since the last time says so now
         self._wait(lambda: self._channel is not None, deadline)
-        assert self._channel is not None
         for entry, properties in messages:
             target = self._waiting(queue, entry.delay, deadline) if entry.delay else queue
-            self._last_tag += 1
-            self._unconfirmed.add(self._last_tag)
-            self._channel.basic_publish("", target, entry.body, properties, mandatory=True)
+            self._publish(target, entry.body, properties)
         self._wait(lambda: not self._unconfirmed or bool(self._refused), deadline)
         if self._refused:
             raise PublishError(f"{self._settings}: {queue}: {self._refused}")
+
+    def _publish(self, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
+        if self._channel is None:
+            raise _Stale(self._lost)
+        self._last_tag += 1
+        self._unconfirmed.add(self._last_tag)
+        self._channel.basic_publish("", queue, body, properties, mandatory=True)
 
     def close(self) -> None:
         """In order where the broker still answers, otherwise at once."""
@@ -180,6 +184,7 @@ class _Session:
 
     def _on_lost(self, cause: str, fault: Fault = Fault.UNREACHABLE) -> None:
         self._lost = self._lost or cause
+        self._channel = None
 
     def _on_confirm(self, frame: Any) -> None:
         tag, multiple = frame.method.delivery_tag, frame.method.multiple
