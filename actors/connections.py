@@ -107,6 +107,8 @@ class SSEConnection(Connection):
     checkpoint: str | None = None  #: path; None: in the state directory
     last_event_id: str | None = None  #: to begin after, where there is no checkpoint
     idle_timeout: float = Field(default=90.0, gt=0)  #: seconds without a byte
+    verify_ssl: bool = True
+    ca_file: str = ""  #: empty: the authorities that the system trusts
 
     def __init__(self, url: str, **values: Any) -> None:
         super().__init__(**{"url": url, **values})
@@ -132,6 +134,7 @@ class SSEConnection(Connection):
             },
             "checkpoint": self.checkpoint, "last_event_id": self.last_event_id,
             "idle_timeout": self.idle_timeout,
+            "verify": self.verify_ssl and (self.ca_file or True),
         })  # fmt: skip
 
 

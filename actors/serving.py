@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NO_CONNECTION = (
     "no connection is named: use --connection URL or CALLBOARD_CONNECTION, for example"
-    " amqp://user:password@host/ or spool:"
+    " amqp://localhost/ or spool:"
 )
 
 

@@ -1,10 +1,8 @@
-"""What flags, environment and file come to, and the directories that Callboard keeps things in."""
+"""What flags, environment and file come to, and where state is kept."""
 
 from __future__ import annotations
 
 import os
-import stat
-import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
@@ -48,8 +46,10 @@ def state_dir() -> Path:
     `CALLBOARD_STATE_DIR`, systemd's `STATE_DIRECTORY`, or `callboard` in the user's own.
     It need not exist.
     """
-    if given := os.environ.get("CALLBOARD_STATE_DIR") or _first("STATE_DIRECTORY"):
+    if given := os.environ.get("CALLBOARD_STATE_DIR"):
         return Path(given).absolute()
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])  # systemd joins the directories of a unit with colons
     if base := os.environ.get("XDG_STATE_HOME"):
         return Path(base).absolute() / "callboard"
     try:
@@ -58,33 +58,3 @@ def state_dir() -> Path:
         raise ConfigurationError(
             "CALLBOARD_STATE_DIR is not set, and this user has no home directory"
         ) from None
-
-
-def runtime_dir() -> Path:
-    """Where running systems say where they are; made for this user alone if it is missing.
-
-    `CALLBOARD_RUNTIME_DIR`, systemd's `RUNTIME_DIRECTORY`, `callboard` in
-    `XDG_RUNTIME_DIR`, or `callboard-UID` among the temporary files.
-    """
-    if given := os.environ.get("CALLBOARD_RUNTIME_DIR") or _first("RUNTIME_DIRECTORY"):
-        path = Path(given).absolute()
-    elif base := os.environ.get("XDG_RUNTIME_DIR"):
-        path = Path(base).absolute() / "callboard"
-    else:
-        path = Path(tempfile.gettempdir()) / f"callboard-{os.getuid()}"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.lstat()
-    except OSError as error:
-        raise ConfigurationError(f"runtime directory {path}: {error.strerror}") from None
-    # In a directory that all may write to, another user may have made it first.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise ConfigurationError(
-            f"runtime directory {path}: others can write to it; set CALLBOARD_RUNTIME_DIR"
-        )
-    return path
-
-
-def _first(variable: str) -> str:
-    """systemd joins the directories of a unit with colons."""
-    return os.environ.get(variable, "").split(":")[0]

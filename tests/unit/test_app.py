@@ -423,16 +423,24 @@ def test_a_script_that_runs_its_app_can_be_loaded(tmp_path: Path, module: str) -
     assert isinstance(load(module, str(tmp_path)), App)
 
 
-def test_an_app_without_a_global_name_cannot_be_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("App().run()", "app.run() finds the app under no name of the script"),
+        ("app = App()\napp.route('a')(print)\napp.run()", "no connection is named"),
+    ],
+)
+def test_a_script_that_cannot_run_its_app_says_why_in_one_line(
+    tmp_path: Path, lines: str, told: str
+) -> None:
     script = tmp_path / "script.py"
-    script.write_text("from actors import App\nApp().run()\n")
-    root = Path(__file__).parents[2]
+    script.write_text(f"from actors import App\n{lines}\n")
     done = subprocess.run(
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=30,
-        env={"PYTHONPATH": str(root)},
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
+    assert done.stderr.startswith(f"callboard: {told}")
     assert (done.returncode, done.stderr.count("\n")) == (78, 1)
-    assert done.stderr.startswith("callboard: app.run() finds the app under no name")
 
 
 def test_an_action_is_no_string_by_accident() -> None:

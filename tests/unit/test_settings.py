@@ -24,7 +24,7 @@ from actors.errors import ConfigurationError
 from actors.logic.failure import DEAD_LETTER, Verdict
 from actors.plan import Plan, UnitPlan
 from actors.planning import build_plan, check_app
-from actors.settings import Settings, runtime_dir, state_dir
+from actors.settings import Settings, state_dir
 
 
 def a_handler(messages: list[Any]) -> None: ...
@@ -425,8 +425,7 @@ def test_check_has_nothing_to_say_of_a_sound_app() -> None:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for variable in ("CALLBOARD_STATE_DIR", "STATE_DIRECTORY", "XDG_STATE_HOME",
-                     "CALLBOARD_RUNTIME_DIR", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):  # fmt: skip
+    for variable in ("CALLBOARD_STATE_DIR", "STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     return monkeypatch
 
@@ -441,23 +440,3 @@ def test_the_state_directory_is_the_most_explicit_one(bare: pytest.MonkeyPatch) 
     bare.setenv("CALLBOARD_STATE_DIR", "/mine")
     assert state_dir() == Path("/mine")
     assert settings_of(parse_connection("spool:"))["path"] == "/mine/spool.db"
-
-
-def test_the_runtime_directory_is_made_for_this_user_alone(
-    bare: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    bare.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert runtime_dir() == tmp_path / "callboard"
-    assert runtime_dir().stat().st_mode & 0o777 == 0o700
-
-
-def test_a_runtime_directory_that_others_can_write_to_is_refused(
-    bare: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    tmp_path.chmod(0o777)
-    bare.setenv("CALLBOARD_RUNTIME_DIR", str(tmp_path))
-    with pytest.raises(ConfigurationError, match="others can write to it"):
-        runtime_dir()
-    bare.setenv("CALLBOARD_RUNTIME_DIR", "/dev/null/x")
-    with pytest.raises(ConfigurationError, match="runtime directory /dev/null/x: Not a directory"):
-        runtime_dir()
