@@ -1,0 +1,130 @@
+"""AMQP 0-9-1 message properties, edited as bytes: no value is ever decoded.
+
+A copy of a message must not fail over a header that nobody can read (a date past the
+year 9999, a table nested 2,000 deep), nor change one that only its sender understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from struct import Struct, error
+
+_SHORT = Struct(">H")
+_LONG = Struct(">I")
+
+#: In the order of their flags, from the highest bit; size in bytes, 0: short string.
+_FIELDS = (
+    ("content_type", 0),
+    ("content_encoding", 0),
+    ("headers", -1),
+    ("delivery_mode", 1),
+    ("priority", 1),
+    ("correlation_id", 0),
+    ("reply_to", 0),
+    ("expiration", 0),
+    ("message_id", 0),
+    ("timestamp", 8),
+    ("type", 0),
+    ("user_id", 0),
+    ("app_id", 0),
+    ("cluster_id", 0),
+)
+
+#: Bytes of a table value after its type letter; strings, arrays and tables tell their own.
+_SIZES = dict(zip(b"tbBUusIifLldTDV", (1, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8, 8, 5, 0), strict=True))
+_SIZED = frozenset(b"SxAF")
+
+#: The broker would send a copy to these too.
+_ROUTING = frozenset((b"CC", b"BCC"))
+_OURS = b"x-callboard-"
+_RAW_LIMIT = 4096
+
+
+def copied(raw: bytes, headers: Mapping[str, str | int], message_id: str) -> bytes:
+    """The properties of a durable copy: as they were, with `headers` of ours in place of older.
+
+    `expiration` goes, for a copy must not expire unseen; so does `user_id`, which the
+    broker refuses from anyone else. What cannot be parsed travels as hex in a header.
+    """
+    try:
+        fields = split(raw)
+        kept = [
+            (name, value)
+            for name, value in entries(fields.get("headers", bytes(4)))
+            if name not in _ROUTING and not name.startswith(_OURS)
+        ]
+    except ValueError:
+        fields, kept = {}, [(b"x-callboard-properties", _value(raw[:_RAW_LIMIT].hex()))]
+    kept += [(name.encode(), _value(value)) for name, value in headers.items()]
+    fields.pop("expiration", None)
+    fields.pop("user_id", None)
+    fields["headers"] = table(kept)
+    fields["delivery_mode"] = b"\2"
+    if len(fields.get("message_id", b"")) <= 1:
+        fields["message_id"] = bytes([len(message_id)]) + message_id.encode()
+    return join(fields)
+
+
+def split(raw: bytes) -> dict[str, bytes]:
+    """Property flags and list into encoded fields by name; raises ValueError."""
+    try:
+        (flags,) = _SHORT.unpack_from(raw)
+        position = _SHORT.size
+        fields = {}
+        for index, (name, size) in enumerate(_FIELDS):
+            if flags & (0x8000 >> index):
+                if size == 0:
+                    size = 1 + raw[position]
+                elif size < 0:
+                    size = 4 + _LONG.unpack_from(raw, position)[0]
+                fields[name] = raw[position : position + size]
+                position += size
+    except (error, IndexError) as broken:
+        raise ValueError(f"properties end early: {broken}") from None
+    if position != len(raw):
+        raise ValueError(f"properties of {len(raw)} bytes end at {position}")
+    return fields
+
+
+def join(fields: Mapping[str, bytes]) -> bytes:
+    """What `split` takes apart."""
+    flags = sum(0x8000 >> index for index, (name, _) in enumerate(_FIELDS) if name in fields)
+    return _SHORT.pack(flags) + b"".join(fields[name] for name, _ in _FIELDS if name in fields)
+
+
+def entries(encoded: bytes) -> list[tuple[bytes, bytes]]:
+    """A table into (name, value with its type letter); raises ValueError."""
+    found = []
+    position = _LONG.size
+    try:
+        while position < len(encoded):
+            start = position + 1
+            position = start + encoded[position]
+            name = encoded[start:position]
+            kind = encoded[position]
+            if kind in _SIZED:
+                size = 4 + _LONG.unpack_from(encoded, position + 1)[0]
+            else:
+                size = _SIZES[kind]
+            found.append((name, encoded[position : position + 1 + size]))
+            position += 1 + size
+    except (error, IndexError) as broken:
+        raise ValueError(f"table ends early: {broken}") from None
+    except KeyError:
+        raise ValueError(f"table has a value of unknown type {kind:#x}") from None
+    if position != len(encoded):
+        raise ValueError(f"table of {len(encoded)} bytes ends at {position}")
+    return found
+
+
+def table(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """What `entries` takes apart."""
+    body = b"".join(bytes([len(name)]) + name + value for name, value in pairs)
+    return _LONG.pack(len(body)) + body
+
+
+def _value(value: str | int) -> bytes:
+    if isinstance(value, int):
+        return b"l" + value.to_bytes(8, "big", signed=True)
+    text = value.encode("utf-8", "replace")
+    return b"S" + _LONG.pack(len(text)) + text

@@ -1,0 +1,98 @@
+"""Properties are edited as bytes: what nobody can read stays as it was."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika import BasicProperties
+
+from actors.logic.properties import copied, entries, join, split, table
+
+ALL = {
+    "content_type": "a", "content_encoding": "b", "delivery_mode": 1, "priority": 4,
+    "correlation_id": "c", "reply_to": "d", "expiration": "5000", "message_id": "id",
+    "timestamp": 12345, "type": "e", "user_id": "guest", "app_id": "f", "cluster_id": "g",
+}  # fmt: skip
+
+
+def encoded(**properties: Any) -> bytes:
+    return b"".join(BasicProperties(**properties).encode())
+
+
+def read(raw: bytes) -> Any:
+    properties: Any = BasicProperties()
+    properties.decode(raw)
+    return properties
+
+
+def test_every_property_survives_being_taken_apart() -> None:
+    raw = encoded(**ALL, headers={"a": 1})
+    assert list(split(raw)) == [
+        "content_type", "content_encoding", "headers", "delivery_mode", "priority",
+        "correlation_id", "reply_to", "expiration", "message_id", "timestamp", "type",
+        "user_id", "app_id", "cluster_id",
+    ]  # fmt: skip
+    assert join(split(raw)) == raw
+
+
+def test_a_copy_is_durable_cannot_expire_and_belongs_to_nobody() -> None:
+    copy = read(copied(encoded(**ALL), {}, "new"))
+    assert (copy.delivery_mode, copy.expiration, copy.user_id) == (2, None, None)
+    assert (copy.message_id, copy.type, copy.timestamp) == ("id", "e", 12345)
+
+
+def test_a_copy_gets_an_id_where_it_has_none() -> None:
+    assert read(copied(encoded(), {}, "new")).message_id == "new"
+    assert read(copied(encoded(message_id=""), {}, "new")).message_id == "new"
+
+
+def test_headers_of_ours_replace_older_ones_and_routing_ones_go() -> None:
+    headers = {"x-callboard-attempts": 1, "CC": ["a"], "BCC": ["b"], "mine": [1, {"deep": None}]}
+    copy = read(copied(encoded(headers=headers), {"x-callboard-attempts": 2, "new": "ü"}, ""))
+    assert copy.headers == {"mine": [1, {"deep": None}], "x-callboard-attempts": 2, "new": "ü"}
+
+
+def test_every_kind_of_value_is_stepped_over() -> None:
+    kinds = {
+        b"t": 1, b"b": 1, b"B": 1, b"U": 2, b"u": 2, b"s": 2, b"I": 4, b"i": 4, b"f": 4,
+        b"L": 8, b"l": 8, b"d": 8, b"T": 8, b"D": 5, b"V": 0,
+    }  # fmt: skip
+    pairs = [(kind, kind + bytes(size)) for kind, size in kinds.items()]
+    pairs += [(kind, kind + b"\0\0\0\3abc") for kind in (b"S", b"x", b"A", b"F")]
+    assert entries(table(pairs)) == pairs
+
+
+def test_what_cannot_be_parsed_travels_as_hex() -> None:
+    raw = join({"headers": table([(b"odd", b"?")])})
+    headers = read(copied(raw, {"why": "x"}, "new")).headers
+    assert headers == {"x-callboard-properties": raw.hex(), "why": "x"}
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x80", b"\x80\x00\x05ab", b"\x20\x00\0\0\0\x09", b"\0\0x"])
+def test_cut_properties_are_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="properties"):
+        split(raw)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_can_break_a_copy(raw: bytes) -> None:
+    assert split(copied(raw, {"why": "x"}, "new"))["delivery_mode"] == b"\2"
+
+
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20)
+    | st.just(datetime(2024, 1, 1, tzinfo=UTC)),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=20), VALUES, max_size=5))
+def test_any_table_survives_being_taken_apart(headers: dict[str, Any]) -> None:
+    raw = split(encoded(headers=headers)).get("headers", bytes(4))
+    assert table(entries(raw)) == raw
