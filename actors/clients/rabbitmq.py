@@ -1,0 +1,280 @@
+"""A connection to RabbitMQ: one channel for each queue, driven by its owner's thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pika import exceptions
+from pika.channel import Channel
+
+from actors.clients import (
+    Consuming,
+    Depth,
+    Fetched,
+    Lost,
+    Move,
+    Opened,
+    QueueLost,
+    Stopped,
+)
+from actors.clients.amqp import REFUSALS, Link, Settings
+from actors.clients.ioloop import IOLoop
+from actors.clients.mover import Mover
+from actors.errors import Fault
+from actors.logic.frames import Intake, settle
+from actors.logic.ledger import Flush
+from actors.plan import UnitPlan
+
+#: Seconds between looks at every consumer: pika tells of most losses, not of all.
+WATCH = 1.0
+
+#: Seconds for an orderly end; what is not settled by then is delivered again.
+SHUT_LIMIT = 5.0
+
+_TAG = "callboard"  # a channel has one consumer: tags need not differ
+
+logger = logging.getLogger("actors.connection")
+
+
+@dataclass(slots=True, eq=False)
+class _Consumer:
+    """One queue's epoch."""
+
+    queue: str
+    epoch: int
+    window: int
+    channel: Channel
+    intake: Intake
+    consuming: bool = False
+    stopping: bool = False
+
+
+class RabbitMQClient:
+    """An `actors.clients.ConnectionClient` for one vhost."""
+
+    def __init__(self, plan: UnitPlan) -> None:
+        self._settings = Settings.parse(plan.settings)
+        self._loop = IOLoop()
+        self._events: list[Any] = []
+        self._link: Link | None = None
+        self._consumers: dict[str, _Consumer] = {}
+        self._mover = Mover(self._settings, self._loop, self._events_append)
+        self._shutting = False
+
+    # ── the client's turn ────────────────────────────────────────────────────
+
+    def fileno(self) -> int:
+        return self._loop.fileno()
+
+    def deadline(self) -> float | None:
+        return self._loop.deadline()
+
+    def turn(self, now: float) -> list[Any]:
+        try:
+            self._loop.turn()
+        except Exception as error:  # pika's own: the connection is lost, its owner is not
+            logger.exception("%s: pika failed", self._settings)
+            self._abandon(f"{self._settings}: {error!r}")
+        for consumer in list(self._consumers.values()):
+            self._take(consumer)
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        for end in (self._link, self._mover):
+            if end is not None:
+                end.drop()
+        for _ in range(3):  # pika closes its sockets in callbacks of the loop
+            self._loop.turn()
+        self._loop.close()
+
+    # ── the connection ───────────────────────────────────────────────────────
+
+    def open(self) -> None:
+        self._shutting = False
+        if self._link is not None:
+            self._link.drop()
+        self._consumers.clear()
+        try:
+            self._link = Link(self._settings, "consumer", self._loop, self._on_open, self._on_lost)
+        except OSError as error:
+            cause = f"{self._settings}: TLS files: {error}"
+            self._later(lambda: self._on_lost(cause, Fault.REFUSED))
+
+    def shut(self) -> None:
+        self._shutting = True
+        self._mover.close()
+        if self._link is not None and self._link.is_open:
+            self._link.close()
+            self._loop.call_later(SHUT_LIMIT, partial(self._overdue, self._link))
+        else:
+            self._later(lambda: self._abandon(""))
+
+    def _on_open(self) -> None:
+        assert self._link is not None
+        self._events.append(Opened(self._link.peer))
+        self._loop.call_later(WATCH, partial(self._watch, self._link))
+
+    def _on_lost(self, cause: str, fault: Fault) -> None:
+        self._link = None
+        self._consumers.clear()
+        self._events.append(Lost("" if self._shutting else cause, fault))
+
+    def _abandon(self, cause: str) -> None:
+        if self._link is not None:
+            self._link.drop()
+        self._on_lost(cause, Fault.UNREACHABLE)
+
+    def _overdue(self, link: Link) -> None:
+        if link is self._link:
+            logger.warning("%s: not closed in order within %s s", self._settings, SHUT_LIMIT)
+            self._abandon("")
+
+    # ── queues ───────────────────────────────────────────────────────────────
+
+    def consume(self, queue: str, epoch: int, window: int) -> None:
+        if self._link is None or not self._link.is_open:
+            lost = QueueLost(queue, epoch, "not connected", Fault.UNREACHABLE)
+            self._later(lambda: self._events.append(lost))
+            return
+        if queue in self._consumers:
+            self._discard(self._consumers[queue])
+        channel = self._link.channel(on_open_callback=self._on_channel)
+        intake = Intake(channel.channel_number)
+        self._link.slicer.sinks[channel.channel_number] = intake
+        consumer = _Consumer(queue, epoch, window, channel, intake)
+        channel.add_on_close_callback(partial(self._on_channel_closed, consumer))
+        self._consumers[queue] = consumer
+
+    def cancel(self, queue: str, epoch: int) -> None:
+        consumer = self._consumer(queue, epoch)
+        if consumer is not None and not consumer.stopping:
+            consumer.stopping = True
+            if consumer.consuming:
+                self._stop(consumer)
+
+    def settle(self, queue: str, epoch: int, flush: Flush) -> None:
+        consumer = self._consumer(queue, epoch)
+        if consumer is None or self._link is None or not consumer.channel.is_open:
+            return
+        frames = settle(consumer.channel.channel_number, flush)
+        if frames:
+            self._link.write(frames)
+
+    def _consumer(self, queue: str, epoch: int) -> _Consumer | None:
+        consumer = self._consumers.get(queue)
+        return consumer if consumer is not None and consumer.epoch == epoch else None
+
+    def _on_channel(self, channel: Channel) -> None:
+        for consumer in self._consumers.values():
+            if consumer.channel is channel:
+                channel.add_on_cancel_callback(partial(self._on_cancelled, consumer))
+                channel.basic_qos(prefetch_count=min(consumer.window, 65535))
+                channel.basic_consume(
+                    consumer.queue,
+                    _never,
+                    consumer_tag=_TAG,
+                    callback=partial(self._on_consuming, consumer),
+                )
+
+    def _on_consuming(self, consumer: _Consumer, _: Any) -> None:
+        if self._is_current(consumer):
+            consumer.consuming = True
+            self._events.append(Consuming(consumer.queue, consumer.epoch))
+            if consumer.stopping:
+                self._stop(consumer)
+
+    def _stop(self, consumer: _Consumer) -> None:
+        consumer.channel.basic_cancel(_TAG, callback=partial(self._on_stopped, consumer))
+
+    def _on_stopped(self, consumer: _Consumer, _: Any) -> None:
+        if self._is_current(consumer):
+            self._take(consumer)
+            self._events.append(Stopped(consumer.queue, consumer.epoch))
+
+    def _on_cancelled(self, consumer: _Consumer, _: Any) -> None:
+        self._end(consumer, "the broker cancelled the consumer", Fault.UNREACHABLE)
+
+    def _on_channel_closed(self, consumer: _Consumer, channel: Channel, reason: Any) -> None:
+        if self._link is None or self._link.is_closed:
+            return  # `Lost` tells it
+        self._link.slicer.sinks.pop(channel.channel_number, None)
+        if not self._shutting:
+            self._end(consumer, *_explain(reason))
+
+    def _is_current(self, consumer: _Consumer) -> bool:
+        return self._consumers.get(consumer.queue) is consumer
+
+    def _take(self, consumer: _Consumer) -> None:
+        if consumer.intake.broken:
+            self._end(consumer, consumer.intake.broken, Fault.UNREACHABLE)
+        elif cut := consumer.intake.take():
+            self._events.append(Fetched(consumer.queue, consumer.epoch, *cut))
+
+    def _end(self, consumer: _Consumer, cause: str, fault: Fault) -> None:
+        if not self._is_current(consumer):
+            return
+        self._discard(consumer)
+        self._events.append(QueueLost(consumer.queue, consumer.epoch, cause, fault))
+
+    def _discard(self, consumer: _Consumer) -> None:
+        # Its sink stays until the broker has closed the channel: deliveries that are on
+        # their way must not reach pika, which might not survive their headers.
+        del self._consumers[consumer.queue]
+        if not (consumer.channel.is_closed or consumer.channel.is_closing):
+            consumer.channel.close()
+
+    def _watch(self, link: Link) -> None:
+        if link is not self._link or not link.is_open:
+            return
+        for consumer in list(self._consumers.values()):
+            alive = consumer.channel.is_open and _TAG in consumer.channel.consumer_tags
+            if consumer.consuming and not consumer.stopping and not alive:
+                self._end(consumer, "its consumer is gone", Fault.UNREACHABLE)
+        self._loop.call_later(WATCH, partial(self._watch, link))
+
+    # ── moves and measures ───────────────────────────────────────────────────
+
+    def move(self, move: Move) -> None:
+        self._mover.move(move)
+
+    def measure(self, queue: str) -> None:
+        if self._link is None or not self._link.is_open:
+            return
+
+        def ask(channel: Channel) -> None:
+            channel.add_on_close_callback(refused)
+            channel.queue_declare(queue, passive=True, callback=partial(tell, channel))
+
+        def tell(channel: Channel, frame: Any) -> None:
+            self._events.append(Depth(queue, frame.method.message_count))
+            channel.close()
+
+        def refused(_: Channel, reason: Any) -> None:
+            if isinstance(reason, exceptions.ChannelClosedByBroker):
+                self._events.append(Depth(queue, 0))
+
+        self._link.channel(on_open_callback=ask)
+
+    def _later(self, callback: Callable[[], None]) -> None:
+        self._loop.add_callback(callback)
+
+    def _events_append(self, event: Any) -> None:
+        # Where nothing else stirs the loop, an event must still be fetched.
+        self._later(lambda: self._events.append(event))
+
+
+def _never(*_: Any) -> None:
+    """No delivery reaches pika: all are cut out before."""
+
+
+def _explain(reason: Any) -> tuple[str, Fault]:
+    code = getattr(reason, "reply_code", 0)
+    text = f"{code} {reason.reply_text}" if code else str(reason) or repr(reason)
+    if code == 404:
+        return text, Fault.MISSING
+    return text, Fault.REFUSED if code in REFUSALS else Fault.UNREACHABLE

@@ -1,0 +1,57 @@
+"""Fixtures for all tiers: a real broker for those that ask for one, started when first asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import pytest
+from pika.exceptions import AMQPError
+
+from tests.broker import Admin, Broker, ForeignBroker, binaries
+
+NO_BROKER = (
+    "no RabbitMQ to test with: install the package rabbitmq-server (Debian, Ubuntu; it need "
+    "not run), or name a broker: CALLBOARD_TEST_AMQP=amqp://user:password@host:5672/vhost"
+)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """A private node, one for the whole run, with a TLS listener too."""
+    named = os.environ.get("CALLBOARD_TEST_AMQP")
+    if binaries() is None and not named:
+        if os.environ.get("CI"):
+            pytest.fail(NO_BROKER)
+        pytest.skip(NO_BROKER)
+    node = Broker(tls=True) if binaries() is not None else ForeignBroker(str(named))
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture
+def own_broker(broker: Broker) -> Broker:
+    """A node that may be stopped, killed and configured."""
+    if isinstance(broker, ForeignBroker):
+        pytest.skip("a broker named by CALLBOARD_TEST_AMQP is not ours to break")
+    return broker
+
+
+@pytest.fixture
+def vhost(broker: Broker) -> Iterator[str]:
+    """A fresh vhost."""
+    name = broker.add_vhost()
+    yield name
+    broker.delete_vhost(name)
+
+
+@pytest.fixture
+def admin(broker: Broker, vhost: str) -> Iterator[Admin]:
+    """Another client of the same vhost."""
+    admin = Admin(broker, vhost)
+    yield admin
+    with contextlib.suppress(AMQPError):  # the test may have ended it
+        admin.connection.close()

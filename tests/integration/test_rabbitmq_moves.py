@@ -1,0 +1,196 @@
+"""Dead letters and retries on a real broker: confirmed, or reported as failed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pika
+import pytest
+
+from actors.clients import Fetched, Lost, Move, Moved, MoveFailed, Opened
+from actors.clients import mover as mover_module
+from actors.clients.mover import step
+from actors.clients.rabbitmq import RabbitMQClient
+from actors.logic.ledger import Flush
+from actors.plan import UnitPlan
+from tests.broker import Admin, Broker, RawProperties, free_port
+from tests.driver import Driver
+
+
+@pytest.fixture
+def driver(broker: Broker, vhost: str, admin: Admin) -> Iterator[Driver]:
+    admin.declare("q")
+    plan = UnitPlan("rabbitmq", "amqp", broker.settings(vhost))
+    with Driver(RabbitMQClient(plan)) as driver:
+        driver.client.open()
+        driver.until(Opened)
+        driver.client.consume("q", 1, 100)
+        yield driver
+
+
+def fetch(driver: Driver) -> Fetched:
+    """The next delivery, which comes alone."""
+    fetched = driver.until(Fetched)
+    assert len(fetched.ends) == 4
+    return fetched
+
+
+def dead(raw: bytes, token: int = 1, **more: Any) -> Move:
+    return Move(token, "q", 1, 1, True, raw=raw, **more)
+
+
+def get(admin: Admin, queue: str) -> tuple[pika.BasicProperties, bytes]:
+    method, properties, body = admin.channel.basic_get(queue, auto_ack=True)
+    assert method is not None
+    return properties, body
+
+
+def test_a_dead_letter_keeps_its_body_and_properties_and_tells_why(
+    driver: Driver, admin: Admin
+) -> None:
+    admin.publish(
+        "q", b"body", content_type="text/plain", priority=3, message_id="mine", expiration="60000",
+        user_id="guest", headers={"answer": 42, "CC": ["elsewhere"], "x-callboard-attempts": 1},
+    )  # fmt: skip
+    raw = fetch(driver).blob
+    driver.client.move(dead(raw, attempts=8, route="index", error="ValueError", reason="é" * 5000))
+    assert driver.until(Moved).token == 1
+    properties, body = get(admin, "q.dead")
+    assert body == b"body"
+    assert (properties.content_type, properties.priority) == ("text/plain", 3)
+    assert (properties.message_id, properties.delivery_mode) == ("mine", 2)
+    assert (properties.expiration, properties.user_id) == (None, None)
+    headers = dict(properties.headers or {})
+    moment = headers.pop("x-callboard-time")
+    assert datetime.fromisoformat(moment).utcoffset() is not None
+    assert headers == {
+        "answer": 42,
+        "x-callboard-attempts": 8,
+        "x-callboard-error": "ValueError",
+        "x-callboard-reason": "é" * 2000,
+        "x-callboard-route": "index",
+        "x-callboard-queue": "q",
+    }
+
+
+def test_a_copy_without_an_id_gets_the_same_one_each_time(driver: Driver, admin: Admin) -> None:
+    admin.publish("q", b"body")
+    raw = fetch(driver).blob
+    for token in (1, 2):
+        driver.client.move(dead(raw, token))
+        driver.until(Moved, token=token)
+    ids = {get(admin, "q.dead")[0].message_id for _ in range(2)}
+    assert len(ids) == 1
+    assert ids != {None}
+
+
+@pytest.mark.parametrize("properties", [RawProperties.late(), RawProperties.deep()])
+def test_headers_that_pika_cannot_decode_are_copied_as_they_are(
+    driver: Driver, admin: Admin, properties: RawProperties
+) -> None:
+    admin.channel.basic_publish("", "q", b"poison", properties)
+    driver.client.move(dead(fetch(driver).blob, reason="poison"))
+    driver.until(Moved)
+    driver.client.consume("q.dead", 1, 10)
+    copy = fetch(driver).blob
+    mark = properties.raw.index(b"when" if b"when" in properties.raw else b"deep")
+    assert properties.raw[mark : mark + 13] in copy
+    assert b"x-callboard-reason" in copy
+
+
+def test_a_retry_comes_back_after_its_delay_however_often(driver: Driver, admin: Admin) -> None:
+    admin.publish("q", b"again", headers={"mine": "kept"})
+    for attempt in (1, 2, 3):
+        raw = fetch(driver).blob
+        started = time.monotonic()
+        move = Move(attempt, "q", 1, attempt, False, 0.2, attempts=attempt, raw=raw)
+        driver.client.move(move)
+        driver.until(Moved, token=attempt)
+        driver.client.settle("q", 1, Flush(attempt, ((attempt, attempt),)))
+    fetch(driver)
+    assert 0.9 < time.monotonic() - started < 5.0
+    driver.client.shut()
+    driver.until(Lost)
+    properties, body = get(admin, "q")
+    headers = dict(properties.headers or {})
+    assert (body, headers["mine"], headers["x-callboard-attempts"]) == (b"again", "kept", 3)
+    assert admin.ready("q") == 0
+
+
+def test_a_snooze_gives_its_attempt_back(driver: Driver, admin: Admin) -> None:
+    admin.publish("q", b"later")
+    raw = fetch(driver).blob
+    driver.client.move(Move(1, "q", 1, 1, False, 30.0, 4, False, raw=raw))
+    driver.until(Moved)
+    assert get(admin, "q.retry.30")[0].headers == {"x-callboard-attempts": 3}
+
+
+def test_a_dead_letter_queue_that_exists_is_not_changed(driver: Driver, admin: Admin) -> None:
+    admin.declare("q.dead", **{"x-max-length": 5})
+    admin.publish("q", b"x")
+    driver.client.move(dead(fetch(driver).blob))
+    driver.until(Moved)
+    assert admin.ready("q.dead") == 1
+
+
+def test_a_queue_that_vanished_fails_once_and_is_made_again(driver: Driver, admin: Admin) -> None:
+    admin.channel.basic_publish("", "q", b"x", RawProperties.late())
+    raw = fetch(driver).blob
+    driver.client.move(dead(raw, 1))
+    driver.until(Moved, token=1)
+    admin.channel.queue_delete("q.dead")
+    driver.client.move(dead(raw, 2))
+    assert "NO_ROUTE" in driver.until(MoveFailed, token=2).cause
+    driver.client.move(dead(raw, 3))
+    driver.until(Moved, token=3)
+
+
+def test_a_queue_that_refuses_fails_the_move(driver: Driver, admin: Admin) -> None:
+    admin.declare("q.dead", **{"x-max-length": 0, "x-overflow": "reject-publish"})
+    admin.publish("q", b"x")
+    driver.client.move(dead(fetch(driver).blob))
+    assert "refused" in driver.until(MoveFailed).cause
+
+
+def test_many_moves_at_once_are_each_confirmed(driver: Driver, admin: Admin) -> None:
+    admin.publish("q", b"x")
+    raw = fetch(driver).blob
+    for token in range(300):
+        driver.client.move(dead(raw, token))
+    assert {driver.until(Moved).token for _ in range(300)} == set(range(300))
+    assert admin.ready("q.dead") == 300
+
+
+def test_a_broker_low_on_memory_fails_moves_and_still_takes_acks(
+    own_broker: Broker, driver: Driver, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mover_module, "PATIENCE", 2.0)
+    admin.publish("q", b"x")
+    raw = fetch(driver).blob
+    driver.client.move(dead(raw, 1))
+    driver.until(Moved, token=1)
+    own_broker.ctl("set_vm_memory_high_watermark", "0")
+    try:
+        driver.client.move(dead(raw, 2))
+        cause = driver.until(MoveFailed, token=2).cause
+        assert "low on memory" in cause
+    finally:
+        own_broker.ctl("set_vm_memory_high_watermark", "0.4")
+    driver.client.move(dead(raw, 3))
+    driver.until(Moved, token=3)
+
+
+def test_moves_to_nowhere_fail_with_the_cause() -> None:
+    settings = json.dumps({"port": free_port()})
+    with Driver(RabbitMQClient(UnitPlan("rabbitmq", "amqp", settings))) as driver:
+        driver.client.move(dead(b""))
+        assert "refused" in driver.until(MoveFailed).cause.lower()
+
+
+def test_a_delay_is_rounded_up_to_a_step() -> None:
+    delays = (0.0, 1.0, 1.1, 6.0, 61.0, 3600.0, 3601.0, 86400.0)
+    assert [step(delay) for delay in delays] == [1, 1, 2, 10, 120, 3600, 7200, 86400]
