@@ -55,6 +55,7 @@ class _Runner:
         return self._loop.turn(now)
 
     def close(self) -> None:
+        self._code.closing = True
         self._loop.close()
 
     def _spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
@@ -94,8 +95,11 @@ class _HandlerRunner(_Runner):
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
         answers = [event for event in events if isinstance(event, Done)]
-        others = [event for event in events if not isinstance(event, Done)]
-        return [joined(answers), *others] if answers else others
+        if len(answers) < 2:
+            return events
+        first = events.index(answers[0])
+        rest = [event for event in events[first:] if not isinstance(event, Done)]
+        return [*events[:first], joined(answers), *rest]
 
     def _submit(self, bulk: Bulk) -> None:
         for share in shares(bulk):

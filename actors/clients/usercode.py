@@ -38,6 +38,7 @@ class AppCode:
 
     def __init__(self, load: Callable[[], App], call: Call, hooks: bool = True) -> None:
         self.raised: list[BaseException] = []
+        self.closing = False  #: what is cancelled now is not the user's doing
         self._load = load
         self._call = call
         self._hooks = hooks
@@ -93,6 +94,8 @@ class AppCode:
         try:
             await awaited(function(*args))
         except BaseException as error:
+            if self.closing:
+                raise
             self.raised.append(error)
             return error
         return None
@@ -136,13 +139,8 @@ class HandlerCode(AppCode):
         messages = share.messages(self._message, handout)
         valid = self._valid(messages, handout) if self._typed else list(messages)
         error = await self.failure(self._run, valid) if valid else None
-        if error is not None:
-            text = "route %s: the handler raised on a bulk of %d: %s"
-            logger.error(text, self._name, len(valid), describe(error), exc_info=error)
-        elif handout.invalid:
-            first = describe(next(iter(handout.invalid.values())))
-            text = "route %s: %d of %d messages are invalid; the first: %s"
-            logger.warning(text, self._name, len(handout.invalid), len(messages), first)
+        with contextlib.suppress(Exception):  # a log of the user's that fails costs no answer
+            self._log(error, handout, len(messages))
         return settle(share, messages, handout, error, self._rules)
 
     async def stop(self) -> str:
@@ -151,7 +149,8 @@ class HandlerCode(AppCode):
         if self._ready and self._instance is not None:
             cause = await self.guarded("on_stop", self._instance.on_stop)
         self._ready = False
-        return cause or await super().stop()
+        after = await super().stop()  # whatever became of on_stop
+        return cause or after
 
     async def _run(self, messages: list[Message[Any]]) -> None:
         result = await awaited(await self._invoke(messages))
@@ -165,6 +164,15 @@ class HandlerCode(AppCode):
         if inspect.iscoroutinefunction(self._handler):
             return await self._handler(messages)
         return await self._call(self._handler, messages)
+
+    def _log(self, error: BaseException | None, handout: Handout, size: int) -> None:
+        if error is not None:
+            text = "route %s: the handler raised on a bulk of %d: %s"
+            logger.error(text, self._name, size, describe(error), exc_info=error)
+        elif handout.invalid:
+            first = describe(next(iter(handout.invalid.values())))
+            text = "route %s: %d of %d messages are invalid; the first: %s"
+            logger.warning(text, self._name, len(handout.invalid), size, first)
 
     @staticmethod
     def _valid(messages: list[Message[Any]], handout: Handout) -> list[Message[Any]]:

@@ -152,7 +152,7 @@ def describe(error: BaseException | None) -> str:
     """An exception in one line: its class and what it says."""
     if error is None:
         return ""
-    said = _reason(error)
+    said = " ".join(_reason(error).split())
     return f"{class_name(error)}: {said}" if said else class_name(error)
 
 
