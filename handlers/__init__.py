@@ -1,0 +1,1 @@
+"""Handlers that ship with Callboard, to use and to learn from."""
