@@ -101,6 +101,7 @@ class App(State):
         queues = checked_queues(routes)
         if type is RouteTypes.HTTP:
             raise InvalidRoute(f"route {queues[0]}: HTTP routes are not taken over")
+        _check_texts({"vhost": vhost, "name": name, **(headers or {})}, queues[0])
         try:
             resolved = _route_options(options)
             wanted = self._connection_name(connection or getattr(resolved, "connection", None))
@@ -253,6 +254,12 @@ class AMQPRoutes:
             routes, RouteTypes.AMQP_RABBITMQ,
             vhost=vhost, connection=connection, options=options, name=name,
         )  # fmt: skip
+
+
+def _check_texts(values: Mapping[str, Any], queue: str) -> None:
+    for key, value in values.items():
+        if value is not None and not isinstance(value, str):  # not shown: it may be a secret
+            raise InvalidRoute(f"route {queue}: {key} must be a str, not {type(value).__name__}")
 
 
 def _route_options(options: Mapping[Any, Any] | RouteOptions | None) -> RouteOptions:

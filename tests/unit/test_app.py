@@ -203,6 +203,8 @@ def test_what_could_not_be_called_is_refused_where_it_is_declared(handler: Any, 
             {"routes": ["a"], "options": {Options.BULK_SIZE: -1}},
             "route a: option bulk_size: input should be greater than or equal to 1, not -1",
         ),
+        ({"routes": ["a"], "vhost": 3}, "route a: vhost must be a str, not int"),
+        ({"routes": ["a"], "headers": {"B": b"c"}}, "route a: B must be a str, not bytes"),
         ({"routes": ["a"], "options": {"bulk": 1}}, "route a: unknown option 'bulk'; valid: "),
         (
             {"routes": ["a"], "connection": SpoolConnection()},
