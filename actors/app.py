@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from actors.connections import AMQPConnection, Connection, SSEConnection
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.loader import loading
-from actors.logic.routing import first_free, numbered
+from actors.logic.routing import numbered
 from actors.options import AMQPRouteOptions, FailCallback, RouteOptions, TimerOptions
 from actors.route import Handler, Route, RouteTypes, check_handler, checked_queues
 from actors.settings import Settings
@@ -75,7 +75,8 @@ class App(State):
         if connection.name in self.connections:
             raise InvalidConnection(f"two connections are named {connection.name!r}")
         if not connection.name:
-            connection.name = first_free(self.connections, numbered(connection.default_name)) or ""
+            names = numbered(connection.default_name)
+            connection.name = next(name for name in names if name not in self.connections)
         self.connections[connection.name] = connection
 
     # ── routes ─────────────────────────────────────────────────────────────────
@@ -133,7 +134,8 @@ class App(State):
         queue, vhost, connection = route.queues[0], route.vhost or "", route.connection
         marks = (vhost, connection, f"{connection}{vhost}")
         names = [queue, *(f"{queue}@{mark}" for mark in marks if mark)]
-        free = first_free(self.routes, (route.name,) if route.name else names)
+        wanted = [route.name] if route.name else names
+        free = next((name for name in wanted if name not in self.routes), None)
         if free is None:
             raise InvalidRoute(f"route {route.name or queue}: there is one of this name: set name=")
         return free

@@ -1,8 +1,8 @@
-"""How the numbers of a route depend on each other, and how names are kept apart."""
+"""How the numbers of a route depend on each other, and how things without a name get one."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -33,12 +33,7 @@ def window(
     return Window(prefetch, bulk_size, in_flight, enough)
 
 
-def first_free(taken: Container[str], names: Iterable[str]) -> str | None:
-    """The first of the names that is not taken."""
-    return next((name for name in names if name not in taken), None)
-
-
-def numbered(name: str) -> Iterable[str]:
+def numbered(name: str) -> Iterator[str]:
     """`name`, `name-2`, `name-3` …"""
     yield name
     yield from (f"{name}-{number}" for number in count(2))

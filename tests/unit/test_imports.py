@@ -19,9 +19,9 @@ LONGEST = 300  #: lines; a file that says more says two things
 #: Actors meet in messages, never in code.
 ACTORS = {f"actors.{name}" for name in ("connection", "batcher", "handler", "supervisor", "clock")}
 
-#: What only some may import, and which files below `actors/` may: at the top, or in functions.
+#: What only the clients import; these do it in functions, for what a spool can do without.
 CLIENTS = {"pika", "httpx", "sseclient", "sqlite3"}
-LAZY = {"message", "decoding", "publisher", "cli", "testing"}
+LAZY = {"decoding", "publisher", "cli"}
 
 
 def module_of(path: Path) -> str:
