@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from actors.clients.spoolfile import SpoolError, SpoolFile
+from actors.connections import parse_connection
 from actors.errors import ConfigurationError, PublishError
 from actors.logic.entry import Entry
 
@@ -25,8 +26,6 @@ class Publisher:
     """
 
     def __init__(self, url: str) -> None:
-        from actors.connections import parse_connection
-
         connection = parse_connection(url)
         settings = connection.as_json(getattr(connection, "vhost", ""), {})
         self._store: SpoolFile | AMQPPublisher

@@ -10,14 +10,13 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from actors.clients import Consuming, Depth, Lost, Move, Moved, Opened, Stopped
 from actors.clients.spoolfile import SpoolBusy, SpoolError, SpoolFile
 from actors.clients.spoolintake import Intake, Pending
-from actors.clients.spoolowner import Claim, Owner, count_ready, has_ready, next_delayed
+from actors.clients.spoolowner import LOCK, Claim, Owner, count_ready, has_ready, next_delayed
 from actors.errors import ConfigurationError, Fault
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
@@ -27,7 +26,6 @@ SIZE = 8 * 1024 * 1024  #: bytes claimed in one turn, over all queues
 SETTLE = 0.02  #: seconds that a settlement waits for company at the most
 POLL = 1.0  #: seconds between looks at the file where nobody rings
 SWEEP = 5.0  #: seconds between looks for dead owners
-LOCK = 0.1  #: seconds that a turn waits for the file's lock
 PATIENCE = 30.0  #: seconds without the lock until the spool counts as lost
 
 
@@ -171,7 +169,7 @@ class SpoolClient:
         hungry = [intake for intake in self._intakes.values() if intake.room > 0]
         if not hungry:
             return []
-        with self._reading() as at:
+        with self._file.reading(LOCK) as at:
             (version,) = at.execute("PRAGMA data_version").fetchone()
             self._changed |= version != self._seen or time.time() >= self._next_delayed
             self._seen = version
@@ -201,7 +199,7 @@ class SpoolClient:
 
     def _measure(self) -> None:
         if self._measured:
-            with self._reading() as at:
+            with self._file.reading(LOCK) as at:
                 self._events += [Depth(queue, count_ready(at, queue)) for queue in self._measured]
             self._measured = []
 
@@ -213,17 +211,12 @@ class SpoolClient:
         if self._changed:
             self._due = now
             return
-        with self._reading() as at:
+        with self._file.reading(LOCK) as at:
             self._next_delayed = min(next_delayed(at, queue) for queue in hungry)
         wait = max(0.0, min(POLL, self._next_delayed - time.time()))
         self._due = min(self._due, now + wait)
 
     # ── small parts ────────────────────────────────────────────────────────────
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._file.reading(LOCK) as at:
-            yield at
 
     def _hurry(self, seconds: float = 0.0) -> None:
         self._due = min(self._due, time.monotonic() + seconds)

@@ -21,6 +21,8 @@ from weakref import WeakSet
 
 from actors.clients.spoolfile import CLAIMED, DEAD, DELAYED, READY, SpoolError, SpoolFile
 
+LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later
+
 _CLAIM = f"""
 SELECT seq, id, queue, headers, priority, enqueued, attempts, body
 FROM message INDEXED BY ready CROSS JOIN content USING (seq)
@@ -147,7 +149,7 @@ class Owner:
                 stack.callback(os.close, descriptor)
                 if not _lock(descriptor):
                     return
-            with self._file.transaction() as at:
+            with self._file.transaction(LOCK) as at:
                 freed = at.execute(
                     f"{_RELEASED} WHERE owner = ? AND state = {CLAIMED}", (name,)
                 ).rowcount

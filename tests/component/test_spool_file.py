@@ -1,5 +1,6 @@
 """The file itself: where it may lie, what it refuses, how it is shared."""
 
+import ctypes
 import multiprocessing
 import os
 import sqlite3
@@ -202,6 +203,24 @@ def test_parent_and_forked_child_both_go_on_with_an_open_file(tmp_path: Path) ->
     assert count(file) == 1 + 3 * 20 + 20
     with file.reading() as at:
         assert at.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    file.close()
+
+
+def test_a_fork_that_python_does_not_know_of_is_refused_in_the_child(tmp_path: Path) -> None:
+    file = SpoolFile(tmp_path / "spool.db")
+    file.put("q", [Entry(b"before")])
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        code = 1
+        try:
+            file.put("q", [Entry(b"child")])
+        except SpoolError as error:
+            code = 0 if "forked from C" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    file.put("q", [Entry(b"parent")])
+    assert count(file) == 2
     file.close()
 
 
