@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from actors.errors import InvalidMessage, UndecodableMessageException
 from actors.logic.records import Record
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 def decode_json(data: bytes) -> Any:
     """The value of a JSON text; raises UndecodableMessageException."""
     try:
-        return json.loads(data)
+        return from_json(data)  # in a tenth of the time that json takes …
+    except ValueError:
+        pass
+    try:
+        return json.loads(data)  # … which takes more: 201 levels and deeper, a BOM, UTF-16
     except (ValueError, RecursionError) as error:  # RecursionError: nested beyond measure
         raise UndecodableMessageException(f"not JSON: {error}") from None
 

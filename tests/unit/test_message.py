@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import struct
 from typing import Any
@@ -83,6 +84,15 @@ def test_a_spool_message_shows_all_that_came_with_it() -> None:
 def test_an_event_has_a_name() -> None:
     event: Event[Any] = Event(spooled(b'{"event": "ping"}'), Handout("e", decode_json))
     assert (event.name, event.id, event.body) == ("ping", "id-1", 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 500 + b"]" * 500, b"\xef\xbb\xbf1", "1".encode("utf-16"), b'"\\ud800"', b"Infinity"],
+    ids=["deep", "bom", "utf-16", "lone surrogate", "infinity"],
+)
+def test_what_python_reads_as_json_is_json(body: bytes) -> None:
+    assert rabbit(amqp(body)).body == json.loads(body)
 
 
 def test_the_body_is_decoded_once() -> None:
