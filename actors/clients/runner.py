@@ -152,11 +152,9 @@ class InlineUserCode(_HandlerRunner):
         code = HandlerCode(lambda: app, loop.call, plan.name, kind, hooks)
         super().__init__(code, loop, plan.in_flight)
         self._lethal = lethal
-
-    @property
-    def raised(self) -> list[BaseException]:
-        """All that the user's code raised so far."""
-        return self._code.raised
+        #: All that the user's code raised so far.
+        self.raised: list[BaseException] = []
+        code.raised = self.raised
 
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
@@ -179,9 +177,8 @@ class InlineClockCode(_Runner):
 
     def __init__(self, app: App, clock: Callable[[], float], hooks: bool = True) -> None:
         loop = InlineLoop(clock)
-        super().__init__(TimerCode(lambda: app, loop.call, hooks), loop)
-
-    @property
-    def raised(self) -> list[BaseException]:
-        """All that the user's code raised so far."""
-        return self._code.raised
+        code = TimerCode(lambda: app, loop.call, hooks)
+        super().__init__(code, loop)
+        #: All that the user's code raised so far.
+        self.raised: list[BaseException] = []
+        code.raised = self.raised

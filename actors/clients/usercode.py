@@ -37,7 +37,7 @@ class AppCode:
     """The app in this process, and its hooks."""
 
     def __init__(self, load: Callable[[], App], call: Call, hooks: bool = True) -> None:
-        self.raised: list[BaseException] = []
+        self.raised: list[BaseException] | None = None  #: kept where somebody reads it
         self.closing = False  #: what is cancelled now is not the user's doing
         self._load = load
         self._call = call
@@ -96,7 +96,8 @@ class AppCode:
         except BaseException as error:
             if self.closing:
                 raise
-            self.raised.append(error)
+            if self.raised is not None:
+                self.raised.append(error)
             return error
         return None
 

@@ -47,19 +47,21 @@ class Share(NamedTuple):
 
     number: int
     portions: tuple[Portion, ...]
-    attempts: dict[int, int]  #: hand-outs before, by index in the bulk, where not 0
+    begin: int  #: index of its first delivery over all bulks
+    attempts: dict[int, int]  #: hand-outs before, by index over all bulks, where not 0
 
     def messages(self, kind: type[Message[Any]], handout: Handout) -> list[Message[Any]]:
         """Its messages, nothing in them decoded."""
         messages: list[Message[Any]] = []
-        attempts = self.attempts.get
+        offset, attempts = self.begin, self.attempts.get
         for piece, start, stop in self.portions:
             ends = array("I", piece.ends)
             blob, base, queue = piece.blob, piece.base, piece.queue
             begin = ends[start - 1] - base if start else 0
             for index, end in enumerate(ends[start:stop], len(messages)):
                 end -= base
-                messages.append(kind(blob[begin:end], handout, index, queue, attempts(index, 0)))
+                before = attempts(offset + index, 0)
+                messages.append(kind(blob[begin:end], handout, index, queue, before))
                 begin = end
         return messages
 
@@ -74,6 +76,7 @@ def shares(bulk: Bulk) -> Iterator[Share]:
     """Cut a message of several bulks into them."""
     pieces = iter(bulk.pieces)
     rest = Portion(Piece("", 0, 0, b"", b"", 0), 0, 0)
+    attempts = dict(bulk.flagged)
     begin = 0
     for number, size in enumerate(bulk.sizes, bulk.number):
         portions: list[Portion] = []
@@ -86,8 +89,7 @@ def shares(bulk: Bulk) -> Iterator[Share]:
             portions.append(Portion(rest.piece, rest.start, rest.start + taken))
             rest = Portion(rest.piece, rest.start + taken, rest.stop)
             missing -= taken
-        attempts = {i - begin: n for i, n in bulk.flagged if begin <= i < begin + size}
-        yield Share(number, tuple(portions), attempts)
+        yield Share(number, tuple(portions), begin, attempts)
         begin += size
 
 
