@@ -1,0 +1,188 @@
+"""One event stream on the owner's side: attempts to read it, and what came of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from array import array
+from collections.abc import Iterator
+from itertools import accumulate
+from random import Random
+from typing import Any
+
+from actors.clients import Consuming, Fetched, QueueLost, Stopped
+from actors.clients.sse_http import LONGEST_HOLD, StreamLost, StreamOver, Target
+from actors.clients.sse_stream import StreamEvent
+from actors.clients.sse_thread import Began, Came, StreamThread, What
+from actors.errors import Fault
+from actors.logic.checkpoint import gap, resumable
+from actors.logic.intake import Intake, Kept, Seen
+from actors.logic.records import pack
+from actors.logic.restart import HEALTHY, Backoff
+
+log = logging.getLogger(__name__)
+
+
+class Source:
+    """Keeps one stream flowing into its `Intake`.
+
+    A receipt must outlive the stream it came on. So while anything is unsettled, a
+    stream that breaks is opened again under the same epoch; `QueueLost` is said once
+    nothing is, and then the owner decides when to go on.
+    """
+
+    def __init__(
+        self, queue: str, target: Target, resume_from: str, attempts: Iterator[int]
+    ) -> None:
+        self.queue = queue
+        self.target = target
+        self.intake = Intake(resume_from)
+        self.attempt = 0  #: the one whose news count; 0: none is under way
+        self._attempts = attempts
+        self._last_id = resume_from  # of the last event received
+        self._asked = ""  # the id this connection was asked to follow, until an event has come
+        self._seen = Seen()
+        self._has_ids = True
+        self._reports: list[Any] = []
+        self._lost: StreamLost | None = None  # to be said once nothing is unsettled
+        self._over = False
+        self._consumed = False  # `Consuming` was said in this epoch
+        self._paused = False  # the reader waits for `resume`
+        self._not_before = 0.0
+        self._retry: float | None = None
+        self._brought = False  # this connection has brought an event
+        self._backoff = Backoff()
+        self._random = Random()
+
+    def begin(self, thread: StreamThread, epoch: int, window: int) -> None:
+        self.cancel(thread)
+        self.intake.begin(epoch, window)
+        self._reports.clear()
+        if self._over:
+            self._consuming()
+        else:
+            self._connect(thread)
+
+    def cancel(self, thread: StreamThread) -> None:
+        """Read no more; what was not handed out stays for another epoch."""
+        if self.attempt:
+            thread.stop(self.attempt)
+        self.attempt = 0
+        self._consumed = False
+        self._lost = None
+
+    def _connect(self, thread: StreamThread) -> None:
+        self.attempt = next(self._attempts)
+        self._asked, self._brought, self._paused = self._last_id, False, False
+        self._seen.reconnect()
+        thread.start(self.attempt, self._not_before, self.target, self._last_id)
+
+    # ── news from the thread ───────────────────────────────────────────────────
+
+    def on(self, what: What, now: float, thread: StreamThread) -> None:
+        match what:
+            case Began():
+                self._paused = True
+                self._consuming()
+            case Came():
+                self._paused = True
+                self._take(what)
+            case StreamOver():
+                log.info("the server has no more of stream %s (204): not asked again", self.queue)
+                self.attempt = 0
+                self._over = True
+                self._consuming()
+            case StreamLost():
+                self.attempt = 0
+                self._break(what, now, thread)
+
+    def _consuming(self) -> None:
+        if not self._consumed:
+            self._consumed = True
+            self._reports.append(Consuming(self.queue, self.intake.epoch))
+
+    def _take(self, came: Came) -> None:
+        if came.retry is not None:
+            self._retry = min(came.retry, LONGEST_HOLD)
+        for event in came.events:
+            self._watch_ids(event)
+            # An event without an id of its own cannot be told from one that is alike.
+            if event.own_id and event.id and self._seen.repeats(event.id, event.event, event.data):
+                continue
+            self._brought = True
+            if resumable(event.id):
+                self._last_id = event.id
+            self.intake.arrive(self._last_id, _record(self.queue, event))
+        if came.passed is not None and resumable(came.passed):
+            self._last_id = came.passed
+            self.intake.pass_over(came.passed)
+
+    def _watch_ids(self, event: StreamEvent) -> None:
+        if not event.id and self._has_ids:
+            self._has_ids = False
+            log.warning("stream %s has no ids: at most once across restarts", self.queue)
+        if event.own_id and self._asked:
+            if oddity := gap(self._asked, event.id):
+                log.warning("stream %s: %s", self.queue, oddity)
+            self._asked = ""
+
+    def _break(self, lost: StreamLost, now: float, thread: StreamThread) -> None:
+        self._not_before = now + max(lost.hold, self._retry or 0.0)
+        if lost.fault is not Fault.UNREACHABLE or not self.intake.unsettled:
+            self._lost = lost
+            return
+        delay = self._backoff.fail(HEALTHY if self._brought else 0.0, self._random)
+        self._not_before = max(self._not_before, now + delay)
+        seconds = self._not_before - now
+        log.warning("stream %s: %s; again in %.1f s", self.queue, lost.cause, seconds)
+        self._connect(thread)
+
+    # ── towards the owner ──────────────────────────────────────────────────────
+
+    @property
+    def due(self) -> float | None:
+        """When the next delayed event may be handed out."""
+        return self.intake.due if self._consumed and not self._lost else None
+
+    def turn(self, now: float, thread: StreamThread, *, may_read: bool) -> list[Any]:
+        """Hand out, read on where there is room, and say what happened."""
+        if self._consumed and not self._lost:
+            self._hand_out(now)
+        if self._paused and self.attempt and may_read and self.intake.has_room:
+            self._paused = False
+            thread.resume(self.attempt)
+        if not self.intake.unsettled:
+            self._end()
+        reports, self._reports = self._reports, []
+        return reports
+
+    def _hand_out(self, now: float) -> None:
+        first, kept = self.intake.hand_out(now)
+        if kept:
+            self._reports.append(_fetched(self.queue, self.intake.epoch, first, kept))
+
+    def _end(self) -> None:
+        epoch = self.intake.epoch
+        if self._lost:
+            lost, self._lost = self._lost, None
+            self._consumed = False
+            self._reports.append(QueueLost(self.queue, epoch, lost.cause, lost.fault))
+        elif self._over and self._consumed and not self.intake.ready and not self.intake.delayed:
+            self._consumed = False
+            self._reports.append(Stopped(self.queue, epoch))
+
+
+def _record(queue: str, event: StreamEvent) -> bytes:
+    headers: dict[str, Any] = {"event": event.event, "id": event.id}
+    if event.retry is not None:
+        headers["retry"] = event.retry
+    id = event.id if resumable(event.id) else ""  # a record has no room for one without end
+    return pack(id, queue, json.dumps(headers).encode(), 0, time.time(), 0, event.data.encode())
+
+
+def _fetched(queue: str, epoch: int, first: int, kept: list[Kept]) -> Fetched:
+    ends = array("I", accumulate(len(one.raw) for one in kept))
+    flagged = tuple((index, one.attempts) for index, one in enumerate(kept) if one.attempts)
+    blob = b"".join(one.raw for one in kept)
+    return Fetched(queue, epoch, first, blob, ends.tobytes(), flagged)

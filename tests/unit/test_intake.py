@@ -1,0 +1,131 @@
+"""Events of a stream are kept until they are settled, under receipts that are given once."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.logic import intake as module
+from actors.logic.intake import Intake, Seen
+
+
+def filled(*ids: str, window: int = 10) -> Intake:
+    intake = Intake()
+    intake.begin(1, window)
+    for id in ids:
+        intake.arrive(id, id.encode())
+    return intake
+
+
+def out(intake: Intake, now: float = 0.0) -> list[tuple[int, bytes, int]]:
+    first, kept = intake.hand_out(now)
+    return [(position, one.raw, one.attempts) for position, one in enumerate(kept, first)]
+
+
+def test_no_more_goes_out_than_the_window_allows() -> None:
+    intake = filled("a", "b", "c", window=2)
+    assert out(intake) == [(1, b"a", 0), (2, b"b", 0)]
+    assert out(intake) == []
+    assert not intake.has_room
+    intake.settle(1, 1, 1)
+    assert out(intake) == [(3, b"c", 0)]
+
+
+def test_a_failure_comes_back_before_what_is_new_under_a_new_position() -> None:
+    intake = filled("a", "b")
+    out(intake)
+    intake.arrive("c", b"c")
+    intake.give_back(1, 2, failed=True)
+    intake.give_back(1, 1, failed=False)
+    assert out(intake) == [(3, b"a", 0), (4, b"b", 1), (5, b"c", 0)]
+
+
+def test_a_retry_waits_for_its_time_and_holds_the_checkpoint() -> None:
+    intake = filled("a", "b")
+    out(intake)
+    intake.postpone(1, 1, until=5.0, attempts=3)
+    intake.settle(1, 1, 2)  # the receipt of what was postponed is worth nothing any more
+    assert intake.checkpoint.id == ""
+    assert intake.due == 5.0
+    assert out(intake, 4.9) == []
+    assert out(intake, 5.0) == [(3, b"a", 3)]
+    intake.settle(1, 3, 3)
+    assert intake.checkpoint.id == "b"
+
+
+def test_what_is_out_when_an_epoch_ends_comes_again_and_is_flagged() -> None:
+    intake = filled("a", "b", "c", window=2)
+    out(intake)
+    intake.begin(2, 10)
+    assert out(intake) == [(1, b"a", 1), (2, b"b", 1), (3, b"c", 0)]
+
+
+def test_a_settlement_of_an_old_epoch_changes_nothing() -> None:
+    intake = filled("a")
+    out(intake)
+    intake.begin(2, 10)
+    out(intake)
+    intake.settle(1, 1, 1)
+    assert intake.checkpoint.id == ""
+    assert intake.unsettled == 1
+
+
+def test_an_id_without_an_event_moves_the_checkpoint_in_its_turn() -> None:
+    intake = filled("a")
+    intake.pass_over("b")
+    out(intake)
+    assert intake.checkpoint.id == ""
+    intake.settle(1, 1, 1)
+    assert intake.checkpoint.id == "b"
+
+
+def test_retries_take_as_much_room_as_the_window_and_no_more() -> None:
+    intake = filled(*"abcd", window=2)
+    for first in (1, 3):
+        out(intake)
+        assert not intake.has_room
+        for position in (first, first + 1):
+            intake.postpone(1, position, until=9.0, attempts=1)
+    assert (intake.unsettled, intake.ready, intake.delayed) == (0, 0, 4)
+    assert not intake.has_room
+
+
+def test_an_event_that_is_never_settled_stops_the_stream_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_GAP", 3)
+    intake = filled("a", "b")
+    out(intake)
+    intake.settle(1, 2, 2)
+    assert intake.has_room
+    intake.arrive("c", b"c")
+    out(intake)
+    intake.settle(1, 3, 3)
+    assert not intake.has_room
+    intake.settle(1, 1, 1)
+    assert intake.has_room
+
+
+def test_an_event_of_an_earlier_connection_is_known_again() -> None:
+    seen = Seen()
+    assert not seen.repeats("1", "message", "a")
+    seen.reconnect()
+    assert seen.repeats("1", "message", "a")
+    assert not seen.repeats("2", "message", "a")
+
+
+def test_events_that_share_an_id_are_no_repetitions() -> None:
+    seen = Seen()
+    assert not seen.repeats("1", "message", "a")
+    assert not seen.repeats("1", "message", "a")
+    seen.reconnect()
+    assert not seen.repeats("1", "message", "b")
+
+
+def test_only_so_many_events_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEEN", 2)
+    seen = Seen()
+    for id in "123":
+        seen.repeats(id, "message", "a")
+    seen.reconnect()
+    assert seen.repeats("2", "message", "a")
+    assert not seen.repeats("1", "message", "a")
