@@ -1,0 +1,87 @@
+"""What ties processes to each other, so that none outlives its system."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process once the one that forked it is gone (Linux)."""
+    if _libc is None:
+        return
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)  # it was gone before we asked: no signal will come
+
+
+def obey_only_the_supervisor() -> None:
+    """Give crashes their default action back, and ignore polite requests to end.
+
+    Thespian catches every signal: a SIGSEGV then returns to the instruction that
+    raised it, for ever. A handler, not SIG_IGN, because that would be inherited by
+    what user code starts with exec.
+    """
+    for crash in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT"):
+        signal.signal(getattr(signal, crash), signal.SIG_DFL)
+    for request in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(request, _nothing)
+
+
+def _nothing(_signum: int, _frame: object) -> None:
+    """Do nothing."""
+
+
+def members(session: int) -> list[int]:
+    """The living processes of a session, zombies left out.
+
+    Where there is no /proc, the session's leader stands for all of its process group.
+    """
+    if sys.platform == "linux":
+        return [pid for pid in _pids() if _session_if_alive(pid) == session]
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return []
+    return [session]
+
+
+def end(session: int, seconds: float) -> list[int]:
+    """Kill what is left of a session; return who is still there after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while left := members(session):
+        for pid in left:
+            _kill(pid)
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.005)
+    return []
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # gone since we looked
+        os.kill(pid, signal.SIGKILL)
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def _session_if_alive(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    # The name in parentheses may hold anything, parentheses included.
+    state, _parent, _group, session = stat.rpartition(")")[2].split()[:4]
+    return 0 if state in "ZX" else int(session)

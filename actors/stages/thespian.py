@@ -1,0 +1,317 @@
+"""The real stage: each actor in a process of its own, on Thespian.
+
+A `Host` is the Thespian actor that plays one plain actor. Actors know each other by
+name; a name is good for one incarnation, an address only until its port is used again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import importlib
+import itertools
+import logging
+import os
+import signal
+import time
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from random import Random
+from typing import Any, NamedTuple
+
+from thespian import actors as thespian
+
+from actors.context import CLIENT, SELF, STAGE, Actor, Client
+from actors.protocol import ActorMessage, ChildExited, Neighbours
+from actors.stages.processes import die_with_parent, obey_only_the_supervisor
+from actors.stages.transport import Tally
+
+log = logging.getLogger(__name__)
+
+#: What a role is played by. Resolved where it is played: one process needs one of them.
+ROLES = {
+    "root": "actors.supervisor:RootSupervisor",
+    "unit": "actors.unit:UnitSupervisor",
+    "connection": "actors.connection:Connection",
+    "batcher": "actors.batcher:Batcher",
+    "handler": "actors.handler:Handler",
+    "clock": "actors.clock:Clock",
+}
+CLIENTS = {
+    "amqp": "actors.clients.rabbitmq:RabbitMQClient",
+    "spool": "actors.clients.spool:SpoolClient",
+    "sse": "actors.clients.sse:SSEClient",
+    "runner": "actors.clients.runner:UserCode",
+    "clock": "actors.clients.runner:ClockCode",
+}
+
+POLL = 0.002  #: seconds between looks at a client where nothing can be watched
+LINGER = 1.0  #: seconds for a child to end after it said goodbye
+LATE = 0.05  #: seconds after which an armed wakeup counts as lost
+MAX_LEARNED = 1024  #: names of others that are remembered
+
+# Thespian replaces both in every process by ones that send each record as a message.
+_ROOT_LOGGER, _LOGGERS = logging.root, logging.Logger.manager
+
+
+class Envelope(NamedTuple):
+    """What travels: a message, and the addresses of those whom it introduces."""
+
+    to: str
+    sender: str
+    message: ActorMessage
+    addresses: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:  # Thespian formats every message three times a hop
+        return "Envelope"
+
+
+class Child:
+    """A child as its parent's stage sees it; without a process of its own on simpleSystemBase."""
+
+    def __init__(self, address: Any, process: BaseProcess | None) -> None:
+        self.address = address
+        self.process = process
+        self.kill_at: float | None = None  #: it has said goodbye
+
+    def is_dead(self) -> bool:
+        return self.process is None or not self.process.is_alive()
+
+    def cause(self) -> str:
+        code = self.process.exitcode if self.process else 0
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+
+class HostContext:
+    """The hands of the actor that a host plays."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.name = name
+        self.pid = os.getpid()
+        self.random = Random()
+        self.children: dict[str, Child] = {}
+        self.current_client: Client | None = None
+        self.leaving = False
+        self.tally = Tally(log)
+        self._host = host
+        self._learned: dict[str, Any] = {}
+        self._reminders: list[tuple[float, int, ActorMessage]] = []
+        self._order = itertools.count()
+
+    def send(self, to: str, message: ActorMessage) -> None:
+        address = self._address_of(to)
+        if address is None:
+            self.tally.add("sent to nobody", f"{message} to {to!r} by {self.name!r}")
+            return
+        self._host.send(address, Envelope(to, self.name, message, self._introduced(message)))
+
+    def remind(self, seconds: float, reminder: ActorMessage) -> None:
+        due = time.monotonic() + seconds
+        heapq.heappush(self._reminders, (due, next(self._order), reminder))
+
+    def create(self, name: str, role: str) -> None:
+        address = self._host.createActor(Host, {"name": name, "role": role})
+        self.children[name] = Child(address, self._host.process_of(address))
+
+    def kill(self, name: str) -> None:
+        child = self.children.get(name)
+        if child is None:
+            return
+        if child.process is None:
+            self._host.send(child.address, thespian.ActorExitRequest())
+        else:
+            child.process.kill()
+
+    def exit(self) -> None:
+        self.leaving = True
+
+    def client(self, kind: str, settings: Any) -> Any:
+        self.close_client()
+        self.current_client = resolve(CLIENTS[kind])(settings)
+        return self.current_client
+
+    # ── for the host ───────────────────────────────────────────────────────────
+
+    def learn(self, name: str, address: Any) -> None:
+        """Remember who it was last heard of from, and forget who was not for longest."""
+        self._learned.pop(name, None)
+        self._learned[name] = address
+        if len(self._learned) > MAX_LEARNED:
+            del self._learned[next(iter(self._learned))]
+
+    def due_reminders(self, now: float) -> list[ActorMessage]:
+        due = []
+        while self._reminders and self._reminders[0][0] <= now:
+            due.append(heapq.heappop(self._reminders)[2])
+        return due
+
+    def next_due(self) -> float | None:
+        """When something is to be done next, in monotonic seconds."""
+        times = [self._reminders[0][0]] if self._reminders else []
+        if self.current_client and (deadline := self.current_client.deadline()) is not None:
+            times.append(deadline)
+        return min(times, default=None)
+
+    def close_client(self) -> None:
+        client, self.current_client = self.current_client, None
+        if client is not None:
+            client.close()
+
+    def _address_of(self, name: str) -> Any:
+        child = self.children.get(name)
+        return child.address if child else self._learned.get(name)
+
+    def _introduced(self, message: ActorMessage) -> tuple[tuple[str, Any], ...]:
+        if not isinstance(message, Neighbours):
+            return ()
+        names = (message.connection, message.batcher, *(name for name, _ in message.handlers))
+        known = ((name, self._address_of(name)) for name in names)
+        return tuple((name, address) for name, address in known if address is not None)
+
+
+class Host(thespian.Actor):  # type: ignore[misc]
+    """Plays one plain actor; nothing it raises reaches Thespian, which would run it again."""
+
+    def __init__(self, capabilities: dict[str, Any], requirements: dict[str, str]) -> None:
+        super().__init__()
+        self._can_watch = bool(capabilities["Thespian Watch Supported"])
+        if self._can_watch:  # simpleSystemBase plays all actors in the caller's process
+            die_with_parent()
+            obey_only_the_supervisor()
+            logging.root = logging.Logger.root = _ROOT_LOGGER
+            logging.Logger.manager = _LOGGERS
+        self.context = HostContext(self, requirements["name"])
+        self._role = requirements["role"]
+        self._actor: Actor | None = None
+        self._armed: float | None = None
+        self._left = False
+
+    def receiveMessage(self, message: Any, sender: Any) -> Any:
+        try:
+            if isinstance(message, thespian.ActorExitRequest):
+                self._left = True
+                self.context.close_client()
+            elif not self._left:
+                self._receive(message, sender, time.monotonic())
+                self._arm()
+                return self._watch()
+        except BaseException:
+            self._failed("the stage failed")
+        return None
+
+    def process_of(self, address: Any) -> BaseProcess | None:
+        """The process that was just forked for a child, where one was."""
+        forked = getattr(self._myRef, "_child_procs", ())
+        return forked[-1].childProc if forked and forked[-1].childAddr == address else None
+
+    def _receive(self, message: Any, sender: Any, now: float) -> None:
+        context = self.context
+        match message:
+            case Envelope(to=context.name, message=ActorMessage()):
+                for name, address in message.addresses:
+                    context.learn(name, address)
+                context.learn(message.sender, sender)
+                self._play(message.message, message.sender, now)
+            case Envelope():
+                context.tally.add(
+                    "dropped a message",
+                    f"{type(message.message).__name__} to {message.to!r} at {context.name!r}",
+                )
+            case thespian.WakeupMessage(payload=armed):
+                if armed == self._armed:
+                    self._armed = None
+            case thespian.ChildActorExited(childAddress=address):
+                for child in context.children.values():
+                    if child.kill_at is None and child.address == address:
+                        child.kill_at = now + LINGER
+            case thespian.PoisonMessage(poisonMessage=lost):
+                context.tally.add("could not send", lost)
+            case thespian.WatchMessage():
+                pass
+            case _:
+                context.tally.add("dropped an unknown message", type(message).__name__)
+        for reminder in context.due_reminders(now):
+            self._play(reminder, SELF, now)
+        self._turn(now, isinstance(message, thespian.WatchMessage) or not self._can_watch)
+        self._bury(now)
+        if context.leaving:
+            self._leave()
+
+    def _play(self, message: Any, sender: str, now: float) -> None:
+        try:
+            if self._actor is None:
+                self._actor = resolve(ROLES[self._role])(self.context)
+            self._actor.on(message, sender, now)
+        except BaseException:
+            self._failed(f"{message} failed")
+            if self._actor is None:  # it cannot be played: its supervisor is to know
+                self.context.exit()
+
+    def _turn(self, now: float, ready: bool) -> None:
+        client = self.context.current_client
+        if client is None:
+            return
+        deadline = client.deadline()
+        if not ready and (deadline is None or deadline > now):
+            return
+        try:
+            events = client.turn(now)
+        except BaseException:
+            # Nobody knows what state it is in, and it would fail again at once.
+            self._failed("the client failed")
+            self.context.exit()
+            return
+        for event in events:
+            self._play(event, CLIENT, now)
+
+    def _bury(self, now: float) -> None:
+        """Tell of children once they are dead: goodbye is said before."""
+        gone = [(n, c) for n, c in self.context.children.items() if c.kill_at is not None]
+        for name, child in gone:
+            if child.is_dead():
+                del self.context.children[name]
+                self._play(ChildExited(name, child.cause()), STAGE, now)
+            elif child.process and child.kill_at and now > child.kill_at:
+                child.process.kill()
+
+    def _leave(self) -> None:
+        self._left = True
+        self.context.close_client()
+        # Not to the children: whoever is left dies with this process.
+        self.send(self.myAddress, thespian.ActorExitRequest(recursive=False))
+
+    def _arm(self) -> None:
+        """Have Thespian wake us in time. A wakeup cannot be cancelled, and may be lost."""
+        now = time.monotonic()
+        due = self._next_due(now)
+        if due is None:
+            return
+        if self._armed is None or due < self._armed or now > self._armed + LATE:
+            self._armed = due
+            self.wakeupAfter(timedelta(seconds=max(0.0, due - now)), due)
+
+    def _next_due(self, now: float) -> float | None:
+        times = [self.context.next_due()]
+        if self.context.current_client and not self._can_watch:
+            times.append(now + POLL)
+        if any(child.kill_at is not None for child in self.context.children.values()):
+            times.append(now + 0.01)
+        return min((each for each in times if each is not None), default=None)
+
+    def _watch(self) -> Any:
+        client = self.context.current_client
+        if client is None or not self._can_watch:
+            return None
+        fd = client.fileno()
+        return thespian.ThespianWatch([fd]) if fd >= 0 else None
+
+    def _failed(self, what: str) -> None:
+        self.context.tally.counts["failures"] += 1
+        log.exception("%s: %s", self.context.name, what)
+
+
+def resolve(path: str) -> Any:
+    """The object that `module:name` stands for."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,193 @@
+"""Boots, drains and asks a running system.
+
+Nothing here imports Thespian before a system is to be started or asked.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from actors.errors import Exit, UnreachableError
+from actors.plan import Plan
+from actors.protocol import Drain, Drained, Failed, ReportStatus, Status
+from actors.runtime import RuntimeFile, find, runtime_directory
+
+if TYPE_CHECKING:
+    from actors.stages.launcher import Launcher
+
+log = logging.getLogger(__name__)
+
+STATUS_INTERVAL = 0.2  #: seconds between looks at the root for `on_status`
+PATIENCE = 2.0  #: seconds that the root may exceed the time it was given to drain
+GRACE = 1.0  #: seconds for what is left to end by itself
+
+OnStatus = Callable[[dict[str, Any]], None]
+
+
+def run(
+    plan: Plan,
+    *,
+    name: str,
+    admin_port: int = 0,
+    runtime_dir: Path | None = None,
+    on_status: OnStatus | None = None,
+) -> int:
+    """Play `plan` until it is done or a signal ends it; return the exit code.
+
+    The first SIGTERM or SIGINT drains, the second stops at once. When this returns,
+    every process of the system is gone. To be called in the main thread. Raises
+    `ConfigurationError` for a name or an admin port that is in use.
+    """
+    with RuntimeFile(runtime_dir or runtime_directory(), name) as file, _signals() as signals:
+        from actors.stages.launcher import Launcher
+
+        launcher = Launcher(plan, admin_port)
+        code: int = Exit.CRASH
+        try:
+            file.write(
+                {
+                    "name": name,
+                    "admin_port": launcher.admin_port,
+                    "root_port": launcher.root_port,
+                    "key": launcher.key.hex(),
+                    "pids": {"launcher": os.getpid(), "admin": launcher.session},
+                }
+            )
+            code = _Watch(launcher, plan, signals, on_status).keep()
+        finally:
+            at_once = signals.count > 1 or code == Exit.CRASH
+            if left := launcher.shutdown(0.0 if at_once else GRACE):
+                log.error("processes that could not be ended: %s", left)
+        return code
+
+
+def status(
+    name: str | None,
+    timeout: float = 5.0,
+    *,
+    admin_port: int | None = None,
+    runtime_dir: Path | None = None,
+) -> dict[str, Any] | None:
+    """How a running system is; None where none runs. Starts nothing.
+
+    Without a name or an admin port, the only one that runs. Raises `ConfigurationError`
+    where several run, `UnreachableError` where the root does not answer in `timeout` seconds.
+    """
+    found = find(runtime_dir or runtime_directory(), name, admin_port)
+    if found is None:
+        return None
+    from actors.stages.launcher import ask
+
+    answer = ask(found["root_port"], bytes.fromhex(found["key"]), ReportStatus(), timeout)
+    if not isinstance(answer, Status):
+        raise UnreachableError(f"{found['name']} runs, but did not answer within {timeout:g} s")
+    report: dict[str, Any] = json.loads(answer.report)
+    return report
+
+
+class _Signals:
+    """How often we were asked to end; readable on `fd` when it happens."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.fd, self._write_fd = os.pipe()
+        self._pid = os.getpid()
+        os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
+
+    def note(self, _signum: int, _frame: FrameType | None) -> None:
+        if os.getpid() == self._pid:  # a fork has this handler until it sets its own
+            self.count += 1
+            os.write(self._write_fd, b".")
+
+    def clear(self) -> None:
+        try:
+            os.read(self.fd, 64)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._write_fd)
+
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    signals = _Signals()
+    before = {each: signal.signal(each, signals.note) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield signals
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        signals.close()
+
+
+class _Watch:
+    """What the launcher does while the system plays."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        plan: Plan,
+        signals: _Signals,
+        on_status: OnStatus | None,
+    ) -> None:
+        self._launcher = launcher
+        self._plan = plan
+        self._signals = signals
+        self._on_status = on_status
+        self._drain_by = inf
+        self._ask_at = 0.0 if on_status else inf
+        self._round = 0
+
+    def keep(self) -> int:
+        """Wait for the end; return the exit code."""
+        code = None
+        while code is None:
+            code = self._turn(time.monotonic())
+        return code
+
+    def _turn(self, now: float) -> int | None:
+        if self._signals.count > 1:
+            log.warning("stopped at once, by a second signal")
+            return Exit.WORK_LEFT
+        if self._signals.count and self._drain_by == inf:
+            self._drain_by = now + self._plan.shutdown_timeout + PATIENCE
+            self._launcher.send(Drain(self._plan.shutdown_timeout))
+        if now > self._drain_by:
+            log.error(
+                "not drained within %g s: stopped with work left", self._plan.shutdown_timeout
+            )
+            return Exit.WORK_LEFT
+        if now >= self._ask_at:
+            self._round += 1
+            self._launcher.send(ReportStatus(self._round))
+            self._ask_at = now + STATUS_INTERVAL
+        return self._listen(min(self._drain_by, self._ask_at, now + 60.0) - now)
+
+    def _listen(self, seconds: float) -> int | None:
+        message = self._launcher.receive(seconds, [self._signals.fd])
+        self._signals.clear()
+        match message:
+            case Drained(left=left):
+                return Exit.WORK_LEFT if left else Exit.CLEAN
+            case Failed(code=code, reason=reason):
+                log.error("%s", reason)
+                return code
+            case Status(report=report) if self._on_status:
+                self._on_status(json.loads(report))
+            case None if not self._launcher.is_alive():
+                log.error("the actor system died")
+                return Exit.CRASH
+        return None
