@@ -105,6 +105,11 @@ class AppCode:
 class HandlerCode(AppCode):
     """The handler of one route."""
 
+    _handler: Callable[..., Any]
+    _rules: Rules
+    _decode: Callable[[bytes], Any]
+    _typed: bool
+
     def __init__(
         self, load: Callable[[], App], call: Call, route: str, kind: str, hooks: bool = True
     ) -> None:

@@ -169,17 +169,25 @@ def _marked(mark: Mark, message: Message[Any]) -> Single:
     if mark.verdict in PLAIN and not mark.reason:
         return Single(0, 0, int(mark.verdict))
     reason = _text(mark.reason)
-    return Single(0, 0, int(mark.verdict), mark.delay, reason, attempts=message.attempts + 1)
+    return Single(0, 0, int(mark.verdict), mark.delay, reason, attempts=_attempts(message))
 
 
 def _decided(decision: Decision, message: Message[Any], error: BaseException | None) -> Single:
     if decision.verdict in PLAIN:
         return Single(0, 0, int(decision.verdict))
-    attempts = message.attempts + 1
+    attempts = _attempts(message)
     verdict, delay = decision.apply(attempts)
     if error is None:
         return Single(0, 0, int(verdict), delay, attempts=attempts)
     return Single(0, 0, int(verdict), delay, _reason(error), class_name(error), attempts)
+
+
+def _attempts(message: Message[Any]) -> int:
+    """Hand-outs, this one included."""
+    try:
+        return message.attempts + 1
+    except Exception:  # an answer is owed even for what is no delivery at all
+        return 1
 
 
 def _reason(error: BaseException) -> str:

@@ -318,6 +318,23 @@ def test_an_exception_is_logged_once_with_its_traceback_and_no_body(
     assert "secret" not in caplog.text
 
 
+def test_what_is_no_delivery_at_all_is_answered() -> None:
+    def handler(messages: list[Message[Any]]) -> None:
+        _ = messages[0].body
+
+    garbage = Piece("words", 1, 1, b"garbage", array("I", [7]).tobytes(), 0)
+    assert outcomes(run(handler, garbage)) == {1: "RETRY"}
+
+
+def test_a_log_of_the_users_that_raises_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("no space left")
+
+    monkeypatch.setattr(logging.getLogger("actors.handler"), "handlers", [Broken()])
+    assert outcomes(run(raises, piece(b"1"))) == {1: "RETRY"}
+
+
 def test_a_handler_may_do_to_its_list_what_it_likes() -> None:
     def handler(messages: list[Message[Any]]) -> None:
         messages.pop().reject(requeue=False)

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import logging
+from array import array
+
+import pytest
+
+from actors.clients import Done, Started
+from actors.clients.runner import InlineUserCode
+from actors.logic.bulk import Piece
+from actors.logic.failure import Verdict
+from actors.logic.records import pack
+from actors.plan import RoutePlan
+from actors.protocol import Bulk
+from handlers.log import app
+
+
+def test_the_smallest_handler_logs_what_comes(caplog: pytest.LogCaptureFixture) -> None:
+    raw = pack("id", "log", b"", 0, 1.0, 0, b'{"hello": "world"}')
+    piece = Piece("log", 1, 1, raw, array("I", [len(raw)]).tobytes(), 0)
+    code = InlineUserCode(app, RoutePlan("log", ("log",)), "spool", lambda: 0.0)
+    code.start()
+    assert code.turn(0.0) == [Started()]
+    code.submit(Bulk(1, 1, "log", (piece,), (1,)))
+    with caplog.at_level(logging.INFO, "handlers.log"):
+        (done,) = code.turn(0.0)
+    code.close()
+    assert isinstance(done, Done)
+    assert [entry.verdict for entry in done.ranges] == [Verdict.ACK]
+    assert "{'hello': 'world'}" in caplog.text
