@@ -1,0 +1,46 @@
+# make run      index 10,000 words through real actors, on the embedded spool
+#               CONNECTION=amqp://guest:guest@127.0.0.1:5672/  the same on RabbitMQ
+# make test     lint, types and every test, against a real RabbitMQ too
+# make check    lint, types and the quick tests
+# make bench    messages a second, beside the bare socket and pika alone
+# make stress   the long tests
+#
+# What is missing is set up first; PYTHON names the interpreter to do it with.
+
+BIN := .venv/bin
+QUICK := tests/unit tests/property tests/simulation tests/component
+
+.PHONY: run test check lint bench stress setup clean
+MAKEFLAGS += --no-print-directory
+
+run:
+	@.ci/setup requirements.txt
+	@$(BIN)/python -m handlers.demo
+
+test: setup
+	@.ci/broker
+	@$(MAKE) lint
+	@$(BIN)/python -m pytest $(QUICK) tests/integration
+
+check: setup
+	@$(MAKE) lint
+	@$(BIN)/python -m pytest $(QUICK)
+
+lint: setup
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy --no-error-summary
+
+bench: setup
+	@.ci/broker
+	@$(BIN)/python -m benchmarks
+
+stress: setup
+	@.ci/broker
+	@$(BIN)/python -m pytest tests/stress
+
+setup:
+	@.ci/setup tests/requirements.txt
+
+clean:
+	@rm -rf .venv .callboard .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,104 @@
+"""The command line: `callboard VERB`, what it prints for mistakes, what it exits with."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NoReturn
+
+import click
+
+from actors import cli_dead, cli_publish, cli_run, cli_spool, cli_status
+from actors.cli_flags import blame
+from actors.errors import (
+    CallboardError,
+    ConfigurationError,
+    Exit,
+    PublishError,
+    UnreachableError,
+)
+from actors.log import redact
+
+#: As a shell reports a program that SIGPIPE or SIGINT ended.
+BROKEN_PIPE, INTERRUPTED = 141, 130
+
+
+class Verbs(click.Group):
+    """Lists its verbs in the order in which one meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("callboard")
+    except metadata.PackageNotFoundError:
+        return "of a checkout"
+
+
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(_version(), prog_name="callboard", message="%(prog)s %(version)s")
+def callboard() -> None:
+    """A worker for message streams, built as an actor system.
+
+    Every flag of `run` may also be given as a variable, or in the file that --config names.
+    """
+
+
+for verb in (
+    cli_run.run,
+    cli_run.check,
+    cli_status.status,
+    cli_publish.publish,
+    cli_dead.dead,
+    cli_spool.spool,
+):
+    callboard.add_command(verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console script: carry out one command line and exit."""
+    sys.exit(invoke(sys.argv[1:] if arguments is None else arguments))
+
+
+def invoke(arguments: Sequence[str], command: click.Command = callboard) -> int:
+    """Carry out one command line and return what to exit with."""
+    try:
+        code = command.main(list(arguments), prog_name=command.name, standalone_mode=False)
+        sys.stdout.flush()
+    except click.BadParameter as error:
+        if (blamed := blame(error)) is not None:
+            return _fail(blamed)
+        return _usage(error)
+    except click.UsageError as error:
+        return _usage(error)
+    except click.Abort:
+        return INTERRUPTED
+    except CallboardError as error:
+        return _fail(error)
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go either; the interpreter would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return int(code or Exit.CLEAN)
+
+
+def _usage(error: click.UsageError) -> int:
+    error.show()
+    return Exit.USAGE
+
+
+def _fail(error: CallboardError) -> int:
+    """One line on stderr, and the exit code that tells a supervisor what to do."""
+    text = " ".join(redact(str(error)).split()) or type(error).__name__
+    click.echo(f"callboard: {text}", err=True)
+    if isinstance(error, ConfigurationError):
+        return Exit.CONFIG
+    if isinstance(error, UnreachableError):
+        return Exit.UNREACHABLE
+    return Exit.WORK_LEFT if isinstance(error, PublishError) else Exit.CRASH

@@ -1,0 +1,174 @@
+"""`callboard dead`: dead letters of RabbitMQ and of the spool, looked at and put right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import click
+
+from actors.cli_connections import only
+from actors.cli_flags import CONNECTION, flags
+from actors.cli_spool import moment, open_spool, preview
+from actors.cli_table import table
+from actors.clients.spooladmin import ALL, DeadFilter, Stored
+from actors.connections import AMQPConnection
+
+
+class DeadLetters(Protocol):
+    """What both connections can do with the dead letters of a queue."""
+
+    def dead(self, queue: str, which: DeadFilter = ALL) -> list[Stored]: ...
+
+    def redrive(
+        self, queue: str, which: DeadFilter = ALL, *, to: str = "", dry_run: bool = False
+    ) -> list[str]: ...
+
+    def purge_dead(
+        self, queue: str, which: DeadFilter = ALL, *, dry_run: bool = False
+    ) -> list[str]: ...
+
+
+class Moment(click.ParamType[float]):
+    """A point in time, ISO 8601, local where no zone is given; seconds since the epoch."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except ValueError:
+            self.fail(f"{value!r} is no time like 2030-01-31T12:00:00", param, ctx)
+
+
+FILTER = flags(
+    CONNECTION,
+    click.option(
+        "--id", "ids", multiple=True, metavar="ID", help="Only this one; may be repeated."
+    ),
+    click.option(
+        "--error", metavar="CLASS", default="", help="Only those that died of this exception."
+    ),
+    click.option("--before", type=Moment(), metavar="TIME", help="Only those that died before."),
+    click.option(
+        "--limit", type=click.IntRange(1), metavar="N", help="At most so many, oldest first."
+    ),
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@click.group()
+def dead() -> None:
+    """Look at dead letters, hand them out again or delete them."""
+
+
+@dead.command("list")
+@click.argument("queue")
+@FILTER
+@AS_JSON
+def list_letters(queue: str, as_json: bool, **selection: Any) -> None:
+    """The dead letters of QUEUE, the oldest first."""
+    found = _letters(selection).dead(queue, _which(selection))
+    if as_json:
+        for letter in found:
+            click.echo(json.dumps(_summary(letter)))
+        return
+    rows = [
+        (letter.id, moment(letter.died), letter.attempts, letter.error, letter.reason)
+        for letter in found
+    ]
+    heads = ("id", "died", "attempts", "error", "reason")
+    click.echo(table(heads, rows, width=160) or f"no dead letters of {queue}")
+
+
+@dead.command()
+@click.argument("queue")
+@FILTER
+@AS_JSON
+def show(queue: str, as_json: bool, **selection: Any) -> None:
+    """The dead letters of QUEUE with their headers and bodies."""
+    for letter in _letters(selection).dead(queue, _which(selection)):
+        whole = _summary(letter) | {
+            "headers": letter.headers,
+            "body": letter.body.decode("utf-8", "backslashreplace"),
+        }
+        if as_json:
+            click.echo(json.dumps(whole, default=str))
+            continue
+        for name, value in whole.items():
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            click.echo(f"{name + ':':<10} {preview(text.encode(), 100_000)}")
+        click.echo()
+
+
+@dead.command()
+@click.argument("queue")
+@FILTER
+@click.option("--to", default="", metavar="QUEUE", help="Into this queue, not the one of origin.")
+@DRY_RUN
+@AS_JSON
+def redrive(queue: str, to: str, dry_run: bool, as_json: bool, **selection: Any) -> None:
+    """Put dead letters of QUEUE back, attempts counted from nothing.
+
+    Each is stored anew before the dead one goes: what fails in between leaves two, never none.
+    """
+    ids = _letters(selection).redrive(queue, _which(selection), to=to, dry_run=dry_run)
+    _tell(ids, f"put into {to or queue}", dry_run, as_json)
+
+
+@dead.command()
+@click.argument("queue")
+@FILTER
+@DRY_RUN
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@AS_JSON
+def purge(queue: str, dry_run: bool, yes: bool, as_json: bool, **selection: Any) -> None:
+    """Delete dead letters of QUEUE for good."""
+    letters, which = _letters(selection), _which(selection)
+    if not dry_run and not yes:
+        count = len(letters.purge_dead(queue, which, dry_run=True))
+        click.confirm(f"Delete {_count(count)} of {queue} for good?", abort=True, err=True)
+    _tell(letters.purge_dead(queue, which, dry_run=dry_run), "deleted", dry_run, as_json)
+
+
+def _letters(selection: dict[str, Any]) -> DeadLetters:
+    url, connection = only(selection["connection"], ("amqp", "spool"))
+    if isinstance(connection, AMQPConnection):
+        from actors.clients.brokeradmin import BrokerAdmin  # loads pika
+
+        return BrokerAdmin(connection.as_json(connection.vhost, {}))
+    return open_spool([url])
+
+
+def _which(selection: dict[str, Any]) -> DeadFilter:
+    return DeadFilter(selection["ids"], selection["error"], selection["before"], selection["limit"])
+
+
+def _summary(letter: Stored) -> dict[str, Any]:
+    died = letter.died and datetime.fromtimestamp(letter.died, UTC).isoformat()
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "died": died,
+        "attempts": letter.attempts,
+        "error": letter.error,
+        "reason": letter.reason,
+        "route": letter.route,
+    }
+
+
+def _tell(ids: Sequence[str], what: str, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        for id in ids:
+            click.echo(json.dumps({"id": id}))
+        return
+    click.echo(f"{_count(len(ids))} {'would be ' if dry_run else ''}{what}")
+
+
+def _count(number: int) -> str:
+    return f"{number:,} dead letter{'' if number == 1 else 's'}"

@@ -1,0 +1,118 @@
+"""`callboard publish`: one message a line, each batch confirmed before the next is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, BinaryIO
+
+import click
+
+from actors.cli_connections import only
+from actors.cli_flags import CONNECTION
+from actors.errors import InvalidMessage, PublishError
+from actors.publisher import Publisher
+
+READ_SIZE = 64 * 1024  #: bytes; what one read brings is one batch
+
+
+@click.command()
+@click.argument("queue")
+@click.argument("file", type=click.File("rb"), default="-")
+@CONNECTION
+@click.option("--json", "form", flag_value="json", default="json", help="Lines are JSON (default).")
+@click.option("--text", "form", flag_value="text", help="Lines are text, sent as JSON strings.")
+@click.option("--raw", "form", flag_value="raw", help="Lines are sent byte for byte.")
+@click.option("--delay", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
+              help="Not to be handled before.")  # fmt: skip
+@click.option("--priority", type=click.IntRange(0, 255), default=0, metavar="N",
+              help="Higher first.")  # fmt: skip
+def publish(
+    queue: str, file: BinaryIO, connection: tuple[str, ...], form: str, delay: float, priority: int
+) -> None:
+    """Put the lines of FILE, or of standard input, into QUEUE, one message a line.
+
+    What was put is stored and confirmed when this ends. Where it ends early, it tells of how
+    many messages that is true: 75 where one could not be stored, 1 for a line that is none.
+    Blank lines are no messages.
+    """
+    began = time.monotonic()
+    confirmed = 0
+    url, _ = only(connection, ("amqp", "spool"))
+    with Publisher(url) as publisher, _progress(file) as advance:
+        for first, lines, size in _reads(file):
+            batch, broken = _encoded(lines, first, _FORMS[form])
+            try:
+                publisher.put_many(queue, batch, delay=delay, priority=priority)
+            except PublishError as error:
+                raise PublishError(f"{error}; {_count(confirmed)} confirmed before") from error
+            confirmed += len(batch)
+            if broken:
+                raise InvalidMessage(f"{broken}; {_count(confirmed)} confirmed before")
+            advance(size)
+    click.echo(f"{_count(confirmed)} put into {queue} in {time.monotonic() - began:.1f} s")
+
+
+def _json(line: bytes) -> bytes:
+    json.loads(line)
+    return line
+
+
+def _text(line: bytes) -> bytes:
+    return json.dumps(line.decode()).encode()
+
+
+def _raw(line: bytes) -> bytes:
+    return line
+
+
+_FORMS: dict[str, Callable[[bytes], bytes]] = {"json": _json, "text": _text, "raw": _raw}
+
+
+def _reads(file: BinaryIO) -> Iterator[tuple[int, list[bytes], int]]:
+    """Number of the first line, lines, and size of each read: a slow writer is not waited for."""
+    first, rest, data = 1, b"", b" "
+    while data:
+        data = os.read(file.fileno(), READ_SIZE)
+        *lines, rest = (rest + data).split(b"\n")
+        if not data and rest:
+            lines = [rest]
+        yield first, lines, len(data)
+        first += len(lines)
+
+
+def _encoded(
+    lines: list[bytes], first: int, form: Callable[[bytes], bytes]
+) -> tuple[list[bytes], str]:
+    """Messages, and what is wrong with the line that ends them, if one does."""
+    batch = []
+    for number, line in enumerate(lines, first):
+        try:
+            if line.strip():
+                batch.append(form(line.removesuffix(b"\r")))
+        except ValueError as error:
+            return batch, f"line {number:,} cannot be sent: {error}"
+    return batch, ""
+
+
+def _progress(file: BinaryIO) -> AbstractContextManager[Callable[[int], Any]]:
+    """A bar on a terminal, where the end is known."""
+    about = os.fstat(file.fileno())
+    if not sys.stderr.isatty() or not stat.S_ISREG(about.st_mode):
+        return nullcontext(lambda size: None)
+    return _bar(about.st_size)
+
+
+@contextmanager
+def _bar(length: int) -> Iterator[Callable[[int], Any]]:
+    with click.progressbar(length=length, file=sys.stderr, show_pos=False) as bar:
+        yield bar.update
+
+
+def _count(number: int) -> str:
+    return f"{number:,} message{'' if number == 1 else 's'}"

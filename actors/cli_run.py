@@ -1,0 +1,116 @@
+"""`callboard run` and `callboard check`: from flags to a plan, and the plan played or shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import click
+
+from actors import log
+from actors.cli_flags import RUN
+from actors.cli_table import table
+from actors.loader import load
+from actors.plan import RoutePlan, UnitPlan
+from actors.planning import check_app
+from actors.settings import Settings
+
+logger = logging.getLogger("actors.system")
+
+#: Where a flag and the field of `Settings` differ in name.
+_FIELDS = {"connection": "connections", "route": "routes"}
+
+
+@click.command()
+@click.argument("app", metavar="MODULE:APP")
+@RUN
+def run(app: str, **values: Any) -> int:
+    """Run the app named MODULE:APP until it is told to stop.
+
+    SIGTERM or SIGINT drains: intake stops, what is in hand is finished and settled. A second
+    one stops at once.
+
+    \b
+    Exits  0 clean                        1 crash
+          69 broker unreachable          75 stopped with work left
+          78 bad configuration            2 usage
+    """
+    from actors import system  # loads the actor system, which other verbs do without
+
+    settings = _settings(values)
+    log.configure(settings.log_level, settings.log_format)
+    plan = load(app, settings.app_dir).plan(settings, app)
+    for unit in plan.units:
+        logger.info("%s %s: %s serves %s", plan.name, plan.version, describe(unit), _names(unit))
+    return system.run(plan, admin_port=settings.admin_port, name=plan.name)
+
+
+@click.command()
+@click.argument("app", metavar="MODULE:APP")
+@RUN
+def check(app: str, **values: Any) -> None:
+    """Show what `run` would play, with these flags, variables and file, without connecting.
+
+    Exits 0 if it could be run, 78 if not.
+    """
+    log.configure("ERROR")  # the warnings that a plan logs are shown below
+    settings = _settings(values)
+    loaded = load(app, settings.app_dir)
+    caveats = check_app(loaded, settings)
+    if not loaded.connections and not settings.connections:
+        settings = settings.model_copy(update={"connections": ("spool:",)})
+    plan = loaded.plan(settings, app)
+    click.echo(f"{plan.name} ({plan.app}) {plan.version}".rstrip())
+    for unit in plan.units:
+        click.echo(f"\n{describe(unit)}\n{_routes(unit)}")
+    for caveat in caveats:
+        click.echo(f"callboard: warning: {caveat}", err=True)
+
+
+def describe(unit: UnitPlan) -> str:
+    """A connection in a few words, without its secrets."""
+    settings = json.loads(unit.settings)
+    if unit.kind == "amqp":
+        scheme = "amqps" if settings.get("ssl") else "amqp"
+        vhost = settings["vhost"].lstrip("/")
+        place = f"{scheme}://{settings['user']}@{settings['host']}:{settings['port']}/{vhost}"
+    elif unit.kind == "spool":
+        place = f"spool://{settings['path']}"
+    else:
+        place = f"sse+{settings['url'].partition('?')[0]}"
+    return f"{unit.name} at {place}"
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    """From flags; what was not given has its default. Raises `ConfigurationError`."""
+    given = {
+        _FIELDS.get(key, key): value for key, value in values.items() if value not in (None, ())
+    }
+    if "no_wait" in given:
+        given["wait"] = not given.pop("no_wait")
+    if "log_level" in given:
+        given["log_level"] = given["log_level"].upper()
+    return Settings(**given)
+
+
+def _names(unit: UnitPlan) -> str:
+    return ", ".join(route.name for route in unit.routes)
+
+
+def _routes(unit: UnitPlan) -> str:
+    heads = ("route", "queues", "bulk", "flush", "processes", "in flight", "prefetch", "timeout")
+    return table(heads, [_row(route) for route in unit.routes])
+
+
+def _row(route: RoutePlan) -> tuple[object, ...]:
+    return (
+        route.name,
+        " ".join(route.queues),
+        route.bulk_size,
+        f"{route.bulk_flush_interval:g} s",
+        route.concurrency,
+        route.in_flight,
+        route.prefetch,
+        f"{route.timeout:g} s",
+    )

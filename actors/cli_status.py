@@ -1,0 +1,105 @@
+"""`callboard status`: how a running system is, for people and for probes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from actors.cli_flags import flag
+from actors.cli_table import table
+
+READY, NOT_READY, NOTHING = 0, 1, 3
+
+_COUNTS = ("received", "acked", "requeued", "retried", "rejected", "dead", "in_flight")
+
+
+@click.command()
+@click.argument("name", required=False, envvar="CALLBOARD_NAME")
+@click.option("--json", "as_json", is_flag=True, help="The whole report as one JSON object.")
+@click.option("--ready", is_flag=True, help="Only whether it is ready: for probes.")
+@flag(
+    "--admin-port",
+    "Where it listens, if no file of this user says so.",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+)
+@click.option(
+    "--timeout", default=5.0, show_default=True, metavar="SECONDS", help="To wait for it."
+)
+def status(
+    name: str | None, as_json: bool, ready: bool, admin_port: int | None, timeout: float
+) -> int:
+    """How the running system NAME is; without a name, the only one that runs.
+
+    Exits 0 if it is ready, 1 if it is up and not ready, 3 if nothing runs.
+    """
+    from actors import system  # loads the actor system, which other verbs do without
+
+    report = system.status(name, timeout, admin_port=admin_port)
+    if report is None:
+        click.echo(f"callboard: nothing runs{f' under the name {name}' if name else ''}", err=True)
+        return NOTHING
+    if as_json:
+        click.echo(json.dumps(report))
+    elif ready:
+        click.echo("ready" if report["ready"] else f"not ready: {_why(report)}")
+    else:
+        click.echo(_page(report))
+    return READY if report["ready"] else NOT_READY
+
+
+def _page(report: dict[str, Any]) -> str:
+    """The report as people read it, at most 100 columns wide."""
+    parts = [_head(report), _actors(report["actors"]), _routes(report)]
+    parts += [
+        f"{route['name']}: {route['last_error']}"
+        for route in report["routes"]
+        if route["last_error"]
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(report: dict[str, Any]) -> str:
+    ready = "ready" if report["ready"] else f"not ready: {_why(report)}"
+    since = datetime.fromisoformat(report["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    app = f"{report['app']} {report['version']}".strip()
+    return f"{report['name']} ({app}): {report['state']}, {ready}\nsince {since}"
+
+
+def _actors(actors: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        (
+            actor["role"],
+            actor["name"],
+            actor["pid"],
+            actor["state"],
+            actor["restarts"],
+            actor.get("reason") or "",
+        )
+        for actor in actors
+    ]
+    return table(("actor", "name", "pid", "state", "restarts", "reason"), rows)
+
+
+def _routes(report: dict[str, Any]) -> str:
+    rows = [
+        (route["name"], *(route[count] for count in _COUNTS), f"{route['oldest_s']:.1f} s")
+        for route in report["routes"]
+    ]
+    if len(rows) > 1:
+        rows.append(("total", *(report["totals"][count] for count in _COUNTS), ""))
+    heads = ("route", *(count.replace("_", " ") for count in _COUNTS), "oldest")
+    return table(heads, rows)
+
+
+def _why(report: dict[str, Any]) -> str:
+    """What keeps it from being ready: the first actor that is not what it was told to be."""
+    for actor in report["actors"]:
+        if actor["state"] not in ("running", "stopped"):
+            what = f"{actor['role']} {actor['name']} is {actor['state']}"
+            return f"{what}: {actor['reason']}" if actor.get("reason") else what
+    return str(report["state"])
