@@ -39,8 +39,9 @@ def run(app: str, **values: Any) -> int:
     from actors import system  # loads the actor system, which other verbs do without
 
     settings = _settings(values)
-    log.configure(settings.log_level, settings.log_format)
-    plan = load(app, settings.app_dir).plan(settings, app)
+    loaded = load(app, settings.app_dir)
+    log.configure(settings.log_level, settings.log_format)  # what the app has set up stays
+    plan = loaded.plan(settings, app)
     for unit in plan.units:
         logger.info("%s %s: %s serves %s", plan.name, plan.version, describe(unit), _names(unit))
     return system.run(plan, admin_port=settings.admin_port, name=plan.name)
@@ -54,9 +55,9 @@ def check(app: str, **values: Any) -> None:
 
     Exits 0 if it could be run, 78 if not.
     """
-    log.configure("ERROR")  # the warnings that a plan logs are shown below
     settings = _settings(values)
     loaded = load(app, settings.app_dir)
+    log.configure("ERROR")  # the warnings that a plan logs are shown below
     caveats = check_app(loaded, settings)
     if not loaded.connections and not settings.connections:
         settings = settings.model_copy(update={"connections": ("spool:",)})

@@ -1,8 +1,7 @@
 """Log lines on stderr: readable on a terminal, JSON elsewhere, never a secret.
 
-There is one handler, and it is Python's last resort: it serves whoever has configured
-nothing, and steps aside for a user who calls `logging.basicConfig`. The root logger
-keeps its handlers; Callboard's own lines go through the logger `actors`.
+The root logger is the user's: where it has handlers once the app is imported, Callboard's
+lines, of the logger `actors`, go to those. Only where it has none does it get ours.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FORMATS = ("text", "json")
 VALUE, MESSAGE, TRACEBACK = 500, 2000, 12000
 
 #: These tell at INFO what they do, not what happens to messages.
-CHATTY = ("pika", "httpx", "httpcore", "elastic_transport")
+CHATTY = ("httpx", "httpcore", "elastic_transport")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PASSWORD = re.compile(r"(://[^\s:/@'\"]*):[^\s'\"]*@")
@@ -40,11 +39,11 @@ def configure(level: str = "INFO", format: str = "") -> None:
     handler = StderrHandler(getattr(logging, level.upper()))
     text = format == "text" or (not format and os.isatty(handler.fd))
     handler.setFormatter(TextFormatter() if text else JSONFormatter())
-    logging.lastResort = handler
     logging.raiseExceptions = False
     logging.getLogger("actors").setLevel(handler.level)
     root = logging.getLogger()
-    if not root.handlers:
+    if all(isinstance(other, StderrHandler) for other in root.handlers):
+        root.handlers[:] = [handler]
         root.setLevel(handler.level)
         for name in CHATTY:
             logging.getLogger(name).setLevel(max(handler.level, logging.WARNING))
