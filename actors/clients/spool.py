@@ -237,4 +237,5 @@ class SpoolClient:
         self._intakes.clear()
         self._pending = Pending()
         self._measured = []
+        self._stuck_at = float("inf")
         self._due = 0.0

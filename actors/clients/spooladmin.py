@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from actors.clients.spoolfile import CLAIMED, DEAD, DELAYED, READY, SpoolFile
+from actors.clients.spoolfile import SpoolFile
+from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
 
 _STATES = {READY: "ready", DELAYED: "delayed", CLAIMED: "claimed", DEAD: "dead"}
 

@@ -13,35 +13,9 @@ from threading import RLock
 from weakref import WeakSet
 
 from actors.clients.spoolplace import MOUNTINFO, prepare
-from actors.errors import ConfigurationError, UnreachableError
+from actors.clients.spoolschema import DELAYED, READY, connect, is_busy
+from actors.errors import UnreachableError
 from actors.logic.entry import Entry
-
-READY, DELAYED, CLAIMED, DEAD = range(4)
-
-_APPLICATION = 0x43424C44  #: "CBLD": tells a spool from any other SQLite file
-_VERSION = 1
-
-# A message is two rows, so that claiming it does not write its body again. Each state has
-# an index of its own, so that a row is in exactly one: `ready` is the order of hand-outs.
-_SCHEMA = f"""
-CREATE TABLE message (
-    seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, state INTEGER NOT NULL,
-    priority INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    not_before REAL NOT NULL DEFAULT 0, owner TEXT,
-    died REAL, reason TEXT, error TEXT, route TEXT);
-CREATE TABLE content (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, headers BLOB NOT NULL,
-    enqueued REAL NOT NULL, body BLOB NOT NULL);
-CREATE INDEX ready ON message (queue, priority DESC, seq) WHERE state = {READY};
-CREATE INDEX delayed ON message (queue, not_before) WHERE state = {DELAYED};
-CREATE INDEX claimed ON message (owner) WHERE state = {CLAIMED};
-CREATE INDEX dead ON message (queue, died) WHERE state = {DEAD};
-CREATE TRIGGER forget AFTER DELETE ON message BEGIN
-    DELETE FROM content WHERE seq = OLD.seq;
-END;
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-"""
 
 
 class SpoolError(UnreachableError):
@@ -112,8 +86,7 @@ class SpoolFile:
     def transaction(self, timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
         """One write transaction: all of it or nothing. Raises `SpoolBusy` after `timeout` s."""
         with self._locked(timeout) as (connection, left):
-            connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(connection, time.monotonic() + left)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -124,7 +97,8 @@ class SpoolFile:
     @contextmanager
     def reading(self, timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
         """The connection for queries; they never wait for writers."""
-        with self._locked(timeout) as (connection, _):
+        with self._locked(timeout) as (connection, left):
+            connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
             yield connection
 
     def close(self) -> None:
@@ -148,7 +122,7 @@ class SpoolFile:
             self._lock.release()
 
     def _explained(self, error: sqlite3.Error) -> SpoolError:
-        if _is_busy(error):
+        if is_busy(error):
             return SpoolBusy(f"spool {self.path}: locked by another process")
         # After a failed write nothing that this connection remembers is to be trusted.
         self.close()
@@ -162,54 +136,9 @@ class SpoolFile:
             self.close()  # removed or replaced under us: what is written there is lost
         if self._connection is None:
             prepare(self.path, self._mountinfo)
-            self._connection = self._connect(timeout)
+            self._connection = connect(self.path, self._durable, timeout)
             self._pid, self._inode = os.getpid(), _inode(self.path)
         return self._connection
-
-    def _connect(self, timeout: float) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=timeout, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._set_up(connection, timeout)
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            if _name(error).startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-                raise ConfigurationError(
-                    f"connection spool://{self.path}: is no spool, or damaged: {error}"
-                ) from error
-            raise
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _set_up(self, connection: sqlite3.Connection, timeout: float) -> None:
-        self._check(connection)
-        _use_wal(connection, time.monotonic() + timeout)
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("BEGIN IMMEDIATE")
-        if not self._check(connection):
-            for statement in _statements(_SCHEMA):
-                connection.execute(statement)
-        connection.execute("COMMIT")
-
-    def _check(self, connection: sqlite3.Connection) -> bool:
-        """Whether the file is a spool already; raises where it is something else."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application not in (0, _APPLICATION) or (application == 0 and tables):
-            raise ConfigurationError(
-                f"connection spool://{self.path}: is a database of something else, not a spool"
-            )
-        if version not in (0, _VERSION):
-            raise ConfigurationError(
-                f"connection spool://{self.path}: is a spool of version {version}; "
-                f"this program knows version {_VERSION}"
-            )
-        return bool(version)
 
 
 def _first_state(entry: Entry, now: float) -> tuple[int, float]:
@@ -217,39 +146,17 @@ def _first_state(entry: Entry, now: float) -> tuple[int, float]:
     return (DELAYED, now + entry.delay) if entry.delay else (READY, 0.0)
 
 
-def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
-    # Where several processes meet on a new file, SQLite answers "locked" here at once,
-    # without the patience that it has elsewhere.
+def _begin(connection: sqlite3.Connection, deadline: float) -> None:
+    # SQLite waits longer and longer between two tries, up to 100 ms: beside a process that
+    # writes without a pause, trying every millisecond waits a quarter as long.
+    connection.execute("PRAGMA busy_timeout = 1")
     while True:
         try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            return
         except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > deadline:
+            if not is_busy(error) or time.monotonic() > deadline:
                 raise
-            time.sleep(0.01)
-            continue
-        if mode != "wal":
-            raise sqlite3.OperationalError(f"the file system offers no WAL, only {mode}")
-        return
-
-
-def _statements(script: str) -> Iterator[str]:
-    """One by one: `executescript` would commit in between."""
-    statement = ""
-    for line in script.strip().splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-
-
-def _name(error: sqlite3.Error) -> str:
-    """SQLite's own name of the error; the module's own errors have none."""
-    return str(getattr(error, "sqlite_errorname", ""))
 
 
 def _inode(path: Path) -> int:

@@ -19,7 +19,8 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-from actors.clients.spoolfile import CLAIMED, DEAD, DELAYED, READY, SpoolError, SpoolFile
+from actors.clients.spoolfile import SpoolError, SpoolFile
+from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
 
 LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later
 

@@ -361,6 +361,22 @@ def test_the_file_locked_by_another_delays_and_loses_nothing(file: SpoolFile, st
     assert bodies(driver.fetch(1)) == [b"b"]
 
 
+def test_a_file_locked_for_very_long_is_a_loss(
+    file: SpoolFile, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.clients.spool.PATIENCE", 0.2)
+    put(file, "a")
+    driver = start()
+    driver.fetch(1)
+    with file.transaction():
+        driver.client.settle("q", 1, Flush(1, ((1, 1),)))
+        assert "locked by another process" in driver.expect(Lost).cause
+    driver.client.open()
+    driver.expect(Opened)
+    driver.client.consume("q", 2, 10)
+    assert bodies(driver.fetch(1)) == [b"a"]
+
+
 def test_a_disk_that_takes_no_more_is_a_loss_with_a_cause_and_nothing_is_lost(
     file: SpoolFile, start: Start
 ) -> None:

@@ -1,0 +1,125 @@
+"""The tables of a spool, and a connection to them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from actors.errors import ConfigurationError
+
+READY, DELAYED, CLAIMED, DEAD = range(4)
+
+_APPLICATION = 0x43424C44  #: "CBLD": tells a spool from any other SQLite file
+_VERSION = 1
+
+# A message is two rows, so that claiming it does not write its body again. Each state has
+# an index of its own, so that a row is in exactly one: `ready` is the order of hand-outs.
+_SCHEMA = f"""
+CREATE TABLE message (
+    seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, state INTEGER NOT NULL,
+    priority INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    not_before REAL NOT NULL DEFAULT 0, owner TEXT,
+    died REAL, reason TEXT, error TEXT, route TEXT);
+CREATE TABLE content (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, headers BLOB NOT NULL,
+    enqueued REAL NOT NULL, body BLOB NOT NULL);
+CREATE INDEX ready ON message (queue, priority DESC, seq) WHERE state = {READY};
+CREATE INDEX delayed ON message (queue, not_before) WHERE state = {DELAYED};
+CREATE INDEX claimed ON message (owner) WHERE state = {CLAIMED};
+CREATE INDEX dead ON message (queue, died) WHERE state = {DEAD};
+CREATE TRIGGER forget AFTER DELETE ON message BEGIN
+    DELETE FROM content WHERE seq = OLD.seq;
+END;
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+"""
+
+
+def connect(path: Path, durable: bool, timeout: float) -> sqlite3.Connection:
+    """Open the file, and make it a spool if it is empty.
+
+    Raises `ConfigurationError` where it is something else, and `sqlite3.Error`.
+    """
+    connection = sqlite3.connect(
+        path, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
+    try:
+        _set_up(connection, path, durable, timeout)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if _name(error).startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            raise ConfigurationError(
+                f"connection spool://{path}: is no spool, or damaged: {error}"
+            ) from error
+        raise
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether it is only that somebody else has the lock."""
+    return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def _set_up(connection: sqlite3.Connection, path: Path, durable: bool, timeout: float) -> None:
+    _is_spool(connection, path)
+    _use_wal(connection, time.monotonic() + timeout)
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("BEGIN IMMEDIATE")
+    if not _is_spool(connection, path):
+        for statement in _statements(_SCHEMA):
+            connection.execute(statement)
+    connection.execute("COMMIT")
+
+
+def _is_spool(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is a spool already, or empty; raises where it is something else."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application not in (0, _APPLICATION) or (application == 0 and tables):
+        raise ConfigurationError(
+            f"connection spool://{path}: is a database of something else, not a spool"
+        )
+    if version not in (0, _VERSION):
+        raise ConfigurationError(
+            f"connection spool://{path}: is a spool of version {version}; "
+            f"this program knows version {_VERSION}"
+        )
+    return bool(version)
+
+
+def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    # Where several processes meet on a new file, SQLite answers "locked" here at once,
+    # without the patience that it has elsewhere.
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+            continue
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"the file system offers no WAL, only {mode}")
+        return
+
+
+def _statements(script: str) -> Iterator[str]:
+    """One by one: `executescript` would commit in between."""
+    statement = ""
+    for line in script.strip().splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _name(error: sqlite3.Error) -> str:
+    """SQLite's own name of the error; the module's own errors have none."""
+    return str(getattr(error, "sqlite_errorname", ""))
