@@ -102,8 +102,9 @@ class ThreadLoop:
             os.close(self._clapper)
         if not self._thread.ident:
             self._loop.close()
-        elif self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        else:
+            with contextlib.suppress(RuntimeError):  # it has just ended by itself
+                self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(1.0)
         if self._pool:
             self._pool.shutdown(wait=False, cancel_futures=True)
