@@ -109,6 +109,4 @@ def _body(data: Any, serialized: bytes | None) -> bytes:
         return json.dumps(data, allow_nan=False).encode()
     if data is not None:
         raise ValueError("put takes data or serialized_data, not both")
-    if not isinstance(serialized, bytes):
-        raise TypeError(f"serialized_data must be bytes, not {type(serialized).__name__}")
     return serialized

@@ -76,8 +76,8 @@ class SpoolFile:
         return ids
 
     def wake(self, besides: str = "") -> None:
-        """Tell idle workers that there may be something for them."""
-        with contextlib.suppress(FileNotFoundError):
+        """Tell idle workers that there may be something for them; they look by themselves too."""
+        with contextlib.suppress(OSError):
             for name in os.listdir(self.owners):
                 if name != besides:
                     _ring(self.owners / name)

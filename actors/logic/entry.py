@@ -18,7 +18,9 @@ class Entry(NamedTuple):
     delay: float = 0.0  #: seconds
 
     def check(self) -> None:
-        """Raises `ValueError` where a field is out of its range."""
+        """Raises `TypeError` or `ValueError` where it cannot be stored."""
+        if not isinstance(self.body, bytes):
+            raise TypeError(f"a serialized message must be bytes, not {type(self.body).__name__}")
         if not 0 <= self.priority <= 255:
             raise ValueError(f"priority must be 0 to 255, not {self.priority}")
         if not (self.delay >= 0.0 and math.isfinite(self.delay)):

@@ -65,6 +65,8 @@ def test_what_cannot_be_a_message_is_refused_and_not_stored(
         publisher.put("q", object())
     with pytest.raises(TypeError, match="must be bytes"):
         publisher.put("q", serialized_data="text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be bytes"):
+        publisher.put_many("q", [b"good", "text"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="queue"):
         publisher.put("", 1)
     with pytest.raises(ValueError, match="priority"):
