@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable
 from functools import partial
 
+from actors.alarm import Alarm
 from actors.context import Context
 from actors.errors import HandlerCrashed
 from actors.logic.batching import Batching
@@ -50,6 +51,7 @@ class Batcher:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._alarm = Alarm(context)
         self._supervisor = ""
         self._connection = ""
         self._incarnation = 0  # of the connection
@@ -64,8 +66,6 @@ class Batcher:
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
         self._stale = 0
-        self._alarm: float | None = None
-        self._generation = 0
         self._next_round = 0.0
 
     def on(self, message: object, sender: str, now: float) -> None:
@@ -81,7 +81,7 @@ class Batcher:
             case Held():
                 self._held_by_handler(message, sender, now)
             case Reminder():
-                self._alarm = None if message.generation == self._generation else self._alarm
+                self._alarm.rang(message)
             case HandlerLost():
                 self._handler_lost(message.handler, message.cause, now)
             case Neighbours():
@@ -254,17 +254,8 @@ class Batcher:
                     self._context.send(handler, Held(tuple(credit.bulks), self._next_bulk))
         if round_is_due:
             self._next_round = now + ROUND
-        self._remind([line.due() for line in self._lines.values()], working, now)
-
-    def _remind(self, times: list[float | None], working: bool, now: float) -> None:
-        # What is overdue already waits for an answer, not for a time.
-        soonest = min((t for t in times if t is not None and t > now), default=None)
-        if working:
-            soonest = min(self._next_round, soonest or self._next_round)
-        if soonest is not None and (self._alarm is None or soonest < self._alarm):
-            self._alarm = soonest
-            self._generation += 1
-            self._context.remind(soonest - now, Reminder("look", self._generation))
+        times = [line.due() for line in self._lines.values()]
+        self._alarm.set([*times, self._next_round if working else None], now)
 
     def _report(self) -> str:
         bulks = sum(line.in_hand for line in self._lines.values())

@@ -53,7 +53,7 @@ class UnitSupervisor(Supervisor):
         assert isinstance(message.plan, UnitPlan)
         if not list(self._children):
             self._plan = plan = message.plan
-            self._connection = self._children.add(Slot("connection", plan.name))
+            self._connection = self._children.add(Slot("connection", f"{plan.name}/connection"))
             self._batcher = self._children.add(Slot("batcher", f"{plan.name}/batcher"))
             for route in plan.routes:
                 for number in range(1, route.concurrency + 1):

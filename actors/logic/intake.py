@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,7 +13,10 @@ from actors.logic.checkpoint import Checkpoint
 #: of the process may repeat, and the memory that an event which is never settled may cost.
 LONGEST_GAP = 100_000
 
-#: Ids of earlier connections that are known again.
+#: Bytes after which a hand-out is full: it travels as one message.
+CHUNK = 4 * 1024 * 1024
+
+#: Events of earlier connections that are known again.
 SEEN = 10_000
 
 
@@ -51,14 +55,17 @@ class Intake:
         self.checkpoint.settle(self.checkpoint.receive(id))
 
     def hand_out(self, now: float) -> tuple[int, list[Kept]]:
-        """All that may go out now, and the position of the first."""
+        """What may go out now, `CHUNK` bytes or one event more, and the position of the first."""
         while self._delayed and self._delayed[0][0] <= now:
             self._wait(heapq.heappop(self._delayed)[1])
-        first = self._position + 1
-        count = min(len(self._waiting), self._window - len(self._out))
-        kept = [heapq.heappop(self._waiting) for _ in range(count)]
-        self._out.update(enumerate(kept, first))
-        self._position += len(kept)
+        first, size = self._position + 1, 0
+        kept: list[Kept] = []
+        while self._waiting and len(self._out) < self._window and size < CHUNK:
+            one = heapq.heappop(self._waiting)
+            self._position += 1
+            self._out[self._position] = one
+            size += len(one.raw)
+            kept.append(one)
         return first, kept
 
     def settle(self, epoch: int, first: int, last: int) -> None:
@@ -127,7 +134,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._connection = 0
-        self._seen: dict[int, int] = {}  # in order of arrival: key to connection
+        self._seen: OrderedDict[int, int] = OrderedDict()  # key to connection
 
     def reconnect(self) -> None:
         self._connection += 1
@@ -139,5 +146,5 @@ class Seen:
             return True
         self._seen[key] = self._connection
         if len(self._seen) > SEEN:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return False

@@ -1,0 +1,140 @@
+"""What a connection fetches: its queues, each on a channel of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from actors.clients import ConnectionClient, Consuming, Depth, QueueLost, Stopped
+from actors.context import Context
+from actors.errors import Fault
+from actors.logic.sources import Channel, Source, Sources
+from actors.plan import UnitPlan
+from actors.traffic import Traffic
+
+log = logging.getLogger("actors.connection")
+
+
+class Intake:
+    """The part of a connection that opens, stops and reopens queues."""
+
+    def __init__(
+        self, plan: UnitPlan, context: Context, client: ConnectionClient, traffic: Traffic
+    ) -> None:
+        self.ending = False  #: nothing is opened any more
+        self._name = plan.name
+        self._max_bytes = plan.max_bytes
+        self._context = context
+        self._client = client
+        self._traffic = traffic
+        self._paused = False  # more bytes are unsettled than may be
+        self._sources = Sources(
+            Source(queue, route.name, route.prefetch)
+            for route in plan.routes
+            for queue in route.queues
+        )
+
+    @property
+    def consumes(self) -> bool:
+        """Whether every queue is fetched from."""
+        return self._sources.all(Channel.CONSUMING)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more comes."""
+        return self._sources.all(Channel.STOPPED)
+
+    @property
+    def empty(self) -> bool:
+        """Whether every queue was measured empty, and nothing came since."""
+        return all(source.empty for source in self._sources)
+
+    @property
+    def routes(self) -> list[str]:
+        return sorted({source.route for source in self._sources})
+
+    def due(self) -> list[float]:
+        """When queues without a channel are to be tried."""
+        return self._sources.due()
+
+    def open(self, served: Collection[str], now: float) -> None:
+        """Open every queue that has a handler and no channel."""
+        if self.ending:
+            return
+        for source in self._sources.to_open(served, now):
+            self._traffic.custody.begin(source.epoch, source.queue, source.route, source.window)
+            self._client.consume(source.queue, source.epoch, source.window)
+
+    def came(self, queue: str) -> None:
+        """Something was fetched."""
+        self._sources[queue].empty = False
+
+    def measure(self) -> None:
+        """Ask how much is ready; the answers come to `hear`."""
+        for source in self._sources:
+            self._client.measure(source.queue)
+
+    def hear(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
+        """What the world says of one queue. Of a channel that is gone already: nothing."""
+        if isinstance(event, Depth):
+            self._sources[event.queue].empty = event.ready == 0
+        elif source := self._sources.living(event.queue, event.epoch):
+            match event:
+                case Consuming():
+                    source.consumes(now)
+                    log.info("connection %s: consumes %s", self._name, source.queue)
+                    if self.ending:
+                        self._stop(source)
+                case QueueLost():
+                    self._lose(source, event, now)
+                case Stopped():
+                    source.channel = Channel.STOPPED
+
+    def lose_all(self) -> None:
+        """The connection is gone, and every channel with it."""
+        for source in self._sources:
+            self._traffic.end(source.epoch)
+            source.epoch = 0
+            source.channel = Channel.STOPPED if self.ending else Channel.IDLE
+
+    def end(self) -> None:
+        """Fetch no more; what came may still be settled."""
+        self.ending = True
+        for source in self._sources:
+            if source.channel is Channel.CONSUMING:
+                self._stop(source)
+            elif source.channel is Channel.IDLE:
+                source.channel = Channel.STOPPED
+
+    def bound_memory(self) -> None:
+        """Pause while more bytes are unsettled than `--max-bytes`, until it is half of it."""
+        held = self._traffic.custody.outbox.bytes
+        if not self._max_bytes or self.ending:
+            return
+        if not self._paused and held > self._max_bytes:
+            self._paused = True
+            for source in self._sources:
+                if source.channel is Channel.CONSUMING:
+                    self._stop(source)
+        elif self._paused and held <= self._max_bytes // 2:
+            for source in self._sources:
+                if source.channel is Channel.STOPPED:
+                    source.channel = Channel.OPENING
+                    self._client.resume(source.queue, source.epoch)
+            self._paused = any(s.channel is Channel.STOPPING for s in self._sources)
+
+    def _stop(self, source: Source) -> None:
+        source.channel = Channel.STOPPING
+        self._client.cancel(source.queue, source.epoch)
+
+    def _lose(self, source: Source, event: QueueLost, now: float) -> None:
+        self._traffic.end(source.epoch)
+        permanent = event.fault != Fault.UNREACHABLE
+        delay = source.lose(event.cause, permanent, now, self._context.random)
+        if self.ending:
+            source.channel = Channel.STOPPED
+        log.warning(
+            "connection %s: lost queue %s: %s; tries again in %.1f s",
+            *(self._name, source.queue, event.cause, delay),
+            extra={"queue": source.queue, "cause": event.cause, "delay": round(delay, 1)},
+        )

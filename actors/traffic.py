@@ -1,0 +1,165 @@
+"""What passes through a connection: deliveries to its batcher, settlements to the world."""
+
+from __future__ import annotations
+
+import logging
+import math
+from array import array
+
+from actors.clients import ConnectionClient, Fetched, Move, Moved, MoveFailed
+from actors.context import Context
+from actors.logic.custody import Custody
+from actors.logic.failure import Verdict
+from actors.logic.outbox import Outbox
+from actors.protocol import Deliveries, Held, Reminder, Settlement, Single
+
+log = logging.getLogger("actors.connection")
+
+#: Seconds between two looks at what is outstanding.
+ROUND = 2.0
+#: Seconds that a snoozed delivery may wait here; for longer it waits outside.
+SNOOZE_HERE = 60.0
+
+_ITEM = array("I").itemsize
+
+
+class Traffic:
+    """The part of a connection that answers for deliveries."""
+
+    def __init__(self, name: str, context: Context, client: ConnectionClient) -> None:
+        self.custody = Custody()
+        self.batcher = ""
+        self.draining = False
+        self.last_came = 0.0
+        self._name = name
+        self._context = context
+        self._client = client
+        self._incarnation = context.random.getrandbits(64)
+        self._moves: dict[int, Move] = {}
+        self._last_token = 0
+
+    def meet(self, batcher: str) -> None:
+        """A new batcher knows nothing of what the old one held: that returns to the world."""
+        if batcher == self.batcher:
+            return
+        if self.batcher:
+            count = self.custody.give_back()
+            log.warning("connection %s: its batcher is gone, returns %d", self._name, count)
+        self.batcher = batcher
+        self.custody.outbox = Outbox()
+
+    def end(self, epoch: int) -> None:
+        """A channel is gone: nothing that came on it can be settled any more."""
+        self.custody.end(epoch)
+        self._moves = {t: move for t, move in self._moves.items() if move.epoch != epoch}
+
+    # ── out to the batcher ────────────────────────────────────────────────────
+
+    def fetched(self, event: Fetched, now: float) -> None:
+        count = len(event.ends) // _ITEM
+        entered = self.custody.deliver(event.epoch, count, len(event.blob), now)
+        if entered is None:
+            return
+        self.last_came = now
+        number, first, spent = entered
+        deliveries = Deliveries(
+            number,
+            self.custody.outbox.open_from(),
+            self._incarnation,
+            event.queue,
+            event.epoch,
+            first,
+            event.blob,
+            event.ends,
+            event.flagged,
+            spent,
+        )
+        self._context.send(self.batcher, deliveries)
+
+    # ── back to the world ─────────────────────────────────────────────────────
+
+    def settlement(self, message: Settlement, now: float) -> None:
+        if message.incarnation != self._incarnation:
+            self.custody.stale += 1
+            return
+        for epoch, first, last, verdict in message.ranges:
+            self.custody.settle(epoch, first, last, verdict)
+        for single in message.singles:
+            self._single(single, now)
+        if message.error:
+            epochs = [r.epoch for r in message.ranges] or [s.epoch for s in message.singles]
+            self.custody.blame(epochs[0], message.error)
+
+    def _single(self, single: Single, now: float) -> None:
+        verdict, delay = single.verdict, single.delay
+        if verdict == Verdict.SNOOZE and delay <= SNOOZE_HERE:
+            verdict = Verdict.RETURN
+        if verdict in (Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE):
+            self._move(single)
+        elif delay and not self.draining:
+            self.custody.hold(single.epoch, single.position, verdict, now + delay)
+        else:
+            self.custody.settle(single.epoch, single.position, single.position, verdict)
+
+    def _move(self, single: Single) -> None:
+        account = self.custody.decide(single.epoch, single.position, single.verdict)
+        if account is None:
+            return
+        self._last_token += 1
+        move = Move(
+            self._last_token,
+            account.queue,
+            single.epoch,
+            single.position,
+            single.verdict == Verdict.DEAD_LETTER,
+            single.delay,
+            single.attempts,
+            single.verdict != Verdict.SNOOZE,
+            account.route,
+            single.error,
+            single.reason,
+            single.raw,
+        )
+        self._moves[move.token] = move
+        self._client.move(move)
+
+    def moved(self, event: Moved | MoveFailed) -> None:
+        """The original is acknowledged once its copy is safe, and not before."""
+        if isinstance(event, Moved):
+            if move := self._moves.pop(event.token, None):
+                self.custody.finish(move.epoch, move.position)
+        elif move := self._moves.get(event.token):
+            where = "dead letters" if move.dead else "retries"
+            log.error("connection %s: %s of %s: %s", self._name, where, move.queue, event.cause)
+            self._context.remind(ROUND, Reminder("move", event.token))
+
+    def move_again(self, token: int) -> None:
+        if move := self._moves.get(token):
+            self._client.move(move)
+
+    def release(self, now: float) -> None:
+        """What is held for later returns now."""
+        self.custody.due(math.inf)
+        self.flush(now)
+
+    def flush(self, now: float) -> None:
+        """All that was settled in this turn goes out in one write a queue."""
+        self.custody.due(now)
+        for queue, epoch, flush in self.custody.flushes():
+            self._client.settle(queue, epoch, flush)
+
+    # ── what may have got lost ────────────────────────────────────────────────
+
+    def ask_what_is_held(self) -> None:
+        """Tell the batcher which chunks are open here."""
+        outbox = self.custody.outbox
+        if open_chunks := outbox.open():
+            self._context.send(self.batcher, Held(tuple(open_chunks), outbox.next))
+
+    def held(self, message: Held, now: float) -> None:
+        """The batcher's answer: a chunk that it does not know, round after round, is lost."""
+        outbox = self.custody.outbox
+        outbox.open()
+        for sent in outbox.missing(set(message.numbers), before=now - ROUND):
+            log.warning("connection %s: a chunk got lost, returned", self._name)
+            self.custody.lose(sent)
