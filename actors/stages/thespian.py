@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import signal
+import socket
 import time
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
@@ -89,6 +90,7 @@ class HostContext:
     def __init__(self, host: Host, name: str) -> None:
         self.name = name
         self.pid = os.getpid()
+        self.host = socket.gethostname()
         self.random = Random()
         self.children: dict[str, Child] = {}
         self.current_client: Client | None = None
@@ -193,7 +195,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
                 self._left = True
                 self.context.close_client()
             elif not self._left:
-                self._receive(message, sender, time.monotonic())
+                self._handle(message, sender, time.monotonic())
                 self._arm()
                 return self._watch()
         except BaseException:
@@ -205,7 +207,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         forked = getattr(self._myRef, "_child_procs", ())
         return forked[-1].childProc if forked and forked[-1].childAddr == address else None
 
-    def _receive(self, message: Any, sender: Any, now: float) -> None:
+    def _handle(self, message: Any, sender: Any, now: float) -> None:
         context = self.context
         match message:
             case Envelope(to=context.name, message=ActorMessage()):
