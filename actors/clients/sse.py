@@ -99,10 +99,15 @@ class SSEClient:
             self._bell.ring()
 
     def cancel(self, queue: str, epoch: int) -> None:
+        if source := self._of(queue, epoch):
+            source.stop()
+            self._report(Stopped(queue, epoch))
+
+    def resume(self, queue: str, epoch: int) -> None:
         source = self._of(queue, epoch)
         if source and self._thread:
-            source.cancel(self._thread)
-            self._report(Stopped(queue, epoch))
+            source.resume(self._thread)
+            self._bell.ring()
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         if source := self._of(queue, epoch):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 from actors.clients import Move
-from actors.clients.spoolfile import DEAD, SpoolFile
+from actors.clients.spoolfile import SpoolFile
+from actors.clients.spoolschema import DEAD
 from actors.logic.records import unpack
 
 _TIMEOUT = 1.0  #: seconds to wait for the spool's lock
@@ -29,5 +31,5 @@ def bury(spool: SpoolFile, move: Move) -> None:
         )  # fmt: skip
         connection.execute(
             "INSERT INTO content VALUES (?, ?, ?, ?, ?)",
-            (last + 1, record.id, headers, record.enqueued, record.body),
+            (last + 1, record.id or os.urandom(16).hex(), headers, record.enqueued, record.body),
         )

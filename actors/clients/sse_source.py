@@ -11,7 +11,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any
 
-from actors.clients import Consuming, Fetched, QueueLost, Stopped
+from actors.clients import Consuming, Fetched, QueueLost
 from actors.clients.sse_http import LONGEST_HOLD, StreamLost, StreamOver, Target
 from actors.clients.sse_stream import StreamEvent
 from actors.clients.sse_thread import Began, Came, StreamThread, What
@@ -44,37 +44,41 @@ class Source:
         self._asked = ""  # the id this connection was asked to follow, until an event has come
         self._seen = Seen()
         self._has_ids = True
-        self._reports: list[Any] = []
-        self._lost: StreamLost | None = None  # to be said once nothing is unsettled
-        self._over = False
-        self._consumed = False  # `Consuming` was said in this epoch
+        self._began = False  # this attempt has been answered with a stream
+        self._brought = False  # and that has brought an event
         self._paused = False  # the reader waits for `resume`
+        self._over = False  # the server has no more, for good
+        self._lost: StreamLost | None = None  # to be said once nothing is unsettled
+        self._consumed = False  # `Consuming` was said, and no `Stopped` since
+        self._stopped = False
         self._not_before = 0.0
         self._retry: float | None = None
-        self._brought = False  # this connection has brought an event
         self._backoff = Backoff()
         self._random = Random()
 
     def begin(self, thread: StreamThread, epoch: int, window: int) -> None:
-        self.cancel(thread)
-        self.intake.begin(epoch, window)
-        self._reports.clear()
-        if self._over:
-            self._consuming()
-        else:
-            self._connect(thread)
-
-    def cancel(self, thread: StreamThread) -> None:
-        """Read no more; what was not handed out stays for another epoch."""
         if self.attempt:
             thread.stop(self.attempt)
-        self.attempt = 0
-        self._consumed = False
-        self._lost = None
+        self.intake.begin(epoch, window)
+        self.attempt, self._began, self._lost = 0, False, None
+        self._consumed = self._stopped = False
+        self.resume(thread)
+
+    def stop(self) -> None:
+        """Hand nothing out and read no more. The connection stays: what it has yet to bring
+        might not come again."""
+        self._stopped, self._consumed, self._lost = True, False, None
+
+    def resume(self, thread: StreamThread) -> None:
+        """Go on after `stop`, in the same epoch."""
+        self._stopped = False
+        if not self.attempt and not self._over:
+            self._connect(thread)
 
     def _connect(self, thread: StreamThread) -> None:
         self.attempt = next(self._attempts)
-        self._asked, self._brought, self._paused = self._last_id, False, False
+        self._asked = self._last_id
+        self._began = self._brought = self._paused = False
         self._seen.reconnect()
         thread.start(self.attempt, self._not_before, self.target, self._last_id)
 
@@ -83,24 +87,16 @@ class Source:
     def on(self, what: What, now: float, thread: StreamThread) -> None:
         match what:
             case Began():
-                self._paused = True
-                self._consuming()
+                self._began = self._paused = True
             case Came():
                 self._paused = True
                 self._take(what)
             case StreamOver():
                 log.info("the server has no more of stream %s (204): not asked again", self.queue)
-                self.attempt = 0
-                self._over = True
-                self._consuming()
+                self.attempt, self._over = 0, True
             case StreamLost():
                 self.attempt = 0
                 self._break(what, now, thread)
-
-    def _consuming(self) -> None:
-        if not self._consumed:
-            self._consumed = True
-            self._reports.append(Consuming(self.queue, self.intake.epoch))
 
     def _take(self, came: Came) -> None:
         if came.retry is not None:
@@ -111,9 +107,10 @@ class Source:
             if event.own_id and event.id and self._seen.repeats(event.id, event.event, event.data):
                 continue
             self._brought = True
-            if resumable(event.id):
+            usable = resumable(event.id)
+            if usable:
                 self._last_id = event.id
-            self.intake.arrive(self._last_id, _record(self.queue, event))
+            self.intake.arrive(self._last_id, _record(self.queue, event, usable))
         if came.passed is not None and resumable(came.passed):
             self._last_id = came.passed
             self.intake.pass_over(came.passed)
@@ -129,6 +126,8 @@ class Source:
 
     def _break(self, lost: StreamLost, now: float, thread: StreamThread) -> None:
         self._not_before = now + max(lost.hold, self._retry or 0.0)
+        if self._stopped:
+            return
         if lost.fault is not Fault.UNREACHABLE or not self.intake.unsettled:
             self._lost = lost
             return
@@ -143,41 +142,42 @@ class Source:
     @property
     def due(self) -> float | None:
         """When the next delayed event may be handed out."""
-        return self.intake.due if self._consumed and not self._lost else None
+        return self.intake.due if self._flows else None
+
+    @property
+    def _flows(self) -> bool:
+        return self._consumed and not self._lost
 
     def turn(self, now: float, thread: StreamThread, *, may_read: bool) -> list[Any]:
         """Hand out, read on where there is room, and say what happened."""
-        if self._consumed and not self._lost:
-            self._hand_out(now)
-        if self._paused and self.attempt and may_read and self.intake.has_room:
-            self._paused = False
-            thread.resume(self.attempt)
-        if not self.intake.unsettled:
-            self._end()
-        reports, self._reports = self._reports, []
+        reports: list[Any] = []
+        epoch = self.intake.epoch
+        if (self._began or self._over) and not (self._consumed or self._stopped):
+            self._consumed = True
+            reports.append(Consuming(self.queue, epoch))
+        if self._flows:
+            reports += self._hand_out(now)
+            if self._paused and may_read and self.intake.has_room:
+                self._paused = False
+                thread.resume(self.attempt)
+        if self._lost and not self.intake.unsettled:
+            reports.append(QueueLost(self.queue, epoch, self._lost.cause, self._lost.fault))
+            self._lost, self._consumed, self._began = None, False, False
         return reports
 
-    def _hand_out(self, now: float) -> None:
-        first, kept = self.intake.hand_out(now)
-        if kept:
-            self._reports.append(_fetched(self.queue, self.intake.epoch, first, kept))
-
-    def _end(self) -> None:
-        epoch = self.intake.epoch
-        if self._lost:
-            lost, self._lost = self._lost, None
-            self._consumed = False
-            self._reports.append(QueueLost(self.queue, epoch, lost.cause, lost.fault))
-        elif self._over and self._consumed and not self.intake.ready and not self.intake.delayed:
-            self._consumed = False
-            self._reports.append(Stopped(self.queue, epoch))
+    def _hand_out(self, now: float) -> Iterator[Fetched]:
+        while True:
+            first, kept = self.intake.hand_out(now)
+            if not kept:
+                return
+            yield _fetched(self.queue, self.intake.epoch, first, kept)
 
 
-def _record(queue: str, event: StreamEvent) -> bytes:
+def _record(queue: str, event: StreamEvent, usable_id: bool) -> bytes:
     headers: dict[str, Any] = {"event": event.event, "id": event.id}
     if event.retry is not None:
         headers["retry"] = event.retry
-    id = event.id if resumable(event.id) else ""  # a record has no room for one without end
+    id = event.id if usable_id else ""
     return pack(id, queue, json.dumps(headers).encode(), 0, time.time(), 0, event.data.encode())
 
 

@@ -25,11 +25,11 @@ from actors.clients import (
     Stopped,
 )
 from actors.clients import sse as module
-from actors.clients.spoolfile import DEAD
+from actors.clients.spoolschema import DEAD
 from actors.errors import Fault
 from actors.logic.ledger import Flush
 from tests.sse_driver import Driver, cut
-from tests.sse_server import STREAM, SSEServer, Wire, stream
+from tests.sse_server import STREAM, SSEServer, Wire, status, stream
 
 
 def event(id: int, data: str = "") -> str:
@@ -372,6 +372,41 @@ def test_after_cancel_what_is_out_can_still_be_settled(tmp_path: Path) -> None:
         driver.wait_for(Lost)
         assert driver.ids() == ["1", "2"]
     assert '"id": "2"' in (tmp_path / "sse.checkpoint").read_text()
+
+
+def test_a_stream_goes_on_after_a_pause_on_the_same_connection(tmp_path: Path) -> None:
+    def ticking(wire: Wire) -> None:
+        wire.head(content_type=STREAM)
+        wire.write(event(1).encode())
+        paused.wait(10)
+        wire.write(event(2).encode())
+        wire.hold()
+
+    paused = threading.Event()
+    with SSEServer(ticking) as server, Driver(server.url, tmp_path) as driver:
+        driver.client.consume("/x", 1, 10)
+        driver.wait_for_events(1)
+        driver.client.cancel("/x", 1)
+        driver.wait_for(Stopped)
+        paused.set()
+        driver.client.resume("/x", 1)
+        driver.wait_for_events(2)
+        assert driver.all(Fetched)[1].first == 2
+        assert len(driver.all(Consuming)) == 2
+        assert len(server.requests) == 1
+
+
+def test_a_stream_that_could_not_be_had_before_a_pause_is_asked_for_after_it(
+    tmp_path: Path,
+) -> None:
+    answers = status("503 Busy"), stream(event(1))
+    with SSEServer(*answers) as server, Driver(server.url, tmp_path) as driver:
+        driver.client.consume("/x", 1, 10)
+        driver.client.cancel("/x", 1)
+        driver.until(lambda: driver.client._sources["/x"].attempt == 0)
+        driver.client.resume("/x", 1)
+        driver.wait_for_events(1)
+        assert not driver.all(QueueLost)
 
 
 def test_a_restart_begins_after_the_settled_prefix(tmp_path: Path) -> None:

@@ -30,6 +30,13 @@ def test_no_more_goes_out_than_the_window_allows() -> None:
     assert out(intake) == [(3, b"c", 0)]
 
 
+def test_a_hand_out_is_full_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 4)
+    intake = filled("aaa", "bbb", "c")
+    assert [raw for _, raw, _ in out(intake)] == [b"aaa", b"bbb"]
+    assert out(intake) == [(3, b"c", 0)]
+
+
 def test_a_failure_comes_back_before_what_is_new_under_a_new_position() -> None:
     intake = filled("a", "b")
     out(intake)
