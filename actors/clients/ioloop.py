@@ -52,9 +52,10 @@ class IOLoop:
     # ── for the owner ────────────────────────────────────────────────────────
 
     def fileno(self) -> int:
-        """Readable when `turn` has work; -1 where the platform's selector has none."""
+        """Readable when `turn` has work; -1 where the platform's selector has none, and after
+        `close`."""
         fileno = getattr(self._selector, "fileno", None)
-        return int(fileno()) if fileno else -1
+        return int(fileno()) if fileno and not self._closed else -1
 
     def deadline(self) -> float | None:
         """Monotonic seconds at which the next timer is due."""
