@@ -56,7 +56,7 @@ def _start_admin(
 ) -> None:
     os.setsid()
     die_with_parent()
-    logging.getLogger().addFilter(_is_no_banner)
+    logging.getLogger().addFilter(_is_ours)
     transport = transport_class(endpoint)
     admin = Admin(transport, address, capabilities, None, context)
     admin.addrOfStarter = starter
@@ -70,9 +70,9 @@ def _start_admin(
     admin.run()
 
 
-def _is_no_banner(record: logging.LogRecord) -> bool:
+def _is_ours(record: logging.LogRecord) -> bool:
     """Thespian's admin greets and says goodbye through the user's root logger."""
-    return not str(record.msg).startswith(("++++ Actor System", "---- Actor System"))
+    return record.module != "adminCore"
 
 
 class SystemBase(multiprocessCommon):  # type: ignore[misc]

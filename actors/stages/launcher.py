@@ -20,7 +20,7 @@ from actors.plan import Plan
 from actors.protocol import ActorMessage, Configure
 from actors.stages import LOOPBACK, processes
 from actors.stages.base import SystemBase
-from actors.stages.thespian import Envelope, Host
+from actors.stages.thespian import Envelope, Host, preload
 from actors.stages.transport import address_of, sealed_with
 
 LAUNCHER = "launcher"
@@ -36,6 +36,7 @@ class Launcher:
     """
 
     def __init__(self, plan: Plan, admin_port: int = 0) -> None:
+        preload({unit.kind for unit in plan.units} | {"runner"})
         self.key = secrets.token_bytes(32)
         self._base = _start(admin_port, self.key)
         self._admin = self._base.admin

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from random import Random
@@ -90,6 +91,7 @@ class HostContext:
     def __init__(self, host: Host, name: str) -> None:
         self.name = name
         self.pid = os.getpid()
+        self.host = socket.gethostname()
         self.host = socket.gethostname()
         self.random = Random()
         self.children: dict[str, Child] = {}
@@ -311,6 +313,12 @@ class Host(thespian.Actor):  # type: ignore[misc]
     def _failed(self, what: str) -> None:
         self.context.tally.counts["failures"] += 1
         log.exception("%s: %s", self.context.name, what)
+
+
+def preload(kinds: Iterable[str]) -> None:
+    """Import what actors and these kinds of clients need; processes forked later share it."""
+    for path in (*ROLES.values(), *(CLIENTS[kind] for kind in kinds)):
+        importlib.import_module(path.partition(":")[0])
 
 
 def resolve(path: str) -> Any:
