@@ -6,13 +6,7 @@ from collections.abc import Sequence
 
 from actors.connections import Connection, parse_connection, split_name
 from actors.errors import ConfigurationError
-
-__all__ = ["HOW_TO_NAME", "only"]
-
-HOW_TO_NAME = (
-    "use --connection URL, CALLBOARD_CONNECTION or CALLBOARD_CONNECTION_FILE, with"
-    " amqp://user:password@host/vhost for RabbitMQ, or spool: for the embedded spool"
-)
+from actors.serving import NO_CONNECTION
 
 
 def only(arguments: Sequence[str], kinds: Sequence[str]) -> tuple[str, Connection]:
@@ -21,7 +15,7 @@ def only(arguments: Sequence[str], kinds: Sequence[str]) -> tuple[str, Connectio
     Raises `ConfigurationError` where none or several are.
     """
     if not arguments:
-        raise ConfigurationError(f"no connection is named: {HOW_TO_NAME}")
+        raise ConfigurationError(NO_CONNECTION)
     named = [split_name(argument) for argument in arguments]
     found = [(url, parse_connection(url, name or None)) for name, url in named]
     fitting = [(url, connection) for url, connection in found if connection.kind in kinds]

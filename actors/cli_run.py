@@ -62,7 +62,7 @@ def check(app: str, **values: Any) -> None:
     if not loaded.connections and not settings.connections:
         settings = settings.model_copy(update={"connections": ("spool:",)})
     plan = loaded.plan(settings, app)
-    click.echo(f"{plan.name} ({plan.app}) {plan.version}".rstrip())
+    click.echo(f"{plan.app} {plan.version}".rstrip())
     for unit in plan.units:
         click.echo(f"\n{describe(unit)}\n{_routes(unit)}")
     for caveat in caveats:

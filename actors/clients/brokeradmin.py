@@ -18,13 +18,41 @@ from pika import exceptions, spec
 from actors.clients.amqp import Settings, explain
 from actors.clients.spooladmin import ALL, DeadFilter, Stored
 from actors.errors import ConfigurationError, Fault, PublishError, UnreachableError
+from actors.logic.properties import entries, join, split, table
 
 _OURS = "x-callboard-"
-_PERSISTENT = 2
 _NOT_FOUND = 404
+
+#: What pika makes of a broker that hangs up on the credentials or the vhost.
+_REFUSED = (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError)
+
+#: What the broker notes of a death, and Callboard: a letter that goes back begins anew.
+_NOTES = (_OURS.encode(), b"x-death", b"x-first-death-", b"x-last-death-")
 
 #: A `BlockingChannel`; the stubs of pika know too little of it.
 Channel = Any
+
+
+class _Properties(spec.BasicProperties):
+    """Keeps its bytes: a header that pika cannot read must neither hide the others nor change."""
+
+    raw = b""
+
+    def decode(self, encoded: bytes, offset: int = 0) -> _Properties:
+        self.raw = encoded[offset:]
+        try:
+            super().decode(encoded, offset)
+        except Exception:  # dates past the year 9999, arrays nested 2,000 deep, and their like
+            self.headers = None
+        return self
+
+    def encode(self) -> list[bytes]:
+        return [self.raw] if self.raw else list(super().encode())
+
+
+# pika makes what it receives of the class that it finds here.
+_classes: Any = spec.props
+_classes[spec.BasicProperties.INDEX] = _Properties
 
 
 class BrokerAdmin:
@@ -89,9 +117,9 @@ class BrokerAdmin:
             connection = pika.BlockingConnection(self._settings.parameters("admin"))
         except (exceptions.AMQPError, OSError) as error:
             cause, fault = explain(error, self._settings)
-            raise (UnreachableError if fault is Fault.UNREACHABLE else ConfigurationError)(
-                cause
-            ) from error
+            if fault is Fault.UNREACHABLE and not isinstance(error, _REFUSED):
+                raise UnreachableError(cause) from error
+            raise ConfigurationError(cause) from error
         try:
             yield connection.channel()
         except (exceptions.AMQPError, OSError) as error:
@@ -102,7 +130,7 @@ class BrokerAdmin:
 
     def _letters(
         self, channel: Channel, queue: str, which: DeadFilter
-    ) -> Iterator[tuple[int, spec.BasicProperties, Stored]]:
+    ) -> Iterator[tuple[int, _Properties, Stored]]:
         """Tag, properties and letter of those that lie there now and are wanted."""
         name = f"{queue}.dead"
         left = which.limit
@@ -127,12 +155,8 @@ class BrokerAdmin:
                 f"queue {name!r} does not exist on {self._settings}"
             ) from error
 
-    def _publish(
-        self, channel: Channel, to: str, properties: spec.BasicProperties, letter: Stored
-    ) -> None:
-        properties.headers = letter.headers
-        properties.delivery_mode = _PERSISTENT
-        properties.expiration = properties.user_id = None
+    def _publish(self, channel: Channel, to: str, properties: _Properties, letter: Stored) -> None:
+        properties.raw = _renewed(properties.raw)
         try:
             channel.basic_publish("", to, letter.body, properties, mandatory=True)
         except exceptions.UnroutableError as error:
@@ -143,38 +167,71 @@ class BrokerAdmin:
             raise PublishError(f"{letter.id} stays dead: the broker refused its copy") from error
 
 
-def _letter(queue: str, properties: spec.BasicProperties, body: bytes) -> Stored:
+def _renewed(raw: bytes) -> bytes:
+    """The properties of a copy that is to live: persistent, and without notes of its death."""
+    fields = split(raw)
+    kept = [
+        (name, value)
+        for name, value in entries(fields.get("headers", bytes(4)))
+        if not name.startswith(_NOTES)
+    ]
+    fields["headers"] = table(kept)
+    fields["delivery_mode"] = b"\2"
+    for name in ("expiration", "user_id"):
+        fields.pop(name, None)
+    return join(fields)
+
+
+def _letter(queue: str, properties: _Properties, body: bytes) -> Stored:
+    fields = split(properties.raw)
+    notes = _notes(fields.get("headers", bytes(4)))
     headers = dict(properties.headers or {})
-    death = (headers.pop("x-death", None) or [{}])[0]
-    ours = {name: headers.pop(name) for name in list(headers) if name.startswith(_OURS)}
-    for name in ("x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"):
-        headers.pop(name, None)
-    reason = str(ours.get(f"{_OURS}reason") or "")
+    death = (headers.get("x-death") or [{}])[0]
+    reason = str(notes.get("reason") or "")
     return Stored(
-        id=properties.message_id or hashlib.blake2b(body, digest_size=8).hexdigest(),
-        queue=str(ours.get(f"{_OURS}queue") or death.get("queue") or queue),
+        id=_text(fields.get("message_id", b"")[1:])
+        or hashlib.blake2b(body, digest_size=8).hexdigest(),
+        queue=str(notes.get("queue") or death.get("queue") or queue),
         state="dead",
-        priority=properties.priority or 0,
-        attempts=int(ours.get(f"{_OURS}attempts") or death.get("count") or 0),
+        priority=fields.get("priority", b"\0")[0],
+        attempts=int(notes.get("attempts") or death.get("count") or 0),
         enqueued=0.0,
-        headers=headers,
+        headers={
+            name: value for name, value in headers.items() if not name.encode().startswith(_NOTES)
+        },
         body=body,
-        died=_died(ours, death),
+        died=_died(notes.get("time"), death.get("time")),
         reason=reason or (f"by the broker: {death['reason']}" if "reason" in death else ""),
-        error=str(ours.get(f"{_OURS}error") or ""),
-        route=str(ours.get(f"{_OURS}route") or ""),
+        error=str(notes.get("error") or ""),
+        route=str(notes.get("route") or ""),
     )
 
 
-def _died(ours: dict[str, Any], death: dict[str, Any]) -> float | None:
-    if text := ours.get(f"{_OURS}time"):
+def _notes(headers: bytes) -> dict[str, str | int]:
+    """Callboard's own headers, by name without its prefix."""
+    found: dict[str, str | int] = {}
+    for name, value in entries(headers):
+        if name.startswith(_OURS.encode()):
+            key = _text(name).removeprefix(_OURS)
+            if value[:1] == b"S":
+                found[key] = _text(value[5:])
+            elif value[:1] in (b"b", b"s", b"I", b"l"):
+                found[key] = int.from_bytes(value[1:], "big", signed=True)
+    return found
+
+
+def _text(encoded: bytes) -> str:
+    return encoded.decode("utf-8", "backslashreplace")
+
+
+def _died(told: str | int | None, by_broker: Any) -> float | None:
+    if isinstance(told, str):
         try:
-            return datetime.fromisoformat(text).timestamp()
-        except (TypeError, ValueError):
+            return datetime.fromisoformat(told).timestamp()
+        except ValueError:
             return None
-    moment = death.get("time")
     # AMQP's timestamps have no zone and mean UTC.
-    return moment.replace(tzinfo=UTC).timestamp() if isinstance(moment, datetime) else None
+    return by_broker.replace(tzinfo=UTC).timestamp() if isinstance(by_broker, datetime) else None
 
 
 def _wanted(letter: Stored, which: DeadFilter) -> bool:
