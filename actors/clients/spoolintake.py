@@ -75,6 +75,6 @@ class Pending:
             if row is None:
                 continue
             if move.dead:
-                owner.bury(at, row, move.reason, move.error, move.route)
+                owner.bury(at, row, move)
             else:
-                owner.delay(at, row, move.delay, given_back=0 if move.counted else 1)
+                owner.delay(at, row, move)

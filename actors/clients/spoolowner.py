@@ -19,6 +19,7 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
+from actors.clients import Move
 from actors.clients.spoolfile import SpoolError, SpoolFile
 from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
 
@@ -92,20 +93,27 @@ class Owner:
             f"{_RELEASED}, attempts = attempts - {given_back:d} WHERE {_THESE}", self._these(seqs)
         )
 
-    def delay(self, at: Connection, seq: int, seconds: float, given_back: int) -> None:
+    def delay(self, at: Connection, seq: int, move: Move) -> None:
         """Ready again after a while, by the wall clock."""
         at.execute(
             f"UPDATE message SET state = {DELAYED}, owner = NULL, not_before = ?,"
-            f" attempts = attempts - ? WHERE {_THESE}",
-            (time.time() + seconds, given_back, *self._these((seq,))),
+            f" attempts = max(attempts, ?) - ? WHERE {_THESE}",
+            (time.time() + move.delay, move.attempts, not move.counted, *self._these((seq,))),
         )
 
-    def bury(self, at: Connection, seq: int, reason: str, error: str, route: str) -> None:
+    def bury(self, at: Connection, seq: int, move: Move) -> None:
         """A dead letter from now on."""
         at.execute(
             f"UPDATE message SET state = {DEAD}, owner = NULL, died = ?, reason = ?, error = ?,"
-            f" route = ? WHERE {_THESE}",
-            (time.time(), reason, error, route, *self._these((seq,))),
+            f" route = ?, attempts = max(attempts, ?) WHERE {_THESE}",
+            (
+                time.time(),
+                move.reason,
+                move.error,
+                move.route,
+                move.attempts,
+                *self._these((seq,)),
+            ),
         )
 
     def free_dead_owners(self) -> None:
