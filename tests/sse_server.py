@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -90,7 +92,8 @@ def redirect(code: int, location: str) -> Answer:
 class SSEServer:
     """Answers the n-th request with the n-th answer, and all after it with the last."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answers = list(answers)
         self.requests: list[Request] = []
         self.times: list[float] = []  #: monotonic, of each request
@@ -98,7 +101,8 @@ class SSEServer:
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/"
         self._start(self._accept)
 
     def __enter__(self) -> SSEServer:
@@ -125,12 +129,12 @@ class SSEServer:
             self._start(self._serve, peer)
 
     def _serve(self, peer: socket.socket) -> None:
-        with peer:
-            try:
-                answer = self._receive(peer)
-                answer(Wire(peer, self._over))
-            except OSError:
-                pass  # the client has gone
+        with contextlib.suppress(OSError), peer:  # the client may go at any time
+            if self._tls:
+                with self._tls.wrap_socket(peer, server_side=True) as safe:
+                    self._receive(safe)(Wire(safe, self._over))
+            else:
+                self._receive(peer)(Wire(peer, self._over))
 
     def _receive(self, peer: socket.socket) -> Answer:
         data = b""

@@ -21,7 +21,7 @@ from actors.errors import CallboardError, ConfigurationError, Fault
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("actors.sse")
 
 #: Seconds between two writes of the checkpoint: what a power cut or a kill may repeat.
 CHECKPOINT_INTERVAL = 0.25
@@ -40,6 +40,7 @@ class SSEClient:
 
     def __init__(self, plan: UnitPlan) -> None:
         self._settings = StreamSettings(**json.loads(plan.settings))
+        self._name = plan.name
         state = Path(plan.state_dir)
         default = state / f"{quote(plan.name, safe='')}.checkpoint"
         self._path = Path(self._settings.checkpoint or default)
@@ -163,7 +164,7 @@ class SSEClient:
         target = self._settings.target(queue)
         stored = self._checkpoint.get(target.key) if self._checkpoint else None
         begin = stored if stored is not None else self._settings.last_event_id or ""
-        return Source(queue, target, begin, self._attempts)
+        return Source(self._name, queue, target, begin, self._attempts)
 
     def _read_news(self, thread: StreamThread, now: float) -> None:
         by_attempt = {source.attempt: source for source in self._sources.values()}

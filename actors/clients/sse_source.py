@@ -21,7 +21,7 @@ from actors.logic.intake import Intake, Kept, Seen
 from actors.logic.records import pack
 from actors.logic.restart import HEALTHY, Backoff
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("actors.sse")
 
 
 class Source:
@@ -33,8 +33,14 @@ class Source:
     """
 
     def __init__(
-        self, queue: str, target: Target, resume_from: str, attempts: Iterator[int]
+        self,
+        connection: str,
+        queue: str,
+        target: Target,
+        resume_from: str,
+        attempts: Iterator[int],
     ) -> None:
+        self._name = f"connection {connection}: stream {queue}"  # for people
         self.queue = queue
         self.target = target
         self.intake = Intake(resume_from)
@@ -92,7 +98,7 @@ class Source:
                 self._paused = True
                 self._take(what)
             case StreamOver():
-                log.info("the server has no more of stream %s (204): not asked again", self.queue)
+                log.info("%s: the server has no more (204): not asked again", self._name)
                 self.attempt, self._over = 0, True
             case StreamLost():
                 self.attempt = 0
@@ -118,10 +124,10 @@ class Source:
     def _watch_ids(self, event: StreamEvent) -> None:
         if not event.id and self._has_ids:
             self._has_ids = False
-            log.warning("stream %s has no ids: at most once across restarts", self.queue)
+            log.warning("%s: has no ids: at most once across restarts", self._name)
         if event.own_id and self._asked:
             if oddity := gap(self._asked, event.id):
-                log.warning("stream %s: %s", self.queue, oddity)
+                log.warning("%s: %s", self._name, oddity)
             self._asked = ""
 
     def _break(self, lost: StreamLost, now: float, thread: StreamThread) -> None:
@@ -134,7 +140,7 @@ class Source:
         delay = self._backoff.fail(HEALTHY if self._brought else 0.0, self._random)
         self._not_before = max(self._not_before, now + delay)
         seconds = self._not_before - now
-        log.warning("stream %s: %s; again in %.1f s", self.queue, lost.cause, seconds)
+        log.warning("%s: %s; again in %.1f s", self._name, lost.cause, seconds)
         self._connect(thread)
 
     # ── towards the owner ──────────────────────────────────────────────────────

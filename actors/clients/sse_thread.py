@@ -51,7 +51,7 @@ class Bell:
         return self._ear.fileno()
 
     def ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # full: it is heard already; closed: nobody listens
             self._rope.send(b"\0")
 
     def hush(self) -> None:

@@ -183,7 +183,10 @@ def test_a_stream_without_ids_is_announced_as_what_it_is(
         driver.client.consume("/x", 1, 10)
         driver.wait_for_events(2)
         driver.ack("/x", 1, 1, 2)
-    assert caplog.text.count("stream /x has no ids: at most once across restarts") == 1
+    assert (
+        caplog.text.count("connection sse: stream /x: has no ids: at most once across restarts")
+        == 1
+    )
 
 
 def test_an_id_that_no_header_can_hold_is_not_asked_for(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import socket
+import ssl
+import subprocess
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -156,6 +158,45 @@ def test_a_port_where_nobody_listens_is_unreachable(tmp_path: Path) -> None:
         lost = driver.wait_for(QueueLost)
     assert lost.fault == Fault.UNREACHABLE
     assert "ConnectError" in lost.cause
+
+
+def certificate(directory: Path, address: str) -> tuple[ssl.SSLContext, Path]:
+    key, cert = directory / "key.pem", directory / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+               "-nodes", "-days", "1", "-subj", "/CN=test",
+               "-addext", f"subjectAltName=IP:{address}", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context, cert
+
+
+def test_a_certificate_that_is_trusted_lets_the_stream_in(tmp_path: Path) -> None:
+    context, cert = certificate(tmp_path, "127.0.0.1")
+    with SSEServer(stream(EVENT), tls=context) as server:
+        for number, verify in enumerate((str(cert), False)):
+            with Driver(server.url, tmp_path / str(number), verify=verify) as driver:
+                driver.client.consume("/x", 1, 10)
+                driver.wait_for_events(1)
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted", "cause"),
+    [("127.0.0.1", False, "self"), ("127.0.0.2", True, "IP address mismatch")],
+)
+def test_a_certificate_that_cannot_be_verified_is_refused(
+    tmp_path: Path, address: str, trusted: bool, cause: str
+) -> None:
+    context, cert = certificate(tmp_path, address)
+    with (
+        SSEServer(stream(EVENT), tls=context) as server,
+        Driver(server.url, tmp_path, verify=str(cert) if trusted else True) as driver,
+    ):
+        driver.client.consume("/x", 1, 10)
+        lost = driver.wait_for(QueueLost)
+    assert lost.fault == Fault.REFUSED
+    assert lost.cause.startswith("certificate: ")
+    assert cause in lost.cause
 
 
 def test_204_ends_the_stream_for_good(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
