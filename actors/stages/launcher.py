@@ -20,7 +20,8 @@ from actors.plan import Plan
 from actors.protocol import ActorMessage, Configure
 from actors.stages import LOOPBACK, processes
 from actors.stages.base import SystemBase
-from actors.stages.thespian import Envelope, Host, preload
+from actors.stages.roles import preload
+from actors.stages.thespian import Envelope, Host
 from actors.stages.transport import address_of, sealed_with
 
 LAUNCHER = "launcher"

@@ -7,14 +7,12 @@ name; a name is good for one incarnation, an address only until its port is used
 from __future__ import annotations
 
 import heapq
-import importlib
 import itertools
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterable
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from random import Random
@@ -25,26 +23,10 @@ from thespian import actors as thespian
 from actors.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.protocol import ActorMessage, ChildExited, Neighbours
 from actors.stages.processes import die_with_parent, obey_only_the_supervisor
+from actors.stages.roles import CLIENTS, ROLES, resolve
 from actors.stages.transport import Tally
 
 log = logging.getLogger(__name__)
-
-#: What a role is played by. Resolved where it is played: one process needs one of them.
-ROLES = {
-    "root": "actors.supervisor:RootSupervisor",
-    "unit": "actors.unit:UnitSupervisor",
-    "connection": "actors.connection:Connection",
-    "batcher": "actors.batcher:Batcher",
-    "handler": "actors.handler:Handler",
-    "clock": "actors.clock:Clock",
-}
-CLIENTS = {
-    "amqp": "actors.clients.rabbitmq:RabbitMQClient",
-    "spool": "actors.clients.spool:SpoolClient",
-    "sse": "actors.clients.sse:SSEClient",
-    "runner": "actors.clients.runner:UserCode",
-    "clock": "actors.clients.runner:ClockCode",
-}
 
 POLL = 0.002  #: seconds between looks at a client where nothing can be watched
 LINGER = 1.0  #: seconds for a child to end after it said goodbye
@@ -313,15 +295,3 @@ class Host(thespian.Actor):  # type: ignore[misc]
     def _failed(self, what: str) -> None:
         self.context.tally.counts["failures"] += 1
         log.exception("%s: %s", self.context.name, what)
-
-
-def preload(kinds: Iterable[str]) -> None:
-    """Import what actors and these kinds of clients need; processes forked later share it."""
-    for path in (*ROLES.values(), *(CLIENTS[kind] for kind in kinds)):
-        importlib.import_module(path.partition(":")[0])
-
-
-def resolve(path: str) -> Any:
-    """The object that `module:name` stands for."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)

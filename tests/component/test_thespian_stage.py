@@ -15,6 +15,7 @@ from thespian.actors import ChildActorExited
 from actors.protocol import ReportStatus
 from actors.stages import processes
 from actors.stages.launcher import LAUNCHER, ROOT, Launcher
+from actors.stages.roles import CLIENTS, ROLES, resolve
 from actors.stages.thespian import Envelope
 from actors.stages.transport import address_of
 from tests.component.thespian_cast import Play, on_stage, report, report_of, until
@@ -38,6 +39,11 @@ def create(stage: Launcher, name: str) -> int:
 
 def tell(stage: Launcher, name: str, action: str, *arguments: Any) -> None:
     stage.send(Play("send", (name, Play(action, arguments))))
+
+
+def test_every_role_and_client_has_a_class() -> None:
+    for path in (*ROLES.values(), *CLIENTS.values()):
+        assert path.endswith("Nobody") or callable(resolve(path))
 
 
 def test_each_actor_has_a_process_and_knows_its_own_name(stage: Launcher) -> None:

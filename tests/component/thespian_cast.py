@@ -31,7 +31,8 @@ from actors.protocol import (
 )
 from actors.stages import processes
 from actors.stages.launcher import InProcess, Launcher
-from actors.stages.thespian import CLIENTS, ROLES, HostContext
+from actors.stages.roles import CLIENTS, ROLES
+from actors.stages.thespian import HostContext
 
 PLAN = Plan(app="tests:app", name="puppets", units=(), shutdown_timeout=2.0)
 
