@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -21,8 +20,8 @@ from actors.errors import (
 )
 from actors.log import redact
 
-#: As a shell reports a program that SIGPIPE or SIGINT ended.
-BROKEN_PIPE, INTERRUPTED = 141, 130
+#: As a shell reports a program that SIGINT ended.
+INTERRUPTED = 130
 
 
 class Verbs(click.Group):
@@ -70,7 +69,6 @@ def invoke(arguments: Sequence[str], command: click.Command = callboard) -> int:
     """Carry out one command line and return what to exit with."""
     try:
         code = command.main(list(arguments), prog_name=command.name, standalone_mode=False)
-        sys.stdout.flush()
     except click.BadParameter as error:
         if (blamed := blame(error)) is not None:
             return _fail(blamed)
@@ -81,10 +79,6 @@ def invoke(arguments: Sequence[str], command: click.Command = callboard) -> int:
         return INTERRUPTED
     except CallboardError as error:
         return _fail(error)
-    except BrokenPipeError:
-        # What is still buffered has nowhere to go either; the interpreter would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
     return int(code or Exit.CLEAN)
 
 

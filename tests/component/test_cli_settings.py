@@ -1,0 +1,146 @@
+"""Where settings come from, what beats what, and what a mistake gets."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.cli import invoke
+
+APP = """
+from actors import App, Options
+
+app = App()
+
+@app.route(["words"], options={Options.BULK_SIZE: 16})
+def index(messages):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with an app in it, and an environment that says nothing else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("CALLBOARD_STATE_DIR", str(tmp_path / "state"))
+    for variable in ("CALLBOARD_CONNECTION", "CALLBOARD_CONNECTION_FILE", "CALLBOARD_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "settings_app.py").write_text(APP)
+    return tmp_path
+
+
+def check(*arguments: str) -> int:
+    return invoke(["check", "settings_app:app", *arguments])
+
+
+def prefetch_shown(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out.splitlines()[-1].split()[-3]
+
+
+def test_a_flag_beats_a_variable_which_beats_the_file_which_beats_the_default(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check() == 0
+    assert prefetch_shown(capsys) == "128"
+    (place / "callboard.toml").write_text("prefetch = 200")
+    assert check("--config", "callboard.toml") == 0
+    assert prefetch_shown(capsys) == "200"
+    monkeypatch.setenv("CALLBOARD_PREFETCH", "300")
+    assert check("--config", "callboard.toml") == 0
+    assert prefetch_shown(capsys) == "300"
+    assert check("--config", "callboard.toml", "--prefetch", "400") == 0
+    assert prefetch_shown(capsys) == "400"
+
+
+def test_an_empty_variable_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALLBOARD_PREFETCH", "")
+    assert check() == 0
+    assert prefetch_shown(capsys) == "128"
+
+
+def test_a_secret_may_lie_in_a_file_and_is_never_shown(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "secret").write_text("amqp://me:canary@host/\n")
+    monkeypatch.setenv("CALLBOARD_CONNECTION_FILE", str(place / "secret"))
+    assert check() == 0
+    told = capsys.readouterr()
+    assert "amqp://me@host:5672/" in told.out
+    assert "canary" not in told.out + told.err
+
+
+def test_the_variable_of_connections_is_split_at_spaces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALLBOARD_CONNECTION", "a=spool: b=spool:///b.db")
+    assert check() == 78
+    assert "several connections could serve it" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "an unknown key": ("prefech = 1", "unknown key 'prefech'; valid: admin-port, app-dir,"),
+    "a value of the wrong kind": ('prefetch = "many"', "--config: prefetch: 'many'"),
+    "a fraction": ("prefetch = 1.5", "--config: prefetch: '1.5'"),
+    "a table": ("[name]\na = 1", "name: one value is expected"),
+    "no TOML": ("prefetch", "is not TOML"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), MISTAKES.values(), ids=MISTAKES)
+def test_a_file_with_a_mistake_is_refused_in_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], text: str, told: str
+) -> None:
+    (place / "callboard.toml").write_text(text)
+    assert check("--config", "callboard.toml") == 78
+    error = capsys.readouterr().err
+    assert error.startswith("callboard: --config")
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--config", "none.toml") == 78
+    assert capsys.readouterr().err == "callboard: --config none.toml: No such file or directory\n"
+
+
+def test_a_variable_with_a_mistake_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALLBOARD_PREFETCH", "many")
+    assert check() == 78
+    assert capsys.readouterr().err.startswith("callboard: CALLBOARD_PREFETCH: 'many'")
+
+
+def test_a_flag_with_a_mistake_is_a_matter_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check("--prefetch", "many") == 2
+    assert "--prefetch" in capsys.readouterr().err
+
+
+def test_no_connection_anywhere_stops_run_and_only_warns_in_check(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert invoke(["run", "settings_app:app"]) == 78
+    assert "no connection is named: use --connection URL" in capsys.readouterr().err
+    assert check() == 0
+    assert "no connection is named" in capsys.readouterr().err
+
+
+def test_an_app_that_does_not_resolve_is_a_configuration_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert invoke(["run", "nowhere:app", "--connection", "spool:"]) == 78
+    assert capsys.readouterr().err.startswith("callboard: app 'nowhere:app'")
+
+
+def test_every_flag_of_run_shows_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "--help"]) == 0
+    words = capsys.readouterr().out.split()
+    flags = {word.rstrip(",") for word in words if word.startswith("--")} - {"--help"}
+    for flag in flags:
+        variable = f"CALLBOARD_{flag.removeprefix('--').replace('-', '_').upper()}"
+        assert any(word.startswith(variable) for word in words), variable

@@ -1,0 +1,206 @@
+"""The verbs that need no running system, as a user calls them, on a real spool."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.cli import invoke
+from actors.clients.spooladmin import SpoolAdmin
+from actors.clients.spoolfile import SpoolFile
+from actors.clients.spoolschema import DEAD
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CALLBOARD_CONNECTION", f"spool://{tmp_path}/spool.db")
+    monkeypatch.setenv("CALLBOARD_RUNTIME_DIR", str(tmp_path / "run"))
+    return f"spool://{tmp_path}/spool.db"
+
+
+def spool_at(url: str) -> SpoolFile:
+    return SpoolFile(Path(url.removeprefix("spool://")))
+
+
+def bodies(url: str, queue: str) -> list[bytes]:
+    return [message.body for message in SpoolAdmin(spool_at(url)).show(queue)]
+
+
+def put_from(tmp_path: Path, text: bytes, *flags: str) -> int:
+    (tmp_path / "lines").write_bytes(text)
+    return invoke(["publish", "words", str(tmp_path / "lines"), *flags])
+
+
+def bury(url: str, *names: str, error: str = "builtins.ValueError") -> None:
+    """As a worker does it."""
+    spool = spool_at(url)
+    with spool.transaction() as at:
+        for name in names:
+            (seq,) = at.execute("SELECT coalesce(max(seq), 0) + 1 FROM message").fetchone()
+            at.execute(
+                "INSERT INTO message (seq, queue, state, priority, attempts, died, reason, error,"
+                " route) VALUES (?, 'words', ?, 0, 3, 1.0, 'no good', ?, 'words')",
+                (seq, DEAD, error),
+            )
+            at.execute("INSERT INTO content VALUES (?, ?, x'', 0.0, ?)", (seq, name, name.encode()))
+    spool.close()
+
+
+# ── publish ────────────────────────────────────────────────────────────────────
+
+
+def test_one_line_is_one_message_and_blank_lines_are_none(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert put_from(tmp_path, b'{"id": 1}\n\n"b"\r\n3') == 0
+    assert bodies(url, "words") == [b'{"id": 1}', b'"b"', b"3"]
+    assert capsys.readouterr().out.startswith("3 messages put into words in ")
+
+
+def test_text_becomes_json_and_raw_stays_as_it_is(tmp_path: Path, url: str) -> None:
+    assert put_from(tmp_path, 'é "x"\n'.encode(), "--text") == 0
+    assert put_from(tmp_path, b"\xff{\n", "--raw") == 0
+    assert [json.loads(bodies(url, "words")[0]), bodies(url, "words")[1]] == ['é "x"', b"\xff{"]
+
+
+def test_a_line_that_is_no_json_is_named_and_what_came_before_is_kept(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert put_from(tmp_path, b"1\n2\n{oops\n4\n") == 1
+    assert bodies(url, "words") == [b"1", b"2"]
+    error = capsys.readouterr().err
+    assert error.startswith("callboard: line 3 cannot be sent: ")
+    assert error.endswith("; 2 messages confirmed before\n")
+
+
+def test_many_lines_arrive_in_order_whatever_the_reads_cut(tmp_path: Path, url: str) -> None:
+    lines = [json.dumps("x" * (n % 700)) for n in range(3000)]
+    assert put_from(tmp_path, "\n".join(lines).encode()) == 0
+    found = [message.body for message in SpoolAdmin(spool_at(url)).show("words", 5000)]
+    assert found == [line.encode() for line in lines]
+
+
+def test_a_slow_writer_is_not_waited_for(tmp_path: Path, url: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "actors", "publish", "words"],
+        cwd=ROOT,
+        env={**os.environ, "CALLBOARD_CONNECTION": url},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    with process:
+        process.stdin.write(b"1\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 20
+        while bodies(url, "words") != [b"1"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+# ── dead ───────────────────────────────────────────────────────────────────────
+
+
+def test_dead_letters_are_listed_shown_and_counted(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bury(url, "a", "b")
+    assert invoke(["dead", "list", "words"]) == 0
+    heads, first, _ = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["id", "died", "attempts", "error", "reason"]
+    assert first.split()[0] == "a"
+    assert invoke(["dead", "show", "words", "--id", "b", "--json"]) == 0
+    letter = json.loads(capsys.readouterr().out)
+    assert letter == {
+        "id": "b", "queue": "words", "died": "1970-01-01T00:00:01+00:00", "attempts": 3,
+        "error": "builtins.ValueError", "reason": "no good", "route": "words",
+        "headers": {}, "body": "b",
+    }  # fmt: skip
+
+
+def test_a_redrive_puts_back_what_was_chosen_and_a_dry_run_nothing(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bury(url, "a", "b")
+    assert invoke(["dead", "redrive", "words", "--id", "b", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "1 dead letter would be put into words\n"
+    assert bodies(url, "words") == []
+    assert invoke(["dead", "redrive", "words", "--id", "b", "--to", "other"]) == 0
+    assert capsys.readouterr().out == "1 dead letter put into other\n"
+    assert bodies(url, "other") == [b"b"]
+
+
+def test_a_purge_asks_first_and_deletes_nothing_where_nobody_answers(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(url, "a")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert invoke(["dead", "purge", "words"]) == 130
+    assert len(SpoolAdmin(spool_at(url)).dead("words")) == 1
+    assert invoke(["dead", "purge", "words", "--yes"]) == 0
+    assert SpoolAdmin(spool_at(url)).dead("words") == []
+    assert capsys.readouterr().out.endswith("1 dead letter deleted\n")
+
+
+def test_a_time_that_is_none_is_a_matter_of_usage(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["dead", "list", "words", "--before", "noon"]) == 2
+    assert "'noon' is no time like 2030-01-31T12:00:00" in capsys.readouterr().err
+
+
+# ── spool, status ──────────────────────────────────────────────────────────────
+
+
+def test_the_queues_of_a_spool_are_listed_and_purged(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_from(tmp_path, b"1\n2\n")
+    capsys.readouterr()
+    assert invoke(["spool", "list", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["queue"], counts["ready"], counts["dead"]) == ("words", 2, 0)
+    assert invoke(["spool", "show", "words", "--limit", "1"]) == 0
+    assert capsys.readouterr().out.split()[1:] == ["ready", "1"]
+    assert invoke(["spool", "purge", "words", "--yes"]) == 0
+    assert capsys.readouterr().out == "2 messages deleted from words\n"
+
+
+def test_status_exits_3_where_nothing_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["status"]) == 3
+    assert capsys.readouterr().err == "callboard: nothing runs\n"
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(url: str) -> None:
+    bury(url, *(f"{number:06}" for number in range(5000)))
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "actors", "dead", "show", "words"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=30,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_an_error_of_ours_is_one_line_without_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert invoke(["dead", "list", "words", "--connection", "amqp://me:canary@host:port/"]) == 78
+    error = capsys.readouterr().err
+    assert error.startswith("callboard: connection 'amqp://me:***@host:port/'")
+    assert error.count("\n") == 1
