@@ -164,7 +164,8 @@ def certificate(directory: Path, address: str) -> tuple[ssl.SSLContext, Path]:
     key, cert = directory / "key.pem", directory / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                "-nodes", "-days", "1", "-subj", "/CN=test",
-               "-addext", f"subjectAltName=IP:{address}", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+               "-addext", f"subjectAltName=IP:{address}",
+               "-keyout", str(key), "-out", str(cert)]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
