@@ -142,7 +142,10 @@ class HostContext:
     def close_client(self) -> None:
         client, self.current_client = self.current_client, None
         if client is not None:
-            client.close()
+            try:
+                client.close()
+            except Exception:
+                log.exception("%s: the client failed to close", self.name)
 
     def _address_of(self, name: str) -> Any:
         child = self.children.get(name)
@@ -183,7 +186,9 @@ class Host(thespian.Actor):  # type: ignore[misc]
                 self._arm()
                 return self._watch()
         except BaseException:
+            # Not the actor's own: that is caught below. Its supervisor starts a sound one.
             self._failed("the stage failed")
+            self._leave()
         return None
 
     def process_of(self, address: Any) -> BaseProcess | None:
@@ -262,6 +267,8 @@ class Host(thespian.Actor):  # type: ignore[misc]
                 child.process.kill()
 
     def _leave(self) -> None:
+        if self._left:
+            return
         self._left = True
         self.context.close_client()
         # Not to the children: whoever is left dies with this process.

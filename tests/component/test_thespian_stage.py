@@ -154,6 +154,18 @@ def test_those_whom_neighbours_names_can_be_sent_to(stage: Launcher) -> None:
     until(lambda: "from a sibling self" in report_of(stage, "kid#2")["heard"])
 
 
+def test_a_child_can_be_introduced_before_it_has_started(stage: Launcher) -> None:
+    stage.send(Play("create", ("kid#1",)))
+    stage.send(Play("create", ("kid#2",)))
+    stage.send(Play("introduce", ("kid#1", "kid#2")))
+
+    def greeted() -> bool:  # the introduction may be overtaken by what is said after it
+        tell(stage, "kid#1", "send", "kid#2", Play("remind", (0.0, "from a sibling")))
+        return "from a sibling self" in report_of(stage, "kid#2")["heard"]
+
+    until(greeted)
+
+
 def test_big_messages_cross_each_other(stage: Launcher) -> None:
     """On one socket for both directions both sides would wait for the other to read."""
     for name in ("kid#1", "kid#2"):
@@ -208,6 +220,15 @@ def test_a_client_that_is_always_readable_starves_no_message(
             except BlockingIOError:
                 pass
             report(stage, seconds=1.0)
+
+
+def test_an_actor_whose_client_cannot_be_watched_ends(
+    stage: Launcher, world: socket.socket
+) -> None:
+    create(stage, "kid#1")
+    tell(stage, "kid#1", "open", world.getsockname()[1])
+    tell(stage, "kid#1", "break_client")
+    until(lambda: "exited kid#1 exit code 0" in heard(stage))
 
 
 def test_a_client_that_fails_ends_its_actor(stage: Launcher, world: socket.socket) -> None:

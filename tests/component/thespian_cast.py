@@ -55,16 +55,17 @@ class Pipe:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setblocking(False)
         self.due: float | None = None
-        self.turns = 0
+        self.broken = False
 
     def fileno(self) -> int:
+        if self.broken:
+            raise RuntimeError("the client has no file any more")
         return self._socket.fileno()
 
     def deadline(self) -> float | None:
         return self.due
 
     def turn(self, now: float) -> list[Any]:
-        self.turns += 1
         events: list[Any] = []
         if self.due is not None and now >= self.due:
             self.due = None
@@ -169,6 +170,9 @@ class Puppet:
 
     def open(self, port: int) -> None:
         self.client = self.context.client("pipe", port)
+
+    def break_client(self) -> None:
+        self.client.broken = True
 
     def close(self) -> None:
         self.context.close_client()
