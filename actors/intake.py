@@ -101,7 +101,7 @@ class Intake:
         """Fetch no more; what came may still be settled."""
         self.ending = True
         for source in self._sources:
-            if source.channel is Channel.CONSUMING:
+            if source.channel in (Channel.OPENING, Channel.CONSUMING):
                 self._stop(source)
             elif source.channel is Channel.IDLE:
                 source.channel = Channel.STOPPED
