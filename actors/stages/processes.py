@@ -9,7 +9,9 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -40,6 +42,24 @@ def obey_only_the_supervisor() -> None:
 
 def _nothing(_signum: int, _frame: object) -> None:
     """Do nothing."""
+
+
+class Child:
+    """A child as its parent's stage sees it; without a process of its own on simpleSystemBase."""
+
+    def __init__(self, address: Any, process: BaseProcess | None) -> None:
+        self.address = address
+        self.process = process
+        self.kill_at: float | None = None  #: it has said goodbye
+
+    def is_dead(self) -> bool:
+        return self.process is None or not self.process.is_alive()
+
+    def cause(self) -> str:
+        code = self.process.exitcode if self.process else 0
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
 
 
 def members(session: int) -> list[int]:

@@ -10,7 +10,6 @@ import heapq
 import itertools
 import logging
 import os
-import signal
 import socket
 import time
 from datetime import timedelta
@@ -22,7 +21,7 @@ from thespian import actors as thespian
 
 from actors.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.protocol import ActorMessage, ChildExited, Neighbours
-from actors.stages.processes import die_with_parent, obey_only_the_supervisor
+from actors.stages.processes import Child, die_with_parent, obey_only_the_supervisor
 from actors.stages.roles import CLIENTS, ROLES, resolve
 from actors.stages.transport import Tally
 
@@ -47,24 +46,6 @@ class Envelope(NamedTuple):
 
     def __str__(self) -> str:  # Thespian formats every message three times a hop
         return "Envelope"
-
-
-class Child:
-    """A child as its parent's stage sees it; without a process of its own on simpleSystemBase."""
-
-    def __init__(self, address: Any, process: BaseProcess | None) -> None:
-        self.address = address
-        self.process = process
-        self.kill_at: float | None = None  #: it has said goodbye
-
-    def is_dead(self) -> bool:
-        return self.process is None or not self.process.is_alive()
-
-    def cause(self) -> str:
-        code = self.process.exitcode if self.process else 0
-        if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        return f"exit code {code}"
 
 
 class HostContext:
