@@ -42,8 +42,9 @@ def run(app: str, **values: Any) -> int:
     loaded = load(app, settings.app_dir)
     log.configure(settings.log_level, settings.log_format)  # what the app has set up stays
     plan = loaded.plan(settings, app)
+    title = f"{plan.name} {plan.version}".rstrip()
     for unit in plan.units:
-        logger.info("%s %s: %s serves %s", plan.name, plan.version, describe(unit), _names(unit))
+        logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
     return system.run(plan, admin_port=settings.admin_port, name=plan.name)
 
 

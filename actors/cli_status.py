@@ -65,9 +65,16 @@ def _page(report: dict[str, Any]) -> str:
 
 def _head(report: dict[str, Any]) -> str:
     ready = "ready" if report["ready"] else f"not ready: {_why(report)}"
-    since = datetime.fromisoformat(report["since"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    app = f"{report['app']} {report['version']}".strip()
-    return f"{report['name']} ({app}): {report['state']}, {ready}\nsince {since}"
+    words = [
+        report["app"],
+        report["version"],
+        f"as {report['name']}:",
+        f"{report['state']}, {ready}",
+    ]
+    if report["since"]:
+        began = datetime.fromisoformat(report["since"]).astimezone()
+        words.append(began.strftime("since %Y-%m-%d %H:%M:%S"))
+    return " ".join(word for word in words if word)
 
 
 def _actors(actors: Sequence[dict[str, Any]]) -> str:
@@ -75,7 +82,7 @@ def _actors(actors: Sequence[dict[str, Any]]) -> str:
         (
             actor["role"],
             actor["name"],
-            actor["pid"],
+            str(actor["pid"]),
             actor["state"],
             actor["restarts"],
             actor.get("reason") or "",

@@ -89,11 +89,11 @@ class StderrHandler(logging.Handler):
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:00 INFO connection rabbitmq: connected peer=RabbitMQ 3.10`"""
+    """`12:00:00 INFO connection rabbitmq: consumes words`; our own lines begin with who speaks."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        words = [moment, record.levelname, f"{_short(record.name)}:", _message(record)]
+        words = [moment, record.levelname, _speaker(record.name) + _message(record)]
         words += [f"{key}={value}" for key, value in _extra(record).items()]
         traceback = _traceback(record)
         return " ".join(words) + (f"\n{traceback}" if traceback else "")
@@ -123,8 +123,8 @@ def _notice(dropped: int) -> logging.LogRecord:
     })  # fmt: skip
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("actors.").replace(".", " ")
+def _speaker(logger: str) -> str:
+    return "" if logger.partition(".")[0] == "actors" else f"{logger}: "
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -60,13 +60,16 @@ def test_a_json_line_has_its_fields_and_the_extra_ones(pipe: tuple[int, int]) ->
     }
 
 
-def test_a_text_line_names_the_actor_and_ends_with_the_extra_fields(
-    pipe: tuple[int, int],
-) -> None:
+def test_a_text_line_ends_with_the_extra_fields(pipe: tuple[int, int]) -> None:
     configure("INFO", "text")
-    logging.getLogger("actors.connection.rabbitmq").info("connected", extra={"queue": "q"})
-    line = os.read(pipe[0], 4096).decode()
-    assert line[8:] == " INFO connection rabbitmq: connected queue=q\n"
+    logging.getLogger("actors.connection").info("connection spool: open", extra={"queue": "q"})
+    assert os.read(pipe[0], 4096).decode()[8:] == " INFO connection spool: open queue=q\n"
+
+
+def test_a_text_line_of_somebody_else_names_the_logger(pipe: tuple[int, int]) -> None:
+    configure("INFO", "text")
+    logging.getLogger("handlers.mine").info("hello")
+    assert os.read(pipe[0], 4096).decode()[8:] == " INFO handlers.mine: hello\n"
 
 
 def test_what_is_no_terminal_gets_json(pipe: tuple[int, int]) -> None:
