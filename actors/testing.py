@@ -5,33 +5,40 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from actors.app import App
-from actors.clients.runner import InlineClockCode, InlineUserCode
-from actors.clients.verdicts import shares
-from actors.message import KINDS, Handout, Message
+from actors.clients.runner import InlineClockCode
 from actors.options import Actions
 from actors.plan import UnitPlan
-from actors.protocol import Bulk, Configure, Drain, ReportStatus, Status
+from actors.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.settings import Settings
-from actors.stages.memory import ClientFactory, Died, MemoryStage
-from actors.stages.world import Stored, World
+from actors.stages.memory import ClientFactory, MemoryStage
+from actors.stages.observed import Crash, ObservedCode, When
+from actors.stages.wire import Stored
+from actors.stages.world import World
+
+__all__ = ["InMemorySystem", "Sent", "crash"]
 
 ROOT = "root#1"
 
-_in_memory = False
+#: What may be killed, as `status` names it, and the role that it plays on the stage.
+ROLES = {
+    "supervisor": "unit",
+    "connection": "connection",
+    "batcher": "batcher",
+    "handler": "handler",
+    "clock": "clock",
+}
 
-
-class Crash(BaseException):
-    """What `crash` raises in memory: no handler catches it by accident."""
+_playing = 0  # systems in memory
 
 
 def crash() -> None:
     """End this process as a fault in native code would; in memory, the handler actor."""
-    if _in_memory:
+    if _playing:
         raise Crash("crash() was called")
     os.abort()
 
@@ -44,8 +51,8 @@ class Sent:
 
     @property
     def actions(self) -> list[Actions]:
-        """What was done with it, in order; a retry is a REQUEUE that waits elsewhere."""
-        return [Actions(action) for action in self._stored.settled]
+        """What was done with it, in order; a retry is a REQUEUE that waits outside the queue."""
+        return list(self._stored.actions)
 
     @property
     def attempts(self) -> int:
@@ -59,7 +66,8 @@ class Sent:
 
     @property
     def dead(self) -> bool:
-        return Actions.DEAD_LETTER in self.actions
+        """Whether it is a dead letter."""
+        return Actions.DEAD_LETTER in self._stored.actions
 
     @property
     def id(self) -> str:
@@ -70,17 +78,20 @@ class Sent:
         return self._stored.body
 
     def __repr__(self) -> str:
-        return f"<Sent {self.id} {[str(a) for a in self.actions]}>"
+        return f"<Sent {self.id} {[str(action) for action in self.actions]}>"
 
 
 class InMemorySystem:
     """An app, played by the actors that play it for real.
 
-    `state` replaces `app[…]` and skips the start-up and shutdown hooks. An app that names
+    `state` replaces `app[…]` and skips the startup and shutdown hooks. An app that names
     no connection plays on a spool. `seed` draws the order in which actors get their turns.
-    Leaving the block raises what handlers raised and nobody read with `errors`, unless
-    `raise_errors` is False.
+    Leaving the block drains the system, and raises what handlers raised and nobody read
+    with `errors`, unless `raise_errors` is False.
     """
+
+    stage_class = MemoryStage
+    world_class = World
 
     def __init__(
         self,
@@ -97,31 +108,29 @@ class InMemorySystem:
         self._seed = seed
         self._settings = settings or Settings(connections=() if app.connections else ("spool:",))
         self._ids = itertools.count(1)
-        self._codes: list[tuple[str, InlineUserCode]] = []
+        self._codes: list[ObservedCode] = []
         self._read: set[int] = set()
-        self._doomed: list[Callable[[Message[Any]], bool]] = []
+        self._doomed: list[When] = []
 
     # ── the block ─────────────────────────────────────────────────────────────
 
     def __enter__(self) -> Self:
-        global _in_memory
-        _in_memory = True
+        global _playing
+        plan = self._app.plan(self._settings)
+        self._queues = {queue for unit in plan.units for r in unit.routes for queue in r.queues}
         self._kept = dict(self._app.state)
         if self._state is not None:
-            self._app.frozen = False
-            self._app.state.clear()
-            self._app.state.update(self._state)
-        plan = self._app.plan(self._settings)
-        self.world = World(self._clock)
+            self._set_state(self._state)
+        _playing += 1
+        self.world = self.world_class(lambda: self.stage.now)
         clients: dict[str, ClientFactory] = {
             "runner": self._runner,
-            "clock": lambda _: InlineClockCode(self._app, self._clock, self._state is None),
+            "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
             **dict.fromkeys(("amqp", "spool", "sse"), self.world.client),
         }
-        self.stage = MemoryStage(clients, self._seed)
+        self.stage = self.stage_class(clients, self._seed)
         self.stage.create(ROOT, "root")
         self._tell(Configure(plan, "root"))
-        self._queues = {queue for unit in plan.units for r in unit.routes for queue in r.queues}
         return self
 
     def __exit__(
@@ -130,15 +139,17 @@ class InMemorySystem:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        global _in_memory
-        if kind is None:
-            self._tell(Drain(10.0))
-            self.stage.advance(10.0)
-        _in_memory = False
-        self._app.frozen = False
-        self._app.state.clear()
-        self._app.state.update(self._kept)
-        unread = [e for e in self._raised() if id(e) not in self._read]
+        global _playing
+        try:
+            if kind is None:
+                self._tell(Drain(10.0))
+                self.stage.advance(10.0)
+        finally:
+            self.stage.close()
+            _playing -= 1
+            self._set_state(self._kept)
+        raised = [error for code in self._codes for error in code.raised]
+        unread = [error for error in raised if id(error) not in self._read]
         if kind is None and self._raise_errors and unread:
             raise unread[0] if len(unread) == 1 else BaseExceptionGroup("unread errors", unread)
 
@@ -155,25 +166,20 @@ class InMemorySystem:
     ) -> list[Sent]:
         """Put messages into a queue and let the system work on them.
 
-        A body of bytes is taken as it is, everything else becomes JSON.
+        A body of bytes is taken as it is, everything else becomes JSON. `attempts` is how
+        often each was handed out before.
         """
-        if queue not in self._queues:
-            known = ", ".join(sorted(self._queues))
-            raise ValueError(f"no route serves queue {queue!r}; there are: {known}")
-        sent = []
+        _check("queue", queue, self._queues)
+        delivered: list[Stored] = []
         for body in bodies:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
-            stored = Stored(
-                data,
-                str(next(self._ids)),
-                dict(headers or {}),
-                attempts=attempts,
-                redelivered=redelivered or attempts > 0,
-            )
+            stored = Stored(data, str(next(self._ids)), dict(headers or {}))
+            stored.attempts = max(attempts, int(redelivered))
+            stored.redelivered = stored.attempts > 0
             self.world.put(queue, stored)
-            sent.append(Sent(stored))
+            delivered.append(stored)
         self.run_until_idle()
-        return sent
+        return [Sent(stored) for stored in delivered]
 
     def advance(self, seconds: float) -> None:
         """Let virtual time pass: flush timers, backoff, retries, `asyncio.sleep` of handlers."""
@@ -183,12 +189,11 @@ class InMemorySystem:
         """Let the system work until nothing is left to do at this moment."""
         self.stage.run_until_idle()
 
-    def kill(
-        self, role: str, when: Callable[[Message[Any]], bool] | None = None, times: int = 1
-    ) -> None:
+    def kill(self, role: str, when: When | None = None, times: int = 1) -> None:
         """Kill the actors of a role; with `when`, so many handlers, each at such a message."""
+        _check("role", role, ROLES)
         if when is None:
-            for name in self.stage.named(role):
+            for name in self.stage.named(ROLES[role]):
                 self.stage.kill(name, "killed by the test")
             self.run_until_idle()
         elif role == "handler":
@@ -203,22 +208,20 @@ class InMemorySystem:
 
     # ── what a test looks at ──────────────────────────────────────────────────
 
-    def published(self) -> list[Stored]:
-        """What handlers published and no route of the app has fetched."""
-        return [
-            message
-            for queue, messages in self.world.queues.items()
-            if queue not in self._queues
-            for message in messages
-        ]
+    def published(self) -> list[Sent]:
+        """What was put into queues that no route of the app serves."""
+        queues = self.world.queues.items()
+        return [Sent(one) for queue, all in queues if queue not in self._queues for one in all]
 
     def dead(self, queue: str) -> list[Sent]:
         """The dead letters of a queue."""
+        _check("queue", queue, self._queues)
         return [Sent(stored) for stored in self.world.dead.get(queue, ())]
 
     def errors(self, route: str) -> list[BaseException]:
         """What the handlers of a route raised; they count as read from now on."""
-        errors = [error for name, code in self._codes if name == route for error in code.raised]
+        _check("route", route, self._app.routes)
+        errors = [error for code in self._codes if code.route == route for error in code.raised]
         self._read.update(id(error) for error in errors)
         return errors
 
@@ -231,55 +234,22 @@ class InMemorySystem:
 
     # ── the inside ────────────────────────────────────────────────────────────
 
-    def _clock(self) -> float:
-        return self.stage.now
-
-    def _tell(self, message: Configure | Drain | ReportStatus) -> None:
+    def _tell(self, message: ActorMessage) -> None:
         self.stage.post("launcher", ROOT, message)
         self.run_until_idle()
 
-    def _raised(self) -> list[BaseException]:
-        return [error for _, code in self._codes for error in code.raised]
-
-    def _runner(self, settings: tuple[UnitPlan, str]) -> Observed:
-        unit, name = settings
-        (route,) = (route for route in unit.routes if route.name == name)
-        code = Observed(
-            self._app, route, unit.kind, self._clock, self._state is None, lethal=(Crash,)
-        )
-        code.observe(self.world, self._doomed)
-        self._codes.append((name, code))
+    def _runner(self, settings: tuple[UnitPlan, str]) -> ObservedCode:
+        hooks = self._state is None
+        code = ObservedCode(self._app, *settings, self.world, self._doomed, hooks)
+        self._codes.append(code)
         return code
 
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        self._app.frozen = False
+        self._app.state.clear()
+        self._app.state.update(state)
 
-class Observed(InlineUserCode):
-    """User code whose hand-outs are counted, and which dies where the test says so."""
 
-    def observe(self, world: World, doomed: list[Callable[[Message[Any]], bool]]) -> None:
-        self._world = world
-        self._doomed = doomed
-        self._dies = False
-
-    def submit(self, bulk: Bulk) -> None:
-        for piece in bulk.pieces:
-            count = len(piece.ends) // 4
-            self._world.hand_out(piece.epoch, piece.first, count)
-        for when in self._doomed:
-            if any(when(message) for message in self._messages(bulk)):
-                self._doomed.remove(when)
-                self._dies = True
-                return
-        super().submit(bulk)
-
-    def turn(self, now: float) -> list[Any]:
-        if self._dies:
-            raise Died("killed by the test")
-        try:
-            return super().turn(now)
-        except Crash as error:
-            raise Died(str(error)) from error
-
-    def _messages(self, bulk: Bulk) -> list[Message[Any]]:
-        handout = Handout(bulk.route, json.loads)
-        kind = KINDS[self._code._kind]
-        return [message for share in shares(bulk) for message in share.messages(kind, handout)]
+def _check(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise ValueError(f"no {what} {name!r}; there are: {', '.join(sorted(known))}")

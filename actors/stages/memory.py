@@ -121,6 +121,16 @@ class MemoryStage:
             del self._mail[channel]
         self.post(STAGE, context.parent, ChildExited(name, cause))
 
+    def close(self) -> None:
+        """End everything, and tell nobody."""
+        for context in self.contexts.values():
+            if context.world:
+                context.world.close()
+        self.contexts.clear()
+        self.actors.clear()
+        self._mail.clear()
+        self._reminders.clear()
+
     def named(self, role: str) -> list[str]:
         """The living actors of a role."""
         return [name for name, context in self.contexts.items() if context.role == role]

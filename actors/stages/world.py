@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from array import array
+import heapq
+import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,28 +16,16 @@ from actors.clients import (
     Lost,
     Move,
     Moved,
+    MoveFailed,
     Opened,
+    QueueLost,
     Stopped,
 )
+from actors.errors import Fault
 from actors.logic.ledger import Flush
-from actors.logic.records import pack
+from actors.options import Actions
 from actors.plan import UnitPlan
-
-
-@dataclass(eq=False)
-class Stored:
-    """One message in the world, and what became of it."""
-
-    body: bytes
-    id: str
-    headers: dict[str, Any] = field(default_factory=dict)
-    priority: int = 0
-    attempts: int = 0  #: deliveries that count against it
-    redelivered: bool = False
-    not_before: float = 0.0
-    handed_out: int = 0  #: times that a handler had it
-    settled: list[str] = field(default_factory=list)  #: what was done, in order
-    reason: str = ""
+from actors.stages.wire import Stored, Wire, fetched
 
 
 class World:
@@ -45,39 +33,61 @@ class World:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self.reachable = True
+        self.reachable = True  #: whether a connection can be made
+        self.storing = True  #: whether copies are taken: dead letters, retries
+        self.missing: set[str] = set()  #: queues that cannot be consumed
         self.queues: dict[str, deque[Stored]] = {}
         self.dead: dict[str, list[Stored]] = {}
-        self.clients: list[WorldClient] = []
+        self.clients: dict[str, WorldClient] = {}  #: the living one of each unit
+        self._later: list[tuple[float, int, str, Stored]] = []
+        self._order = itertools.count()
 
     def client(self, plan: UnitPlan) -> WorldClient:
         """A connection to this world."""
-        client = WorldClient(self, plan)
-        self.clients.append(client)
-        return client
+        self.clients[plan.name] = WorldClient(self, plan)
+        return self.clients[plan.name]
 
-    def put(self, queue: str, message: Stored) -> None:
-        """Store a message at the tail of a queue."""
-        self.queues.setdefault(queue, deque()).append(message)
+    def put(self, queue: str, message: Stored, delay: float = 0.0) -> None:
+        """Store a message at the tail of a queue, now or after so many seconds."""
+        if delay > 0:
+            due = self.clock() + delay
+            heapq.heappush(self._later, (due, next(self._order), queue, message))
+        else:
+            self.queues.setdefault(queue, deque()).append(message)
 
-    def hand_out(self, epoch: int, first: int, count: int) -> list[Stored]:
+    def ripen(self) -> None:
+        """Put into their queues what was delayed until now."""
+        while self._later and self._later[0][0] <= self.clock():
+            _, _, queue, message = heapq.heappop(self._later)
+            self.queues.setdefault(queue, deque()).append(message)
+
+    def next_ripe(self) -> float | None:
+        """When the next delayed message is due."""
+        return self._later[0][0] if self._later else None
+
+    def hand_out(self, unit: str, epoch: int, first: int, count: int) -> list[Stored]:
         """The messages behind receipts that a handler gets now."""
-        for client in self.clients:
-            if channel := client.channels.get(epoch):
-                positions = range(first, first + count)
-                found = [channel.unsettled[p] for p in positions if p in channel.unsettled]
-                for message in found:
-                    message.handed_out += 1
-                return found
-        return []
+        client = self.clients.get(unit)
+        if client is None or epoch not in client.channels:
+            return []
+        unsettled = client.channels[epoch].unsettled
+        found = [unsettled[p] for p in range(first, first + count) if p in unsettled]
+        for message in found:
+            message.handed_out += 1
+        return found
 
-    def disconnect(self) -> None:
+    def disconnect(self, cause: str = "the connection was cut") -> None:
         """Every connection breaks; what was unsettled goes back."""
-        for client in list(self.clients):
-            client.fail("the connection was cut")
+        for client in list(self.clients.values()):
+            client.fail(cause)
+
+    def lose_queue(self, queue: str, cause: str, fault: str = Fault.UNREACHABLE) -> None:
+        """The broker ends every channel of a queue; what was unsettled goes back."""
+        for client in self.clients.values():
+            client.lose_queue(queue, cause, fault)
 
 
-@dataclass
+@dataclass(slots=True)
 class Channel:
     """One epoch of one queue."""
 
@@ -85,16 +95,28 @@ class Channel:
     window: int
     last: int = 0
     unsettled: dict[int, Stored] = field(default_factory=dict)
+    moved: set[int] = field(default_factory=set)  #: copied elsewhere, not yet acknowledged
     stopped: bool = False
+
+    @property
+    def room(self) -> int:
+        return 0 if self.stopped else self.window - len(self.unsettled) - len(self.moved)
+
+    def take(self, position: int) -> Stored:
+        """End a delivery, which is possible once."""
+        if position not in self.unsettled:
+            raise LookupError(f"{self.queue}: delivery {position} is settled a second time")
+        return self.unsettled.pop(position)
 
 
 class WorldClient:
     """A `ConnectionClient` of a world in memory."""
 
     def __init__(self, world: World, plan: UnitPlan) -> None:
-        self.channels: dict[int, Channel] = {}
+        self.channels: dict[int, Channel] = {}  #: by epoch
         self._world = world
-        self._kind = plan.kind
+        self._name = plan.name
+        self._wire = Wire(plan.kind)
         self._open = False
         self._events: list[Any] = []
 
@@ -102,25 +124,20 @@ class WorldClient:
         return -1
 
     def deadline(self) -> float | None:
-        waiting = [
-            message.not_before
-            for channel in self.channels.values()
-            for message in self._world.queues.get(channel.queue, ())
-            if message.not_before > self._world.clock()
-        ]
-        return min(waiting, default=None)
+        return self._world.next_ripe()
 
     def turn(self, now: float) -> list[Any]:
+        self._world.ripen()
         for epoch, channel in self.channels.items():
-            if not channel.stopped and (fetched := self._fetch(epoch, channel, now)):
-                self._events.append(fetched)
+            if chunk := self._fetch(epoch, channel, channel.room):
+                self._events.append(chunk)
         events, self._events = self._events, []
         return events
 
     def close(self) -> None:
-        self._give_back()
-        if self in self._world.clients:
-            self._world.clients.remove(self)
+        self._give_back(list(self.channels))
+        if self._world.clients.get(self._name) is self:
+            del self._world.clients[self._name]
 
     # ── the port ──────────────────────────────────────────────────────────────
 
@@ -130,6 +147,9 @@ class WorldClient:
         self._events.append(event)
 
     def consume(self, queue: str, epoch: int, window: int) -> None:
+        if queue in self._world.missing:
+            self._events.append(QueueLost(queue, epoch, f"no queue {queue!r}", Fault.MISSING))
+            return
         self.channels[epoch] = Channel(queue, window)
         self._world.queues.setdefault(queue, deque())
         self._events.append(Consuming(queue, epoch))
@@ -149,103 +169,76 @@ class WorldClient:
         if channel is None:
             return
         for position in sorted((*flush.failed, *flush.returned), reverse=True):
-            message = channel.unsettled.pop(position)
-            failed = position in flush.failed
-            message.attempts += failed
-            message.settled += ["requeue"] if failed else []
+            message = channel.take(position)
+            if position in flush.failed:
+                message.actions.append(Actions.REQUEUE)
+            else:
+                message.attempts -= self._wire.counts
             message.redelivered = True
             self._world.queues[queue].appendleft(message)
         for position in flush.rejected:
-            channel.unsettled.pop(position).settled.append("reject")
-        for first, last in flush.acked:
-            for position in range(first, last + 1):
-                # What was moved is gone from here already: its acknowledgement says nothing new.
-                if position in channel.unsettled:
-                    channel.unsettled.pop(position).settled.append("ack")
+            channel.take(position).actions.append(Actions.REJECT)
+        for position in (p for first, last in flush.acked for p in range(first, last + 1)):
+            if position in channel.moved:
+                channel.moved.remove(position)
+            else:
+                channel.take(position).actions.append(Actions.ACK)
 
     def move(self, move: Move) -> None:
         channel = self.channels.get(move.epoch)
         if channel is None:
             return
-        message = channel.unsettled.pop(move.position)
-        message.reason = move.reason
+        if not self._world.storing:
+            self._events.append(MoveFailed(move.token, "copies are refused"))
+            return
+        message = channel.take(move.position)
+        channel.moved.add(move.position)
+        message.reason, message.redelivered = move.reason, False
         if move.dead:
-            message.settled.append("dead_letter")
+            message.actions.append(Actions.DEAD_LETTER)
             self._world.dead.setdefault(move.queue, []).append(message)
         else:
-            message.settled.append("requeue")
-            message.redelivered = True
-            message.attempts = max(message.attempts, move.attempts if move.counted else 0)
-            message.not_before = self._world.clock() + move.delay
-            self._world.queues[move.queue].append(message)
+            message.actions.append(Actions.REQUEUE)
+            message.attempts = max(0, move.attempts - (not move.counted))
+            self._world.put(move.queue, message, move.delay)
         self._events.append(Moved(move.token))
 
     def measure(self, queue: str) -> None:
-        now = self._world.clock()
-        ready = sum(m.not_before <= now for m in self._world.queues.get(queue, ()))
-        self._events.append(Depth(queue, ready))
+        self._events.append(Depth(queue, len(self._world.queues.get(queue, ()))))
 
     def shut(self) -> None:
         self.fail("")
 
-    # ── the inside ────────────────────────────────────────────────────────────
+    # ── what befalls it ───────────────────────────────────────────────────────
 
     def fail(self, cause: str) -> None:
         """The connection ends."""
-        self._give_back()
+        self._give_back(list(self.channels))
         if self._open:
             self._open = False
             self._events = [Lost(cause)]
 
-    def _give_back(self) -> None:
-        for channel in self.channels.values():
+    def lose_queue(self, queue: str, cause: str, fault: str) -> None:
+        """The channels of a queue end."""
+        ended = [epoch for epoch, channel in self.channels.items() if channel.queue == queue]
+        self._give_back(ended)
+        self._events += [QueueLost(queue, epoch, cause, fault) for epoch in ended]
+
+    def _give_back(self, epochs: list[int]) -> None:
+        for epoch in epochs:
+            channel = self.channels.pop(epoch)
             for message in reversed(channel.unsettled.values()):
                 message.redelivered = True
                 self._world.queues[channel.queue].appendleft(message)
-        self.channels.clear()
 
-    def _fetch(self, epoch: int, channel: Channel, now: float) -> Fetched | None:
+    def _fetch(self, epoch: int, channel: Channel, room: int) -> Fetched | None:
         queue = self._world.queues[channel.queue]
-        room = channel.window - len(channel.unsettled)
-        ready = [message for message in queue if message.not_before <= now][: max(0, room)]
-        if not ready:
-            return None
+        deliveries: list[tuple[bytes, int]] = []
         first = channel.last + 1
-        blobs: list[bytes] = []
-        flagged: list[tuple[int, int]] = []
-        for index, message in enumerate(ready):
-            queue.remove(message)
+        while queue and len(deliveries) < room:
+            message = queue.popleft()
             channel.last += 1
             channel.unsettled[channel.last] = message
-            blobs.append(encode(self._kind, channel.queue, channel.last, message))
-            if message.redelivered or message.attempts:
-                flagged.append((index, max(1, message.attempts)))
-        ends = array("I")
-        for blob in blobs:
-            ends.append(len(blob) + (ends[-1] if ends else 0))
-        return Fetched(channel.queue, epoch, first, b"".join(blobs), ends.tobytes(), tuple(flagged))
-
-
-def encode(kind: str, queue: str, tag: int, message: Stored) -> bytes:
-    """A delivery as its kind of connection brings it."""
-    if kind == "amqp":
-        return _frames(queue, tag, message)
-    headers = json.dumps(message.headers).encode() if message.headers else b""
-    return pack(message.id, queue, headers, message.priority, 0.0, message.attempts, message.body)
-
-
-def _frames(queue: str, tag: int, message: Stored) -> bytes:
-    from pika import BasicProperties, frame, spec
-
-    properties = BasicProperties(
-        headers=_plain(message.headers) or None, message_id=message.id, priority=message.priority
-    )
-    deliver = spec.Basic.Deliver(queue, tag, message.redelivered, "", queue)
-    frames = [frame.Method(1, deliver), frame.Header(1, len(message.body), properties)]
-    if message.body:
-        frames.append(frame.Body(1, message.body))
-    return b"".join(one.marshal() for one in frames)
-
-
-def _plain(headers: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(headers)
+            deliveries.append(self._wire.delivery(channel.queue, channel.last, message))
+            message.attempts += self._wire.counts
+        return fetched(channel.queue, epoch, first, deliveries) if deliveries else None

@@ -1,0 +1,73 @@
+"""User code in memory: its hand-outs are counted, and it dies where a test says so."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from actors.app import App
+from actors.clients.runner import InlineUserCode
+from actors.clients.verdicts import shares
+from actors.message import KINDS, Handout, Message
+from actors.plan import UnitPlan
+from actors.protocol import Bulk
+from actors.stages.memory import Died
+from actors.stages.world import World
+
+#: Whether a handler dies at a message.
+When = Callable[[Message[Any]], bool]
+
+_ITEM = array("I").itemsize
+
+
+class Crash(BaseException):
+    """What `crash` raises in memory: no handler catches it by accident."""
+
+
+class ObservedCode(InlineUserCode):
+    """The handler of one route of a unit, with the world that its messages come from."""
+
+    def __init__(
+        self,
+        app: App,
+        unit: UnitPlan,
+        route: str,
+        world: World,
+        doomed: list[When],
+        hooks: bool,
+    ) -> None:
+        (plan,) = (plan for plan in unit.routes if plan.name == route)
+        super().__init__(app, plan, unit.kind, world.clock, hooks, lethal=(Crash,))
+        self.route = route
+        self._unit = unit
+        self._world = world
+        self._doomed = doomed
+        self._dies = False
+
+    def submit(self, bulk: Bulk) -> None:
+        for piece in bulk.pieces:
+            self._world.hand_out(
+                self._unit.name, piece.epoch, piece.first, len(piece.ends) // _ITEM
+            )
+        if self._doomed and (when := self._fate(bulk)):
+            self._doomed.remove(when)
+            self._dies = True
+        else:
+            super().submit(bulk)
+
+    def turn(self, now: float) -> list[Any]:
+        if self._dies:
+            raise Died("killed by the test")
+        try:
+            return super().turn(now)
+        except Crash as crash:
+            self.raised.remove(crash)
+            raise Died(str(crash)) from crash
+
+    def _fate(self, bulk: Bulk) -> When | None:
+        handout = Handout(bulk.route, json.loads)
+        kind = KINDS[self._unit.kind]
+        messages = [message for share in shares(bulk) for message in share.messages(kind, handout)]
+        return next((when for when in self._doomed if any(map(when, messages))), None)
