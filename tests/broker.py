@@ -21,6 +21,11 @@ import pika
 from actors.logic.properties import join, table
 
 BINARIES = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
+
+#: The node and a port mapper of its own, in one process group that is killed when the
+#: node ends, and when our end of its stdin closes: tests that are killed leave no node.
+GROUP = '"$0" & ("$1"; kill -KILL 0) & read _; kill -KILL 0'
+
 START_LIMIT = 60.0  # seconds; a node takes four to ten
 
 
@@ -73,7 +78,7 @@ class Broker:
             # A node for tests need not spin while it waits for work.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
         }
-        self._epmd = self._process = _nothing()
+        self._process = _nothing()
         self.start()
 
     # ── life and death ───────────────────────────────────────────────────────
@@ -81,43 +86,35 @@ class Broker:
     def start(self) -> None:
         """Start the node, again after `kill`, and wait until it accepts."""
         epmd = shutil.which("epmd") or glob.glob("/usr/lib/erlang/erts-*/bin/epmd")[-1]
-        if self._epmd.poll() is not None:
-            # Started here and not by the node: epmd detaches itself and would stay.
-            self._epmd = self._run([epmd], "epmd")
-        self._process = self._run([str(self._home / "rabbitmq-server")], "server")
+        output = self._directory / "server.out"
+        with output.open("wb") as file:
+            self._process = subprocess.Popen(
+                ["sh", "-c", GROUP, epmd, str(self._home / "rabbitmq-server")],
+                env=self._environment,
+                cwd=self._directory,  # where Erlang puts its crash dumps
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + START_LIMIT
         while not self._accepts():
             if time.monotonic() > deadline or self._process.poll() is not None:
-                output = (self._directory / "server.out").read_text()[-3000:]
+                told = output.read_text()[-3000:]
                 self.stop()
-                raise RuntimeError(f"RabbitMQ did not start: {output}")
+                raise RuntimeError(f"RabbitMQ did not start: {told}")
             time.sleep(0.1)
 
     def kill(self) -> None:
         """SIGKILL to the node and all it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.communicate()
 
     def stop(self) -> None:
         """End the node and remove what it wrote."""
         self.kill()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._epmd.pid, signal.SIGKILL)
-        self._epmd.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _run(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
-        with (self._directory / f"{name}.out").open("ab") as output:
-            return subprocess.Popen(
-                command,
-                env=self._environment,
-                cwd=self._directory,  # where Erlang puts its crash dumps
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
 
     def _accepts(self) -> bool:
         try:
@@ -278,6 +275,6 @@ def make_certificates(directory: Path) -> None:
 
 
 def _nothing() -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(["true"])
-    process.wait()
+    process = subprocess.Popen(["true"], stdin=subprocess.PIPE, start_new_session=True)
+    process.communicate()
     return process

@@ -17,7 +17,8 @@ from actors.clients.ioloop import IOLoop
 from actors.errors import Fault
 from actors.logic.frames import Slicer
 
-#: Bytes asked of the socket at once, and in one turn; pika's own 4 KiB costs a fifth of the rate.
+#: Bytes asked of the socket at once, and in one turn: with 120-byte bodies a message costs
+#: 3.7 µs of CPU, with pika's own 4 KiB 5.4, and with 256 KiB 4.3.
 READ_SIZE = 128 * 1024
 
 #: Milliseconds for which written data may stay unacknowledged by the peer's kernel: a dead
@@ -81,7 +82,7 @@ class Settings:
             context.check_hostname = False
             context.verify_mode = tls.CERT_NONE
         if self.cert_file:
-            context.load_cert_chain(self.cert_file, self.key_file)
+            context.load_cert_chain(self.cert_file, self.key_file or None)
         return context
 
 
@@ -131,9 +132,17 @@ class Link(_SelectConnection):  # type: ignore[misc]
         """Send frames of our own making, in one write."""
         self._output_marshaled_frames([frames])
 
+    def leave(self) -> None:
+        """Close in order, as far as the loop is still turned; nothing is reported any more."""
+        if self.is_open:
+            self._lost = _nobody
+            self.close()
+        else:
+            self.drop()
+
     def drop(self) -> None:
         """Let go at once, whatever the state; two turns of the loop later all is closed."""
-        self._lost = lambda cause, fault: None
+        self._lost = _nobody
         if not (self.is_closed or self._ended):
             self._terminate_stream(exceptions.StreamLostError("dropped"))
 
@@ -153,7 +162,7 @@ class Link(_SelectConnection):  # type: ignore[misc]
         super()._on_stream_terminated(error)
 
     def _on_end(self, _: Any, error: BaseException) -> None:
-        lost, self._lost = self._lost, lambda cause, fault: None
+        lost, self._lost = self._lost, _nobody
         if isinstance(error, exceptions.IncompatibleProtocolError):
             lost(f"{self._settings}: does not speak AMQP 0-9-1", Fault.UNREACHABLE)
         else:
@@ -164,6 +173,10 @@ class Link(_SelectConnection):  # type: ignore[misc]
 
     def _on_unblocked(self, _: Any, __: Any) -> None:
         self.blocked = ""
+
+
+def _nobody(cause: str, fault: Fault) -> None:
+    """Hears of a loss that is no news."""
 
 
 def explain(error: BaseException, settings: Settings) -> tuple[str, Fault]:

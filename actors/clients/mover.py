@@ -85,10 +85,8 @@ class Mover:
 
     def close(self) -> None:
         """Give up what is under way and close in order, as far as the loop is still turned."""
-        if self._link is not None and self._link.is_open:
-            self._link.close()
-        elif self._link is not None:
-            self._link.drop()
+        if self._link is not None:
+            self._link.leave()
         self._on_lost("the connection is closing", Fault.UNREACHABLE)
 
     def drop(self) -> None:

@@ -138,6 +138,13 @@ def test_a_broker_that_is_killed_is_lost_and_found_again(own_broker: Broker, vho
         driver.until(Opened)
 
 
+def test_an_idle_connection_is_kept_by_heartbeats(broker: Broker, vhost: str) -> None:
+    with Driver(client(broker.settings(vhost, heartbeat=1))) as driver:
+        driver.client.open()
+        driver.until(Opened)
+        assert not driver.idle(3.5)  # the broker drops a silent peer after 2 s
+
+
 def test_calls_without_a_connection_do_no_harm(broker: Broker, vhost: str) -> None:
     with Driver(client(broker.settings(vhost))) as driver:
         driver.client.consume("q", 1, 10)
