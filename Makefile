@@ -8,7 +8,7 @@
 # What is missing is set up first; PYTHON names the interpreter to do it with.
 
 BIN := .venv/bin
-QUICK := tests/unit tests/property tests/simulation tests/component
+QUICK := $(wildcard tests/unit tests/property tests/simulation tests/component)
 
 .PHONY: run test check lint bench stress setup clean
 MAKEFLAGS += --no-print-directory
