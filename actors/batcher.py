@@ -254,7 +254,7 @@ class Batcher:
                     self._context.send(handler, Held(tuple(credit.bulks), self._next_bulk))
         if round_is_due:
             self._next_round = now + ROUND
-        times = [line.due() for line in self._lines.values()]
+        times = [line.due(now) for line in self._lines.values()]
         self._alarm.set([*times, self._next_round if working else None], now)
 
     def _report(self) -> str:

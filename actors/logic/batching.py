@@ -43,10 +43,10 @@ class Batching:
                 return lane.cut()
         return None
 
-    def due(self) -> float | None:
-        """When the oldest delivery in line is to be handed out at the latest."""
-        oldest = [lane.oldest for lane in self._lanes.values() if lane.size]
-        return min(oldest) + self._interval if oldest else None
+    def due(self, now: float) -> float | None:
+        """When a delivery in line will be old enough next."""
+        times = (lane.oldest + self._interval for lane in self._lanes.values() if lane.size)
+        return min((time for time in times if time > now), default=None)
 
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue: it will come again."""

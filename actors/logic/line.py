@@ -116,13 +116,13 @@ class Line:
         found = ((n, credit.overdue(now, self._timeout)) for n, credit in self.handlers.items())
         return [(name, handed) for name, handed in found if handed]
 
-    def due(self) -> float | None:
-        """When to look again at the latest."""
-        times = [self.batching.due()]
+    def due(self, now: float) -> float | None:
+        """When to look again."""
+        times = [self.batching.due(now)]
         for credit in self.handlers.values():
             started = [h.started for h in credit.bulks.values() if h.started is not None]
             times += [min(started) + self._timeout] if started else []
-        return min((time for time in times if time is not None), default=None)
+        return min((time for time in times if time is not None and time > now), default=None)
 
     def _put_on_trial(self, given: dict[str, list[Draft]]) -> None:
         """Give the next suspect to the handler kept for it, once that has nothing else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ class Queued:
     @property
     def attempts(self) -> int:
         return self.part.chunk.attempts.get(self.part.start, 0)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """In the order of arrival."""
+        return self.part.chunk.number, self.part.start
 
 
 class Ordering:
@@ -61,28 +67,29 @@ class Ordering:
 
     def take(self, now: float, flush: bool = False) -> Draft | None:
         """The next bulk that is due: full, old enough, or whatever there is on `flush`."""
-        chosen = self._choose(now)
+        chosen, full = self._choose(now)
         if not chosen:
             return None
-        size = sum(queued.part.bytes for queued in chosen)
-        full = len(chosen) >= self._cap(chosen[0]) or size >= self._bulk_bytes
         if not (flush or full or now >= min(q.came for q in chosen) + self._interval):
             return None
         for queued in chosen:
             key = self._key(queued.part)
-            line = self._lines[key]
+            line = self._lines.pop(key)
             line.popleft()
-            if not line:
-                del self._lines[key]
+            if line:
+                self._lines[key] = line  # behind the others: a busy key must starve none
             self._in_hand[key] = self._in_hand.get(key, 0) + 1
         self.size -= len(chosen)
         return Draft([queued.part for queued in chosen], alone=chosen[0].alone)
 
-    def due(self) -> float | None:
-        """When a line may be due at the latest."""
-        heads = [line[0] for key, line in self._lines.items() if key not in self._in_hand]
-        times = [max(head.not_before, head.came + self._interval) for head in heads]
-        return min(times + [h.not_before for h in heads if h.not_before], default=None)
+    def due(self, now: float) -> float | None:
+        """When a line may be due next."""
+        lines = [line for key, line in self._lines.items() if key not in self._in_hand]
+        times = [line[0].not_before for line in lines]
+        times += [
+            max(line[0].not_before, min(q.came for q in line) + self._interval) for line in lines
+        ]
+        return min((time for time in times if time > now), default=None)
 
     def settled(self, part: Part) -> None:
         """Deliveries in hand have their verdict: their keys move on."""
@@ -94,21 +101,22 @@ class Ordering:
     def again(
         self, failed: Sequence[tuple[Chunk, int, float]], now: float, alone: bool = False
     ) -> None:
-        """Deliveries in hand failed: each back to the head of its line, not before a time."""
-        for chunk, index, not_before in reversed(failed):
+        """Deliveries in hand failed: each back to its place in line, not before a time."""
+        for chunk, index, not_before in failed:
             key = self._keys.get((chunk.epoch, chunk.first + index))
             if key is None:
                 continue
             self._release(key)
             queued = Queued(Part(chunk, index, index + 1), now, not_before, alone)
-            self._lines.setdefault(key, deque()).appendleft(queued)
+            line = self._lines.setdefault(key, deque())
+            line.insert(bisect(line, queued.place, key=lambda q: q.place), queued)
             self.size += 1
 
     def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
         """Take out the lines that wait for a failed message, as (chunk, index, failed)."""
         given: list[tuple[Chunk, int, bool]] = []
         for key, line in list(self._lines.items()):
-            if line[0].not_before > now:
+            if any(queued.not_before > now for queued in line):
                 given += [(q.part.chunk, q.part.start, q.not_before > now) for q in line]
                 del self._lines[key]
         for chunk, index, _ in given:
@@ -120,29 +128,39 @@ class Ordering:
         """Take out what came before an epoch of a queue: it will come again."""
         dropped: list[Part] = []
         for key, line in list(self._lines.items()):
-            gone = [q for q in line if _before(q.part, queue, epoch)]
-            dropped += [queued.part for queued in gone]
-            kept = deque(queued for queued in line if queued not in gone)
-            self._lines[key] = kept
-            if not kept:
+            dropped += [q.part for q in line if _before(q.part, queue, epoch)]
+            self._lines[key] = deque(q for q in line if not _before(q.part, queue, epoch))
+            if not self._lines[key]:
                 del self._lines[key]
         for part in dropped:
             del self._keys[part.chunk.epoch, part.chunk.first + part.start]
         self.size -= len(dropped)
         return dropped
 
-    def _choose(self, now: float) -> list[Queued]:
+    def _choose(self, now: float) -> tuple[list[Queued], bool]:
+        """The next bulk, and whether it has to leave out what stands in line with it.
+
+        It begins with what asks for the smallest: a retry must not wait for a bulk to fill.
+        """
+        ready = [
+            line
+            for key, line in self._lines.items()
+            if key not in self._in_hand and line[0].not_before <= now
+        ]
+        ready.sort(key=lambda line: self._cap(line[0]))
         chosen: list[Queued] = []
-        room = self._bulk_bytes
-        for key, line in self._lines.items():
-            if key in self._in_hand:
-                continue
+        room, full = self._bulk_bytes, False
+        for line in ready:
             for queued in line:
-                if queued.not_before > now or (chosen and not self._joins(queued, chosen, room)):
+                if queued.not_before > now:
+                    break
+                if chosen and not self._joins(queued, chosen, room):
+                    full = True
                     break
                 chosen.append(queued)
                 room -= queued.part.bytes
-        return chosen
+        full = full or room <= 0 or (bool(chosen) and len(chosen) >= self._cap(chosen[0]))
+        return chosen, full
 
     def _joins(self, queued: Queued, chosen: list[Queued], room: int) -> bool:
         cap = min(self._cap(queued), self._cap(chosen[0]))

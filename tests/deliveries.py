@@ -1,0 +1,51 @@
+"""Deliveries made by hand: chunks of short bodies, and what bulks made of them hold."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+
+from actors.logic.bulk import Chunk, Draft, Part
+
+#: (epoch, position) of a delivery.
+Receipt = tuple[int, int]
+
+
+def chunk(
+    bodies: Sequence[bytes] | int,
+    *,
+    number: int = 1,
+    queue: str = "q",
+    epoch: int = 1,
+    first: int = 1,
+    attempts: Mapping[int, int] | None = None,
+) -> Chunk:
+    """A chunk of these bodies, or of so many of one byte each."""
+    if isinstance(bodies, int):
+        bodies = [b"."] * bodies
+    ends = array("I", accumulate(map(len, bodies)))
+    return Chunk(number, queue, epoch, first, b"".join(bodies), ends, dict(attempts or {}))
+
+
+def whole(chunk: Chunk) -> Part:
+    """All of a chunk."""
+    return Part(chunk, 0, len(chunk.ends))
+
+
+def one(chunk: Chunk, index: int) -> Part:
+    return Part(chunk, index, index + 1)
+
+
+def receipts(draft: Draft) -> list[Receipt]:
+    """What a bulk holds, in order."""
+    return [(chunk.epoch, chunk.first + index) for chunk, index in draft.deliveries()]
+
+
+def positions(draft: Draft | None) -> list[int]:
+    """What a bulk of one epoch holds, in order; of no bulk: nothing."""
+    return [position for _, position in receipts(draft)] if draft else []
+
+
+def bodies(parts: Iterable[Part]) -> list[bytes]:
+    return [p.chunk.raw(index) for p in parts for index in range(p.start, p.stop)]
