@@ -33,7 +33,7 @@ lint: setup
 
 bench: setup
 	@.ci/broker
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.pipeline
 
 stress: setup
 	@.ci/broker

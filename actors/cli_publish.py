@@ -21,7 +21,7 @@ from actors.publisher import Publisher
 READ_SIZE = 64 * 1024  #: bytes; what one read brings is one batch
 
 
-@click.command()
+@click.command(short_help="Put lines into a queue, one message a line.")
 @click.argument("queue")
 @click.argument("file", type=click.File("rb"), default="-")
 @CONNECTION

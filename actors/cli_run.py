@@ -48,7 +48,7 @@ def run(app: str, **values: Any) -> int:
     return system.run(plan, admin_port=settings.admin_port, name=plan.name)
 
 
-@click.command()
+@click.command(short_help="Show what `run` would play.")
 @click.argument("app", metavar="MODULE:APP")
 @RUN
 def check(app: str, **values: Any) -> None:

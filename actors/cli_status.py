@@ -17,29 +17,24 @@ READY, NOT_READY, NOTHING = 0, 1, 3
 _COUNTS = ("received", "acked", "requeued", "retried", "rejected", "dead", "in_flight")
 
 
-@click.command()
+@click.command(short_help="How a running system is.")
 @click.argument("name", required=False, envvar="CALLBOARD_NAME")
 @click.option("--json", "as_json", is_flag=True, help="The whole report as one JSON object.")
 @click.option("--ready", is_flag=True, help="Only whether it is ready: for probes.")
 @flag(
     "--admin-port",
-    "Where it listens, if no file of this user says so.",
+    "The one that has this admin port.",
     type=click.IntRange(0, 65535),
     metavar="PORT",
 )
-@click.option(
-    "--timeout", default=5.0, show_default=True, metavar="SECONDS", help="To wait for it."
-)
-def status(
-    name: str | None, as_json: bool, ready: bool, admin_port: int | None, timeout: float
-) -> int:
+def status(name: str | None, as_json: bool, ready: bool, admin_port: int | None) -> int:
     """How the running system NAME is; without a name, the only one that runs.
 
     Exits 0 if it is ready, 1 if it is up and not ready, 3 if nothing runs.
     """
     from actors import system  # loads the actor system, which other verbs do without
 
-    report = system.status(name, timeout, admin_port=admin_port)
+    report = system.status(name, admin_port=admin_port)
     if report is None:
         click.echo(f"callboard: nothing runs{f' under the name {name}' if name else ''}", err=True)
         return NOTHING

@@ -77,9 +77,14 @@ def _fresh_place() -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigurationError(f"{PLACE}: is in use by another run") from None
-        os.environ["CALLBOARD_STATE_DIR"] = str(PLACE / "state")
-        shutil.rmtree(state_dir(), ignore_errors=True)
-        state_dir().mkdir()
+        own = PLACE / "state"
+        shutil.rmtree(own, ignore_errors=True)
+        own.mkdir()
+        os.environ |= {
+            "CALLBOARD_STATE_DIR": str(own),
+            "CALLBOARD_RUNTIME_DIR": str(own / "run"),  # another checkout may run its own
+            "WORDS_INDEX": str(own / "words.db"),
+        }
         yield
 
 
