@@ -61,16 +61,20 @@ class Credit:
             cost = max(1e-5, now - began) / len(answered)
             self._cost += (cost - self._cost) / 4
             self._answered = now
-            self.received(handed.number for handed in answered)
+            self._heard({handed.number for handed in answered})
             self._start(now)
         if not self.bulks:
             self.reserved = False
         return answered
 
     def received(self, numbers: Iterable[int]) -> None:
-        """The handler has these, answered or not: they do not fill its ears any more."""
-        known = set(numbers)
-        self._unanswered = [rest for sent in self._unanswered if (rest := sent - known)]
+        """The handler has these, answered or not: they do not fill its ears any more.
+
+        One that takes its bulks one by one gets no more for it: what waits there for its
+        turn can go to no other, and falls with its process.
+        """
+        if self._in_flight > 1:
+            self._heard(set(numbers))
 
     def unknown(self, known: set[int], before: float) -> list[Handed]:
         """Bulks sent before a time that the handler says it does not have."""
@@ -82,6 +86,9 @@ class Credit:
             if handed.started is not None and now >= handed.started + timeout:
                 return handed
         return None
+
+    def _heard(self, known: set[int]) -> None:
+        self._unanswered = [rest for sent in self._unanswered if (rest := sent - known)]
 
     def _start(self, now: float) -> None:
         for handed in list(self.bulks.values())[: self._in_flight]:
