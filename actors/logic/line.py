@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from actors.logic.batching import Batching
@@ -39,6 +40,7 @@ class Line:
         self._suspects = Suspects(max_crashes)
         self._innocent: deque[Draft] = deque()
         self._on_trial = ""  # the handler that is kept for suspects
+        self._epochs: dict[str, int] = {}  # by queue; those before have ended
 
     @property
     def in_hand(self) -> int:
@@ -79,7 +81,8 @@ class Line:
         answered = self.handlers[handler].answer(numbers, now)
         for handed in answered:
             if handed.draft.alone:
-                self._suspects.cleared(handed.draft)
+                self._suspects.forget(handed.draft)
+            self._let_go(part for part in handed.draft.parts if self._ended(part))
         if self._on_trial == handler and not self.handlers[handler].bulks:
             self._on_trial = ""
         return answered
@@ -95,20 +98,26 @@ class Line:
         drafts = [handed.draft for handed in credit.bulks.values()]
         for draft in drafts:
             draft.count_attempt()
-        if overdue in credit.bulks:
-            late = credit.bulks[overdue].draft
-            losses.timed_out = list(late.deliveries())
-            self._innocent.extend(draft for draft in drafts if draft is not late)
+        if overdue:  # it was killed: that says nothing of what else was in it
+            late = [handed.draft for handed in credit.bulks.values() if handed.number == overdue]
+            for draft in late:
+                self._suspects.forget(draft)
+            losses.timed_out = self._living(late)
+            self._innocent.extend(draft for draft in drafts if draft not in late)
         elif drafts:
-            losses.crashed = self._accuse(drafts, now)
+            losses.crashed = self._living(self._accuse(drafts, now))
+        for queue, epoch in self._epochs.items():
+            self.drop(queue, epoch)
         return losses
 
     def drop(self, queue: str, epoch: int) -> None:
-        """An epoch of a queue has ended: what waits of it will come again."""
+        """What came before an epoch of a queue will come again, and is not handed out twice."""
+        self._epochs[queue] = epoch
         self.batching.drop(queue, epoch)
-        self._suspects.drop(queue, epoch)
+        self._let_go(self._suspects.drop(queue, epoch))
         for draft in self._innocent:
-            draft.parts = [p for p in draft.parts if not _before(p, queue, epoch)]
+            self._let_go(part for part in draft.parts if self._ended(part))
+            draft.parts = [part for part in draft.parts if not self._ended(part)]
         self._innocent = deque(draft for draft in self._innocent if draft.parts)
 
     def overdue(self, now: float) -> list[tuple[str, Handed]]:
@@ -135,8 +144,9 @@ class Line:
         if not credit.bulks and self._on_trial not in given and (draft := self._suspects.next()):
             given[self._on_trial] = [draft]
 
-    def _accuse(self, drafts: list[Draft], now: float) -> list[tuple[Chunk, int]]:
-        """Suspects run alone; to keep order, those of an ordered route one by one in line."""
+    def _accuse(self, drafts: list[Draft], now: float) -> list[Draft]:
+        """Suspects run alone; to keep order, those of an ordered route one by one in line.
+        Returns what is found guilty."""
         alone = len(drafts) == 1 and drafts[0].size == 1
         if alone or not isinstance(self.batching, Ordering):
             return self._suspects.died(drafts)
@@ -144,6 +154,16 @@ class Line:
         self.batching.again(deliveries, now, alone=True)
         return []
 
+    def _living(self, drafts: list[Draft]) -> list[tuple[Chunk, int]]:
+        """The deliveries that can still be settled."""
+        parts = [part for draft in drafts for part in draft.parts]
+        self._let_go(part for part in parts if self._ended(part))
+        return list(Draft([part for part in parts if not self._ended(part)]).deliveries())
 
-def _before(part: Part, queue: str, epoch: int) -> bool:
-    return part.chunk.queue == queue and part.chunk.epoch < epoch
+    def _ended(self, part: Part) -> bool:
+        return part.chunk.epoch < self._epochs.get(part.chunk.queue, 0)
+
+    def _let_go(self, parts: Iterable[Part]) -> None:
+        """No verdict will come for what was handed out of an epoch that has ended."""
+        for part in parts:
+            self.batching.settled(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from actors.logic.bulk import Chunk, Draft, Part
+from actors.logic.bulk import Draft, Part
 
 
 class Suspects:
@@ -22,8 +22,8 @@ class Suspects:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def died(self, drafts: list[Draft]) -> list[tuple[Chunk, int]]:
-        """All that was in a process when it died; returns the deliveries found guilty."""
+    def died(self, drafts: list[Draft]) -> list[Draft]:
+        """All that was in a process when it died; returns what is found guilty."""
         if len(drafts) > 1:
             for draft in drafts:
                 self.accuse(draft)
@@ -37,7 +37,7 @@ class Suspects:
         self._crashes[receipt] += 1
         if self._crashes[receipt] >= self._max_crashes:
             del self._crashes[receipt]
-            return [(chunk, index)]
+            return drafts
         self._waiting.appendleft(Draft(draft.parts, alone=True))
         return []
 
@@ -49,8 +49,8 @@ class Suspects:
         """The next to run alone."""
         return self._waiting.popleft() if self._waiting else None
 
-    def cleared(self, draft: Draft) -> None:
-        """It was answered: its process lived through it."""
+    def forget(self, draft: Draft) -> None:
+        """Its crashes count no more: it was answered, or it will come again."""
         for chunk, index in draft.deliveries():
             self._crashes.pop((chunk.epoch, chunk.first + index), None)
 
@@ -61,5 +61,6 @@ class Suspects:
             gone = [p for p in draft.parts if p.chunk.queue == queue and p.chunk.epoch < epoch]
             draft.parts = [part for part in draft.parts if part not in gone]
             dropped += gone
+        self.forget(Draft(dropped))
         self._waiting = deque(draft for draft in self._waiting if draft.parts)
         return dropped

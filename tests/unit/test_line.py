@@ -1,0 +1,236 @@
+"""Who gets which bulk next, and what a handler's death leaves to decide."""
+
+from __future__ import annotations
+
+from actors.logic.batching import Batching
+from actors.logic.bulk import Draft
+from actors.logic.line import Line, Losses
+from actors.logic.ordering import Ordering
+from tests.deliveries import Receipt, chunk, one, receipts
+
+
+class Hands:
+    """A line, and what its handlers have in hand, as a batcher plays them."""
+
+    def __init__(
+        self, size: int = 1, in_flight: int = 1, ordered: bool = False, max_crashes: int = 3
+    ) -> None:
+        batching: Batching | Ordering = Batching(size, 1000, 60.0)
+        if ordered:
+            batching = Ordering(size, 1000, 60.0, 0, lambda raw: raw[:1].decode())
+        self.line = Line(batching, in_flight, 10.0, max_crashes)
+        self.given: dict[int, tuple[str, Draft]] = {}
+        self._next = 1
+
+    def hand_out(self, now: float = 0.0, flush: bool = False) -> dict[str, list[list[Receipt]]]:
+        """One round; what each handler is given, by bulk."""
+        given: dict[str, list[list[Receipt]]] = {}
+        while out := self.line.hand_out(now, flush):
+            for name, drafts in out.items():
+                numbered = list(enumerate(drafts, self._next))
+                self._next += len(drafts)
+                self.line.handlers[name].give(numbered, now)
+                self.given.update({number: (name, draft) for number, draft in numbered})
+                given.setdefault(name, []).extend(receipts(draft) for draft in drafts)
+        return given
+
+    def answer(self, number: int, now: float = 0.0) -> None:
+        name, _ = self.given.pop(number)
+        self.line.answer(name, (number,), now)
+
+    def lose(self, name: str, overdue: int = 0, now: float = 0.0) -> Losses:
+        self.given = {n: given for n, given in self.given.items() if given[0] != name}
+        return self.line.lose(name, overdue, now)
+
+
+def hired(*names: str, size: int = 1, in_flight: int = 1, ordered: bool = False) -> Hands:
+    hands = Hands(size, in_flight, ordered)
+    for name in names:
+        hands.line.hire(name)
+    return hands
+
+
+def test_a_handler_is_given_two_messages_and_no_more_before_it_answers() -> None:
+    hands = hired("h")
+    hands.line.batching.add(chunk(5), 0.0)
+    assert hands.hand_out() == {"h": [[(1, 1)], [(1, 2)]]}
+    hands.line.handlers["h"].received([1, 2])  # it has them, and works on the first for long
+    assert hands.hand_out() == {}
+
+
+def test_bulks_go_to_the_handler_that_has_least() -> None:
+    hands = hired("g", "h")
+    hands.line.batching.add(chunk(3), 0.0)
+    assert hands.hand_out() == {"g": [[(1, 1)], [(1, 3)]], "h": [[(1, 2)]]}
+
+
+def test_a_suspect_runs_in_a_process_with_nothing_else_in_it() -> None:
+    hands = hired("g", "h", size=2)
+    hands.line.batching.add(chunk(8), 0.0)
+    hands.hand_out()
+    assert hands.lose("g") == Losses(bulks=2)
+    hands.line.hire("i")
+    assert hands.hand_out() == {"i": [[(1, 1), (1, 2)]]}
+    hands.line.batching.add(chunk(8, number=2, first=9), 0.0)
+    assert hands.hand_out() == {}  # h has its two, and i is kept for suspects
+
+
+def test_a_bulk_that_dies_alone_is_halved_until_the_guilty_one_is_alone() -> None:
+    hands = hired("h", size=4)
+    hands.line.batching.add(chunk(4), 0.0)
+    tried = []
+    for number in range(9):
+        given = hands.hand_out()
+        if not given:
+            break
+        ((bulk,),) = given.values()
+        tried.append([position for _, position in bulk])
+        if (1, 3) in bulk:
+            name = next(iter(given))
+            if hands.lose(name).crashed:
+                break
+            hands.line.hire(f"h{number}")
+        else:
+            hands.answer(max(hands.given))
+    assert tried == [[1, 2, 3, 4], [1, 2], [3, 4], [3], [3], [3]]
+    hands.line.hire("last")
+    assert hands.hand_out() == {"last": [[(1, 4)]]}
+
+
+def test_what_waited_beside_an_overdue_bulk_is_handed_out_again_unaccused() -> None:
+    hands = hired("h")
+    hands.line.batching.add(chunk(2), 0.0)
+    hands.hand_out()
+    ((name, late),) = hands.line.overdue(10.0)
+    losses = hands.lose(name, late.number, 10.0)
+    assert [(c.epoch, c.first + i) for c, i in losses.timed_out] == [(1, 1)]
+    assert losses.crashed == []
+    hands.line.hire("g")
+    hands.line.batching.add(chunk(1, number=2, first=3), 10.0)
+    assert hands.hand_out(10.0) == {"g": [[(1, 2)], [(1, 3)]]}
+
+
+def test_who_answers_just_before_it_is_killed_leaves_no_suspects() -> None:
+    hands = hired("h")
+    hands.line.batching.add(chunk(2), 0.0)
+    hands.hand_out()
+    ((name, late),) = hands.line.overdue(10.0)
+    hands.answer(late.number, 10.0)
+    assert hands.lose(name, late.number, 10.0) == Losses(bulks=1)
+    assert not hands.line._suspects
+    hands.line.hire("g")
+    assert hands.hand_out(10.0) == {"g": [[(1, 2)]]}
+
+
+def test_an_ended_epoch_in_hand_is_neither_handed_out_again_nor_condemned() -> None:
+    for overdue in (0, 1):
+        hands = hired("h", size=2)
+        hands.line.batching.add(chunk(2), 0.0)
+        hands.hand_out()
+        hands.line.drop("q", 2)
+        assert hands.lose("h", overdue) == Losses(bulks=1)
+        hands.line.hire("g")
+        assert hands.hand_out(flush=True) == {}
+        assert hands.line.empty
+
+
+def test_who_was_in_a_process_with_an_ended_epoch_was_not_alone() -> None:
+    hands = Hands(size=2, max_crashes=1)
+    hands.line.hire("h")
+    hands.line.batching.add(chunk(1), 0.0)
+    hands.line.batching.add(chunk(1, number=2, queue="r", epoch=2), 0.0)
+    assert hands.hand_out() == {"h": [[(1, 1), (2, 1)]]}
+    hands.line.drop("q", 3)
+    assert hands.lose("h") == Losses(bulks=1)
+    hands.line.hire("g")
+    assert hands.hand_out() == {"g": [[(2, 1)]]}
+
+
+def test_a_condemned_delivery_of_an_ended_epoch_is_left_to_its_copy() -> None:
+    hands = Hands(max_crashes=1)
+    hands.line.hire("h")
+    hands.line.batching.add(chunk(1), 0.0)
+    hands.hand_out()
+    hands.line.drop("q", 2)
+    assert hands.lose("h") == Losses(bulks=1)
+
+
+def test_a_key_in_hand_when_its_epoch_ends_is_free_once_it_is_answered() -> None:
+    hands = hired("h", ordered=True)
+    hands.line.batching.add(chunk([b"a"]), 0.0)
+    hands.hand_out()
+    hands.line.drop("q", 2)
+    hands.line.batching.add(chunk([b"a"], number=2, epoch=2), 0.0)
+    assert hands.hand_out() == {}
+    hands.answer(1)
+    assert hands.hand_out() == {"h": [[(2, 1)]]}
+
+
+def test_a_key_in_hand_when_its_epoch_ends_is_free_once_its_handler_is_dead() -> None:
+    for overdue in (0, 1):
+        hands = hired("h", ordered=True)
+        hands.line.batching.add(chunk([b"a"]), 0.0)
+        hands.hand_out()
+        hands.line.drop("q", 2)
+        hands.line.batching.add(chunk([b"a"], number=2, epoch=2), 0.0)
+        hands.lose("h", overdue)
+        hands.line.hire("g")
+        assert hands.hand_out() == {"g": [[(2, 1)]]}
+
+
+def test_keys_of_suspects_and_of_innocents_are_free_once_their_epoch_ends() -> None:
+    for overdue in (0, 1):
+        hands = hired("h", ordered=True)
+        arrived = chunk([b"a", b"b"])
+        hands.line.batching.add(arrived, 0.0)
+        hands.hand_out()
+        hands.lose("h", overdue)
+        if overdue:
+            hands.line.batching.settled(one(arrived, 0))  # its time-out was its verdict
+        hands.line.drop("q", 2)
+        hands.line.batching.add(chunk([b"a", b"b"], number=2, epoch=2), 0.0)
+        hands.line.hire("g")
+        assert hands.hand_out() == {"g": [[(2, 1)], [(2, 2)]]}
+
+
+def test_suspects_of_an_ordered_route_keep_their_place_in_line() -> None:
+    hands = hired("h", size=3, ordered=True)
+    hands.line.batching.add(chunk([b"a1", b"a2", b"b1", b"a3"]), 0.0)
+    hands.hand_out()
+    hands.lose("h")
+    hands.line.hire("g")
+    order = []
+    for number in range(2, 6):
+        ((bulk,),) = hands.hand_out(flush=True).values()
+        order += [position for _, position in bulk]
+        hands.answer(number)
+        hands.line.batching.settled(one(chunk(4), bulk[0][1] - 1))
+    assert sorted(order) == [1, 2, 3, 4]
+    assert [position for position in order if position != 3] == [1, 2, 4]
+
+
+def test_a_spent_prefetch_flushes_a_bulk_once_nobody_works() -> None:
+    hands = hired("h", size=4)
+    hands.line.batching.add(chunk(6), 0.0)
+    hands.line.spent.add("q")
+    assert hands.hand_out() == {"h": [[(1, 1), (1, 2), (1, 3), (1, 4)]]}
+    hands.answer(1)
+    assert hands.hand_out() == {"h": [[(1, 5), (1, 6)]]}
+
+
+def test_the_line_is_due_when_a_bulk_is_old_or_a_handler_late_whichever_comes_first() -> None:
+    hands = hired("h", size=2)
+    hands.line.batching.add(chunk(2), 0.0)
+    hands.hand_out()
+    hands.line.batching.add(chunk(1, number=2, first=3), 5.0)
+    assert hands.line.due(5.0) == 10.0
+    assert hands.line.due(10.0) == 65.0
+    assert hands.line.due(65.0) is None
+
+
+def test_a_death_that_is_told_twice_is_one() -> None:
+    hands = hired("h")
+    hands.line.batching.add(chunk(1), 0.0)
+    hands.hand_out()
+    assert hands.lose("h").bulks == 1
+    assert hands.lose("h") == Losses()
