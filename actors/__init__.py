@@ -23,10 +23,12 @@ if TYPE_CHECKING:
         UndecodableMessageException,
         UnreachableError,
     )
-    from actors.message import Event, Message, RabbitMQMessage, SpoolMessage
+    from actors.kinds import Event, RabbitMQMessage, SpoolMessage
+    from actors.message import Message
     from actors.options import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
     from actors.publisher import Publisher
     from actors.route import HandlerActor, RouteTypes
+    from actors.timeit import Timeit
 
 __all__ = [
     "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "CallboardError",
@@ -34,16 +36,18 @@ __all__ = [
     "InvalidConnection", "InvalidMessage", "InvalidRoute", "Message", "Options",
     "PublishError", "Publisher", "RabbitMQMessage", "Retry", "RouteOptions", "RouteTypes",
     "SSEApplication", "SSEConnection", "SpoolConnection", "SpoolMessage",
-    "UndecodableMessageException", "UnreachableError",
+    "Timeit", "UndecodableMessageException", "UnreachableError",
 ]  # fmt: skip
 
 _HOMES = {
     "app": ("App", "SSEApplication"),
     "connections": ("AMQPConnection", "SSEConnection", "SpoolConnection"),
-    "message": ("Event", "Message", "RabbitMQMessage", "SpoolMessage"),
+    "kinds": ("Event", "RabbitMQMessage", "SpoolMessage"),
+    "message": ("Message",),
     "options": ("AMQPRouteOptions", "Actions", "Events", "Options", "Retry", "RouteOptions"),
     "publisher": ("Publisher",),
     "route": ("HandlerActor", "RouteTypes"),
+    "timeit": ("Timeit",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

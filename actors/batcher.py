@@ -14,13 +14,13 @@ from functools import partial
 from actors.alarm import Alarm
 from actors.context import Context
 from actors.errors import HandlerCrashed
+from actors.kinds import order_key
 from actors.logic.batching import Batching
 from actors.logic.bulk import Chunk, Draft
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
-from actors.message import order_key
 from actors.plan import RoutePlan, UnitPlan
 from actors.protocol import (
     Bulk,

@@ -27,10 +27,21 @@ def decode_json(data: bytes) -> Any:
         raise UndecodableMessageException(f"not JSON: {error}") from None
 
 
-def decoder_for(wanted: Any) -> Callable[[bytes], Any]:
-    """A decoder of JSON into the type that a handler asks for; None: any JSON."""
+def decode_event(data: bytes) -> Any:
+    """The value of a JSON text, or the text itself where it is not JSON."""
+    try:
+        return decode_json(data)
+    except UndecodableMessageException:
+        return data.decode("utf-8", "replace")
+
+
+def decoder_for(wanted: Any, kind: str) -> Callable[[bytes], Any]:
+    """A decoder of JSON into the type that a handler asks for; None: any JSON.
+
+    Of an event stream, what is not JSON is taken as a text.
+    """
     if wanted is None:
-        return decode_json
+        return decode_event if kind == "sse" else decode_json
     from pydantic import TypeAdapter, ValidationError
 
     adapter: TypeAdapter[Any] = TypeAdapter(wanted)
@@ -39,6 +50,8 @@ def decoder_for(wanted: Any) -> Callable[[bytes], Any]:
         try:
             return adapter.validate_json(data)
         except ValidationError as error:
+            if kind == "sse" and error.errors()[0]["type"] == "json_invalid":
+                return decode(json.dumps(data.decode("utf-8", "replace")).encode())
             raise UndecodableMessageException(_without_input(error.errors())) from None
         except Exception as error:  # a validator of the user's may raise anything
             raise UndecodableMessageException(f"{type(error).__name__}: {error}") from None

@@ -58,7 +58,7 @@ class InvalidMessage(CallboardError):
     """Not decodable, or not valid for a typed handler; settled before the call."""
 
 
-class UndecodableMessageException(InvalidMessage):
+class UndecodableMessageException(InvalidMessage, ValueError):
     """`body` was read of a message that cannot be decoded."""
 
 

@@ -9,21 +9,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from actors.decoding import decode_properties, read_headers
 from actors.errors import InvalidMessage
 from actors.logic.failure import Verdict
-from actors.logic.frames import Delivery
-from actors.logic.records import Record, unpack
-
-if TYPE_CHECKING:
-    from pika.spec import BasicProperties
 
 T = TypeVar("T")
-
-#: Header that carries the hand-outs so far of a message that came back by a detour.
-ATTEMPTS_HEADER = "x-callboard-attempts"
 
 logger = logging.getLogger("actors.handler")
 
@@ -153,143 +144,6 @@ class Message(Generic[T]):
 
     def _is_invalid(self, error: InvalidMessage) -> InvalidMessage:
         return self._handout.invalid.setdefault(self._index, error)
-
-
-class RabbitMQMessage(Message[T]):
-    """A delivery of an AMQP broker."""
-
-    __slots__ = ("_properties",)
-
-    _properties: BasicProperties
-
-    @property
-    def serialized_data(self) -> bytes:
-        return self._delivery.body
-
-    @property
-    def properties(self) -> BasicProperties:
-        """The AMQP properties; raises InvalidMessage where they cannot be decoded."""
-        try:
-            return self._properties
-        except AttributeError:
-            pass
-        try:
-            self._properties = decode_properties(self._delivery.properties)
-        except InvalidMessage as error:
-            raise self._is_invalid(error) from None
-        return self._properties
-
-    @property
-    def headers(self) -> dict[str, Any]:
-        return dict(self.properties.headers or {})
-
-    @property
-    def id(self) -> str:
-        return self.properties.message_id or ""
-
-    @property
-    def exchange(self) -> str:
-        return self._delivery.exchange
-
-    @property
-    def routing_key(self) -> str:
-        return self._delivery.routing_key
-
-    @property
-    def attempts(self) -> int:
-        counts = [self._before, int(self._delivery.redelivered)]
-        try:
-            headers = decode_properties(self._delivery.properties).headers or {}
-        except InvalidMessage:
-            headers = {}  # a count is wanted of poison too
-        for name in (ATTEMPTS_HEADER, "x-delivery-count"):
-            if isinstance(headers.get(name), int):
-                counts.append(headers[name])
-        return max(counts)
-
-    @property
-    def redelivered(self) -> bool:
-        return self._before > 0 or self._delivery.redelivered
-
-    @property
-    def _delivery(self) -> Delivery:
-        if self._parsed is None:
-            self._parsed = Delivery(self._raw)
-        return self._parsed  # type: ignore[no-any-return]
-
-
-class SpoolMessage(Message[T]):
-    """A delivery of the embedded spool."""
-
-    __slots__ = ()
-
-    @property
-    def serialized_data(self) -> bytes:
-        return self._record.body
-
-    @property
-    def headers(self) -> dict[str, Any]:
-        try:
-            return read_headers(self._record)
-        except InvalidMessage as error:
-            raise self._is_invalid(error) from None
-
-    @property
-    def id(self) -> str:
-        return str(self._record.id)
-
-    @property
-    def attempts(self) -> int:
-        return max(self._before, self._record.attempts)
-
-    @property
-    def redelivered(self) -> bool:
-        return self.attempts > 0
-
-    @property
-    def _record(self) -> Record:
-        if self._parsed is None:
-            self._parsed = unpack(self._raw)
-        return self._parsed  # type: ignore[no-any-return]
-
-
-class Event(SpoolMessage[T]):
-    """A Server-Sent Event: `id` is its last event id, `name` its type."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        return str(self.headers.get("event", ""))
-
-
-#: Which message a connection of a kind delivers.
-KINDS: dict[str, type[Message[Any]]] = {
-    "amqp": RabbitMQMessage,
-    "spool": SpoolMessage,
-    "sse": Event,
-}
-
-
-def order_key(kind: str, raw: bytes, order_by: str) -> str:
-    """What messages are kept in order by, `ORDER_BY` of a route: "routing_key" (on a spool
-    the queue) or "header:NAME". Empty where it cannot be read: never raises.
-    """
-    try:
-        if kind == "amqp":
-            delivery = Delivery(raw)
-            if order_by == "routing_key":
-                return delivery.routing_key
-            headers = decode_properties(delivery.properties).headers or {}
-        else:
-            record = unpack(raw)
-            if order_by == "routing_key":
-                return record.queue
-            headers = read_headers(record)
-        value = headers.get(order_by.removeprefix("header:"), "")
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    except Exception:
-        return ""
 
 
 def _seconds(value: float) -> float:

@@ -18,7 +18,8 @@ from actors.clients import Done
 from actors.clients.verdicts import Rules, Share, describe, settle
 from actors.decoding import decoder_for
 from actors.errors import ConfigurationError, InvalidMessage
-from actors.message import KINDS, Handout, Message
+from actors.kinds import KINDS
+from actors.message import Handout, Message
 from actors.options import compile_table, decision
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class HandlerCode(AppCode):
         table = compile_table(route.options.on_exception, self._kind)
         self._rules = Rules(decision(route.options.on_success), table)
         self._typed = route.message_type is not None
-        self._decode = decoder_for(route.message_type)
+        self._decode = decoder_for(route.message_type, self._kind)
         self._handler = route.handler
         if isinstance(self._handler, type):
             self._instance = self._handler()

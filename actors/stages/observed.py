@@ -10,7 +10,8 @@ from typing import Any
 from actors.app import App
 from actors.clients.runner import InlineUserCode
 from actors.clients.verdicts import shares
-from actors.message import KINDS, Handout, Message
+from actors.kinds import KINDS
+from actors.message import Handout, Message
 from actors.plan import UnitPlan
 from actors.protocol import Bulk
 from actors.stages.memory import Died

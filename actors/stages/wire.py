@@ -10,8 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 from actors.clients import Fetched
+from actors.kinds import ATTEMPTS_HEADER
 from actors.logic.records import pack
-from actors.message import ATTEMPTS_HEADER
 from actors.options import Actions
 
 

@@ -11,17 +11,10 @@ from pydantic import BaseModel
 
 from actors.decoding import decode_json, decoder_for
 from actors.errors import InvalidMessage, UndecodableMessageException
+from actors.kinds import Event, RabbitMQMessage, SpoolMessage, order_key
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.message import (
-    Event,
-    Handout,
-    Mark,
-    Message,
-    RabbitMQMessage,
-    SpoolMessage,
-    order_key,
-)
+from actors.message import Handout, Mark, Message
 
 
 def amqp(
@@ -81,9 +74,34 @@ def test_a_spool_message_shows_all_that_came_with_it() -> None:
     assert (message.attempts, message.redelivered) == (2, True)
 
 
-def test_an_event_has_a_name() -> None:
-    event: Event[Any] = Event(spooled(b'{"event": "ping"}'), Handout("e", decode_json))
-    assert (event.name, event.id, event.body) == ("ping", "id-1", 1)
+def event(headers: bytes, data: bytes, wanted: Any = None) -> Event[Any]:
+    return Event(spooled(headers, data), Handout("events", decoder_for(wanted, "sse")))
+
+
+def test_an_event_shows_all_that_came_with_it() -> None:
+    told = event(b'{"event": "ping", "id": "7", "retry": 1500}', b'{"a": 1}')
+    assert (told.name, told.id, told.retry) == ("ping", "7", 1500)
+    assert (told.body, told.data) == ({"a": 1}, '{"a": 1}')
+    silent = event(b"", b"1")
+    assert (silent.name, silent.id, silent.retry) == ("message", "id-1", None)
+
+
+@pytest.mark.parametrize("text", ["", "ping", "{cut", "two\nlines", "señor", "NaN;", "[" * 99_999])
+def test_the_body_of_an_event_that_is_not_json_is_its_text(text: str) -> None:
+    told = event(b"", text.encode())
+    assert (told.body, told.data) == (text, text)
+    assert not told._handout.invalid
+    assert event(b"", text.encode(), str).body == text
+
+
+def test_an_event_of_a_typed_route_is_validated_as_usual() -> None:
+    assert event(b"", b"[1, 2]", list[int]).body == [1, 2]
+    assert event(b"", b"ping", int | str).body == "ping"
+    for data in (b"ping", b'["a"]', b"[1"):
+        told = event(b"", data, list[int])
+        with pytest.raises(UndecodableMessageException):
+            _ = told.body
+        assert list(told._handout.invalid) == [0]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +172,7 @@ def test_attempts_is_the_highest_count_that_anyone_has(
 ) -> None:
     message = rabbit(amqp(redelivered=redelivered, headers=headers), before)
     assert message.attempts == attempts
-    assert message.redelivered == (redelivered or before > 0)
+    assert message.redelivered == (attempts > 0)
 
 
 def test_the_last_mark_wins() -> None:
@@ -203,7 +221,7 @@ def test_a_typed_body_is_of_its_type_and_its_errors_do_not_show_it() -> None:
         id: int
         word: str
 
-    decode = decoder_for(Word)
+    decode = decoder_for(Word, "amqp")
     assert decode(b'{"id": 1, "word": "a"}') == Word(id=1, word="a")
     with pytest.raises(UndecodableMessageException) as caught:
         decode(b'{"id": "secret-input"}')
