@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ def index(messages):
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with an app in it, and an environment that says nothing else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -29,7 +31,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("CALLBOARD_CONNECTION", "CALLBOARD_CONNECTION_FILE", "CALLBOARD_CONFIG"):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "settings_app.py").write_text(APP)
-    return tmp_path
+    yield tmp_path
+    logging.getLogger("actors").setLevel(logging.NOTSET)  # `check` makes it quiet
 
 
 def check(*arguments: str) -> int:

@@ -15,9 +15,10 @@ from actors import log
 
 @pytest.fixture(autouse=True)
 def logging_as_python_ships_it() -> Iterator[None]:
-    before = logging.raiseExceptions
+    ours, before = logging.getLogger("actors"), logging.raiseExceptions
     yield
     logging.raiseExceptions = before
+    ours.setLevel(logging.NOTSET)
     root = logging.getLogger()
     root.handlers[:] = [each for each in root.handlers if not isinstance(each, log.StderrHandler)]
 
