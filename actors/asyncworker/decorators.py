@@ -1,0 +1,5 @@
+"""`asyncworker.decorators`."""
+
+from functools import wraps
+
+__all__ = ["wraps"]

@@ -1,0 +1,1 @@
+"""`asyncworker.easyqueue`."""

@@ -1,0 +1,5 @@
+"""`asyncworker.exceptions`."""
+
+from actors.errors import InvalidConnection, InvalidRoute
+
+__all__ = ["InvalidConnection", "InvalidRoute"]

@@ -1,0 +1,19 @@
+"""`asyncworker.options`."""
+
+from actors.options import Actions, Events, Options, RouteOptions, TimerOptions
+from actors.route import RouteTypes
+
+__all__ = ["Actions", "DefaultValues", "Defaultvalues", "Events", "Options", "RouteTypes"]
+
+
+class DefaultValues:
+    """What routes on RabbitMQ and timers do where nothing is declared."""
+
+    BULK_SIZE = RouteOptions().bulk_size
+    BULK_FLUSH_INTERVAL = RouteOptions().bulk_flush_interval
+    ON_SUCCESS = RouteOptions().on_success
+    ON_EXCEPTION = Actions.REQUEUE
+    RUN_EVERY_MAX_CONCURRENCY = TimerOptions().max_concurrency
+
+
+Defaultvalues = DefaultValues  #: its name until 0.5

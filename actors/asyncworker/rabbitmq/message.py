@@ -1,0 +1,7 @@
+"""`asyncworker.rabbitmq.message`."""
+
+from actors.kinds import RabbitMQMessage
+
+__all__ = ["Message", "RabbitMQMessage"]
+
+Message = RabbitMQMessage  #: its name in 0.2

@@ -1,0 +1,5 @@
+"""`asyncworker.routes`."""
+
+from actors.options import AMQPRouteOptions
+
+__all__ = ["AMQPRouteOptions"]

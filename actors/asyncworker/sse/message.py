@@ -1,0 +1,5 @@
+"""`asyncworker.sse.message`."""
+
+from actors.kinds import Event as SSEMessage
+
+__all__ = ["SSEMessage"]

@@ -1,0 +1,5 @@
+"""`asyncworker.utils`."""
+
+from actors.timeit import Timeit
+
+__all__ = ["Timeit"]
