@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from actors.clients import Done
 from actors.logic.bulk import Piece
-from actors.logic.failure import Decision, Verdict, decide
+from actors.logic.failure import Decision, Verdict, class_name, decide
 from actors.message import Handout, Mark, Message
 from actors.protocol import Bulk, Range, Single
 
@@ -155,14 +155,7 @@ def describe(error: BaseException | None) -> str:
     if error is None:
         return ""
     said = " ".join(_reason(error).split())
-    return f"{class_name(error)}: {said}" if said else class_name(error)
-
-
-def class_name(error: BaseException) -> str:
-    """The qualified name of an exception's class; without the module for Python's own."""
-    kind = type(error)
-    prefix = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return prefix + kind.__qualname__
+    return f"{class_name(type(error))}: {said}" if said else class_name(type(error))
 
 
 def _marked(mark: Mark, message: Message[Any]) -> Single:
@@ -179,7 +172,7 @@ def _decided(decision: Decision, message: Message[Any], error: BaseException | N
     verdict, delay = decision.apply(attempts)
     if error is None:
         return Single(0, 0, int(verdict), delay, attempts=attempts)
-    return Single(0, 0, int(verdict), delay, _reason(error), class_name(error), attempts)
+    return Single(0, 0, int(verdict), delay, _reason(error), class_name(type(error)), attempts)
 
 
 def _attempts(message: Message[Any]) -> int:

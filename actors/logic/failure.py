@@ -56,6 +56,12 @@ def decide(table: Mapping[type[BaseException], Decision], error: type[BaseExcept
     return table[Exception]
 
 
+def class_name(error: type[BaseException]) -> str:
+    """The qualified name of an exception class; without the module for Python's own."""
+    prefix = "" if error.__module__ == "builtins" else f"{error.__module__}."
+    return prefix + error.__qualname__
+
+
 def requeue_delay(failures: int, random: Random) -> float:
     """Seconds to hold a delivery before it is requeued for the n-th time: 0, then 1, 2, 4 … 60.
 

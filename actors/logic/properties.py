@@ -39,6 +39,10 @@ _ROUTING = frozenset((b"CC", b"BCC"))
 _OURS = b"x-callboard-"
 _RAW_LIMIT = 4096
 
+#: What counts hand-outs: ours of a copy that waited outside its queue, and a quorum queue's.
+_COUNTS = (b"x-callboard-attempts", b"x-delivery-count")
+_INTEGERS = frozenset(b"bsUIlL")
+
 
 def copied(raw: bytes, headers: Mapping[str, str | int], message_id: str) -> bytes:
     """The properties of a durable copy: as they were, with `headers` of ours in place of older.
@@ -63,6 +67,25 @@ def copied(raw: bytes, headers: Mapping[str, str | int], message_id: str) -> byt
     if len(fields.get("message_id", b"")) <= 1:
         fields["message_id"] = bytes([len(message_id)]) + message_id.encode()
     return join(fields)
+
+
+def may_count(content: bytes) -> bool:
+    """Whether there may be a count in the headers of any delivery of these."""
+    return any(name in content for name in _COUNTS)
+
+
+def counted(raw: bytes) -> int:
+    """How often a message was handed out before, as its headers have it; 0: not told."""
+    try:
+        headers = entries(split(raw).get("headers", bytes(4)))
+    except ValueError:
+        return 0
+    counts = [
+        int.from_bytes(value[1:], "big", signed=True)
+        for name, value in headers
+        if name in _COUNTS and value[0] in _INTEGERS
+    ]
+    return max([0, *counts])
 
 
 def split(raw: bytes) -> dict[str, bytes]:

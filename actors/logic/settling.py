@@ -7,9 +7,11 @@ from random import Random
 from typing import NamedTuple
 
 from actors.logic.bulk import Chunk, Part
-from actors.logic.failure import Decision, Verdict, requeue_delay
+from actors.logic.failure import Decision, Verdict, class_name, requeue_delay
+from actors.logic.frames import Delivery
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
+from actors.logic.properties import counted, may_count
 from actors.logic.recurrence import Recurrences
 from actors.logic.register import Register
 
@@ -58,11 +60,13 @@ class Settling:
         self._said: list[Range | Single] = []
 
     def enter(self, chunk: Chunk) -> None:
-        """Answer for a chunk; what failed here before gets its attempts back."""
+        """Answer for a chunk; what failed before gets its attempts back."""
         if self._broker_copies:
             for index, attempts in chunk.attempts.items():
                 known = self._recurrences.attempts(chunk.raw(index))
                 chunk.attempts[index] = max(attempts, known)
+            if may_count(chunk.blob):
+                _read_counts(chunk)
         self.register.add(chunk)
 
     def settle(self, ranges: Iterable[Range], singles: Iterable[Single], now: float) -> None:
@@ -85,7 +89,7 @@ class Settling:
         now: float,
     ) -> None:
         """Apply the table to what befell deliveries outside their handler."""
-        name = f"{error.__module__}.{error.__qualname__}"
+        name = class_name(error)
         for chunk, index in deliveries:
             attempts = chunk.attempts.get(index, 1)
             verdict, delay = decision.apply(attempts)
@@ -130,3 +134,10 @@ class Settling:
         self._lines[part.chunk.queue].batching.settled(part)
         self.register.settle(part, entry)
         self._said.append(entry)
+
+
+def _read_counts(chunk: Chunk) -> None:
+    """A copy that waited outside its queue is new to the broker: its headers tell."""
+    for index in range(len(chunk.ends)):
+        if attempts := counted(Delivery(chunk.raw(index)).properties):
+            chunk.attempts[index] = max(attempts, chunk.attempts.get(index, 0))

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pika import BasicProperties
 
-from actors.logic.properties import copied, entries, join, split, table
+from actors.logic.properties import (
+    copied,
+    counted,
+    entries,
+    join,
+    may_count,
+    split,
+    table,
+)
 
 ALL = {
     "content_type": "a", "content_encoding": "b", "delivery_mode": 1, "priority": 4,
@@ -96,3 +104,17 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 def test_any_table_survives_being_taken_apart(headers: dict[str, Any]) -> None:
     raw = split(encoded(headers=headers)).get("headers", bytes(4))
     assert table(entries(raw)) == raw
+
+
+@pytest.mark.parametrize("name", ["x-callboard-attempts", "x-delivery-count"])
+def test_headers_tell_how_often_a_message_was_handed_out(name: str) -> None:
+    raw = encoded(headers={"a": "b", name: 3})
+    assert may_count(raw)
+    assert counted(raw) == 3
+
+
+@pytest.mark.parametrize("count", ["3", -3, None, [3], True])
+def test_a_count_that_is_none_does_not_count(count: Any) -> None:
+    assert counted(encoded(headers={"x-delivery-count": count})) == 0
+    assert counted(encoded()) == counted(b"nonsense") == 0
+    assert not may_count(encoded(headers={"a": "b"}))
