@@ -1,10 +1,11 @@
 """`asyncworker.app`."""
 
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from actors.app import App as _App
+from actors.app import H
 from actors.asyncworker.absent import HTTP
-from actors.connections import Connection
 from actors.errors import InvalidRoute
 
 __all__ = ["App"]
@@ -18,6 +19,10 @@ class App(_App):
         """Raises `InvalidRoute`."""
         raise InvalidRoute(f"app.http is not taken over: {HTTP}")
 
-    def get_connection(self, name: str) -> Connection:
-        """`connection` by its old name."""
-        return self.connection(name)
+    def route(self, *args: Any, methods: Any = None, **kwargs: Any) -> Callable[[H], H]:
+        """`actors.App.route`; `methods`, of HTTP routes, raises `InvalidRoute`."""
+        if methods is not None:
+            raise InvalidRoute(f"route: methods= is not taken over: {HTTP}")
+        return super().route(*args, **kwargs)
+
+    get_connection = _App.connection

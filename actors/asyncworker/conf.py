@@ -1,7 +1,8 @@
 """`asyncworker.conf`."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from functools import partialmethod
 from typing import Any
 
 from actors.asyncworker.absent import Absent
@@ -19,14 +20,17 @@ class _Logged:
 class _Logger:
     """The standard logger `asyncworker`: up to 0.5 it was called, later on awaited."""
 
-    def __getattr__(self, name: str) -> Callable[..., _Logged]:
-        log = getattr(logging.getLogger("asyncworker"), name)
+    def _log(self, method: str, *args: Any, **kwargs: Any) -> _Logged:
+        log = getattr(logging.getLogger("asyncworker"), method)
+        log(*args, **{"stacklevel": 2, **kwargs})
+        return _Logged()
 
-        def call(*args: Any, **kwargs: Any) -> _Logged:
-            log(*args, **{"stacklevel": 2, **kwargs})
-            return _Logged()
-
-        return call
+    debug = partialmethod(_log, "debug")
+    info = partialmethod(_log, "info")
+    warning = partialmethod(_log, "warning")
+    error = partialmethod(_log, "error")
+    critical = partialmethod(_log, "critical")
+    exception = partialmethod(_log, "exception")
 
 
 logger = _Logger()
