@@ -13,6 +13,7 @@ from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRo
 from actors.loader import loading
 from actors.logic.routing import numbered
 from actors.options import AMQPRouteOptions, FailCallback, RouteOptions, TimerOptions
+from actors.outlet import ConnectionOutlet, OpenWay, Outlet, open_lane
 from actors.route import Handler, Route, RouteTypes, check_handler, checked_queues
 from actors.settings import Settings
 from actors.state import State
@@ -60,6 +61,7 @@ class App(State):
         if given and declared:
             raise InvalidConnection(f"give {next(iter(given))}= or connections=, not both")
         self.connections: dict[str, Connection] = {}
+        self._outlets: dict[str, ConnectionOutlet] = {}
         for connection in [AMQPConnection(**given)] if given else declared:
             self._add_connection(connection)
         self.version = version
@@ -178,12 +180,31 @@ class App(State):
         found = [source.connection_fail_callback for source in sources]
         return list(dict.fromkeys(callback for callback in found if callback is not None))
 
-    def connection(self, name: str) -> Connection:
-        """The connection of this name. Raises `InvalidConnection`."""
-        if name not in self.connections:
-            known = ", ".join(self.connections) or "none"
-            raise InvalidConnection(f"no connection is named {name!r}; there are: {known}")
-        return self.connections[name]
+    # ── putting messages into connections ──────────────────────────────────────
+
+    def connection(self, name: str) -> Outlet:
+        """The connection of this name, to put messages into. Raises `InvalidConnection`."""
+        if name in self.connections:
+            return self.connections[name]
+        if name in self._outlets:
+            return self._outlets[name]
+        known = ", ".join({**self.connections, **self._outlets}) or "none"
+        raise InvalidConnection(f"no connection is named {name!r}; there are: {known}")
+
+    def open_outlets(
+        self, places: Iterable[tuple[str, str, str]], open_way: OpenWay = open_lane
+    ) -> None:
+        """In a process of a running system: (name, kind, settings) of where connections are."""
+        self._outlets = {
+            name: ConnectionOutlet(kind, settings, open_way) for name, kind, settings in places
+        }
+        for name, connection in self.connections.items():
+            connection.lead_to(self._outlets.get(name))
+
+    def close_outlets(self) -> None:
+        """Wait for what was put, and let go of the connections that it went by."""
+        for outlet in self._outlets.values():
+            outlet.close()
 
     # ── running ────────────────────────────────────────────────────────────────
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urljoin, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
 from actors.errors import ConfigurationError
 from actors.log import redact
 from actors.options import FailCallback
+from actors.outlet import ConnectionOutlet, Outlet
 from actors.schema import Schema
 from actors.settings import state_dir
 
@@ -23,7 +25,7 @@ UNREADABLE = (
 )
 
 
-class Connection(Schema):
+class Connection(Schema, Outlet):
     """What all connections have. The app gives a name to those that have none."""
 
     noun: ClassVar[str] = "connection setting"
@@ -35,6 +37,18 @@ class Connection(Schema):
     #: Unsettled messages for each queue; None: enough for two bulks at every handler.
     prefetch_count: int | None = Field(default=None, ge=1, le=65535)
     connection_fail_callback: FailCallback | None = None
+    #: Of a running process: where the connection is by now. None: where it was declared to be.
+    _outlet: ConnectionOutlet | None = PrivateAttr(default=None)
+
+    def lead_to(self, outlet: ConnectionOutlet | None) -> None:
+        """What is put into this connection goes there from now on."""
+        self._outlet = outlet
+
+    def _begin(self, vhost: str | None, *message: Any) -> Future[None]:
+        if self._outlet is None:
+            settings = self.as_json(getattr(self, "vhost", ""), {})
+            self._outlet = ConnectionOutlet(self.kind, settings)
+        return self._outlet._begin(vhost, *message)
 
     def moved_to(self, other: Connection) -> Connection:
         """This connection at the place of another: name and tuning stay, where they fit."""

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision
 
+#: Where handlers may put messages: (name, kind, settings as JSON) of each connection.
+Outlets = tuple[tuple[str, str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
@@ -45,6 +48,7 @@ class UnitPlan:
     wait: bool = True  #: wait for a peer that cannot be reached at first
     max_bytes: int = 0  #: over all unsettled deliveries of the unit; 0: no limit
     state_dir: str = ""
+    outlets: Outlets = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Plan:
     name: str
     units: tuple[UnitPlan, ...]
     clock: bool = False  #: the app has timers or callbacks
+    outlets: Outlets = field(default=(), repr=False)
     version: str = ""
     shutdown_timeout: float = 25.0  #: seconds for the whole drain
     since: str = ""  #: when it was started, ISO 8601

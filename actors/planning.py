@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.errors import HandlerCrashed
 from actors.logic.failure import Decision, Verdict, decide
 from actors.options import Actions
-from actors.plan import Plan, RoutePlan, UnitPlan
+from actors.plan import Outlets, Plan, RoutePlan, UnitPlan
 from actors.route import payload_type
-from actors.serving import NO_CONNECTION, Served, serve
+from actors.serving import NO_CONNECTION, Served, resolve_connections, serve
 from actors.settings import Settings, state_dir
 
 if TYPE_CHECKING:
@@ -32,15 +33,27 @@ def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
     units: dict[tuple[str, str], list[Served]] = {}
     for one in served:
         units.setdefault((one.connection.name, one.vhost), []).append(one)
+    outlets = _outlets(app, settings)
     return Plan(
         app=import_string,
         name=settings.name or _system_name(import_string),
-        units=tuple(_unit(those, units, import_string, settings) for those in units.values()),
+        units=tuple(
+            replace(_unit(those, units, import_string, settings), outlets=outlets)
+            for those in units.values()
+        ),
+        outlets=outlets,
         clock=bool(app.timers) or any(app.fail_callbacks(name) for name, _ in units),
         version=app.version,
         shutdown_timeout=settings.shutdown_timeout,
         log_level=settings.log_level,
         log_format=settings.log_format,
+    )
+
+
+def _outlets(app: App, settings: Settings) -> Outlets:
+    return tuple(
+        (name, one.kind, one.as_json(getattr(one, "vhost", ""), {}))
+        for name, one in resolve_connections(app, settings.connections).items()
     )
 
 

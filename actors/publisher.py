@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from actors.clients.spoolfile import SpoolError, SpoolFile
 from actors.connections import parse_connection
 from actors.errors import ConfigurationError, PublishError
-from actors.logic.entry import Entry
+from actors.logic.entry import Entry, serialized
 
 if TYPE_CHECKING:
     from actors.clients.amqppublisher import AMQPPublisher
@@ -60,7 +60,7 @@ class Publisher:
         `ConfigurationError` where the spool's path is no good, `ValueError` and `TypeError`
         where the message cannot be one.
         """
-        body = _body(data, serialized_data)
+        body = serialized(data, serialized_data)
         entry = Entry(body, message_id or "", headers, priority, delay)
         return self._put(queue, [entry], timeout)[0]
 
@@ -100,13 +100,3 @@ class Publisher:
             return self._store.put(queue, entries, timeout)
         except SpoolError as error:
             raise PublishError(str(error)) from error
-
-
-def _body(data: Any, serialized: bytes | None) -> bytes:
-    if serialized is None:
-        if data is None:
-            raise ValueError("put needs data or serialized_data; for JSON's null, say b'null'")
-        return json.dumps(data, allow_nan=False).encode()
-    if data is not None:
-        raise ValueError("put takes data or serialized_data, not both")
-    return serialized

@@ -117,7 +117,7 @@ class UserCode(_HandlerRunner):
     def __init__(self, settings: tuple[UnitPlan, str]) -> None:
         unit, name = settings
         plan = next(route for route in unit.routes if route.name == name)
-        self._set_up(partial(load, unit.app), plan, unit.kind)
+        self._set_up(partial(_app_of, unit), plan, unit.kind)
 
     @classmethod
     def for_route(cls, app: App, plan: RoutePlan, kind: str) -> Self:
@@ -169,7 +169,7 @@ class ClockCode(_Runner):
 
     def __init__(self, settings: Plan) -> None:
         loop = ThreadLoop("clock", TIMER_THREADS)
-        super().__init__(TimerCode(partial(load, settings.app), loop.call), loop)
+        super().__init__(TimerCode(partial(_app_of, settings), loop.call), loop)
 
 
 class InlineClockCode(_Runner):
@@ -182,3 +182,10 @@ class InlineClockCode(_Runner):
         #: All that the user's code raised so far.
         self.raised: list[BaseException] = []
         code.raised = self.raised
+
+
+def _app_of(plan: UnitPlan | Plan) -> App:
+    """The app, its connections where the plan has them."""
+    app = load(plan.app)
+    app.open_outlets(plan.outlets)
+    return app

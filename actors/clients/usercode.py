@@ -67,6 +67,8 @@ class AppCode:
             await self.guarded("a shutdown hook", hook, self._app)
             for hook in self._app.shutdown_hooks
         ]
+        close = self._app.close_outlets
+        causes.append(await self.guarded("closing connections", asyncio.to_thread, close))
         return next(filter(None, causes), "")
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
@@ -31,3 +32,29 @@ class Entry(NamedTuple):
     def headers_as_json(self) -> bytes:
         """Empty where there are none; raises `TypeError` or `ValueError` where JSON has none."""
         return json.dumps(dict(self.headers), allow_nan=False).encode() if self.headers else b""
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A message on its way to a broker or a spool, and what became of it."""
+
+    routing_key: str
+    body: bytes
+    properties: Any  #: as its store wants them
+    exchange: str = ""  #: empty: `routing_key` is the name of a queue
+    mandatory: bool = False  #: where no queue takes it, it counts as refused
+    outcome: str | None = None  #: None: not known; empty: stored; otherwise why it is not
+
+
+def serialized(data: Any, given: bytes | str | None) -> bytes:
+    """The body of a message: `data` as JSON, or what was `given` as it is.
+
+    Raises `ValueError` for both or neither, `TypeError` for what JSON cannot say.
+    """
+    if given is None:
+        if data is None:
+            raise ValueError("put needs data or serialized_data; for JSON's null, say b'null'")
+        return json.dumps(data, allow_nan=False).encode()
+    if data is not None:
+        raise ValueError("put takes data or serialized_data, not both")
+    return given.encode() if isinstance(given, str) else given
