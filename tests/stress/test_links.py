@@ -1,0 +1,117 @@
+"""What a network does to the connection to the broker. Each row: cause, what holds, bound.
+
+In every row nothing is lost, no duplicate is untold, and the system is ready again within
+the bound after the cause ends. Heartbeats are 10 s, unacknowledged bytes live for 15 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from actors import Publisher
+from actors.errors import PublishError
+from tests.broker import Broker
+from tests.integration.conftest import run
+from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
+from tests.stress.checker import Total, total_queue
+from tests.stress.proxy import Mode, Proxy
+
+__all__ = ["run"]  # the fixture
+
+MESSAGES = 2000
+
+
+@pytest.fixture
+def place(broker: Broker, vhost: str) -> BrokerPlace:
+    found = BrokerPlace(broker, vhost)
+    found.declare("work")
+    return found
+
+
+@pytest.fixture
+def proxy(broker: Broker) -> Iterator[Proxy]:
+    proxy = Proxy(broker.port)
+    yield proxy
+    proxy.close()
+
+
+def through(proxy: Proxy, place: BrokerPlace) -> str:
+    """The URL of a broker behind the proxy."""
+    parts = urlsplit(place.url)
+    return parts._replace(
+        netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
+    ).geturl()
+
+
+class Rig:
+    """A worker that reaches its broker through a proxy, under load."""
+
+    def __init__(self, worker: Worker, place: BrokerPlace) -> None:
+        self.worker = worker
+        self.place = place
+        worker.ready()
+        self.more(0)
+
+    def more(self, start: int) -> None:
+        put(self.place, "work", *numbers(range(start, start + MESSAGES)))
+
+    def handled(self, count: int, seconds: float) -> None:
+        """Wait until so many different messages were handled."""
+        until(lambda: len(self.worker.times()) >= count, seconds, f"{count} handled")
+
+    def account(self, count: int) -> Total:
+        """Drain, end, and account."""
+        until(lambda: self.place.ready("work") == 0, 30.0, "the queue is empty")
+        self.worker.launcher.terminate()
+        assert self.worker.wait() == 0
+        assert self.place.ready("work") == 0
+        return total_queue(range(count), range(count), self.worker.handled())
+
+
+@pytest.fixture
+def rig(run: object, place: BrokerPlace, proxy: Proxy) -> Rig:
+    worker = run("plain", "--connection", through(proxy, place), PACE="0.01")  # type: ignore[operator]  # a fixture
+    return Rig(worker, place)
+
+
+def test_after_a_reset_the_stream_goes_on_within_35_seconds(rig: Rig, proxy: Proxy) -> None:
+    rig.handled(MESSAGES // 4, 20.0)
+    proxy.reset()
+    rig.more(MESSAGES)
+    rig.handled(2 * MESSAGES, 35.0 + 20.0)
+    total = rig.account(2 * MESSAGES)
+    assert (total.lost, total.unexpected, total.untold) == (0, 0, 0), total
+
+
+@pytest.mark.parametrize("mode", [Mode.SWALLOW_UP, Mode.SWALLOW])
+def test_a_link_that_is_half_open_is_noticed_within_two_heartbeats(
+    rig: Rig, proxy: Proxy, mode: Mode
+) -> None:
+    rig.handled(MESSAGES // 4, 20.0)
+    proxy.mode = mode
+    until(lambda: not rig.worker.status().get("ready"), 2 * (10 + 5) + 5.0, "not ready")
+    proxy.mode = Mode.PASS
+    rig.more(MESSAGES)
+    rig.handled(2 * MESSAGES, 35.0 + 20.0)
+    total = rig.account(2 * MESSAGES)
+    assert (total.lost, total.unexpected, total.untold) == (0, 0, 0), total
+
+
+@pytest.mark.parametrize("mode", [Mode.DELAY, Mode.DRIBBLE])
+def test_a_slow_link_is_no_dead_link(rig: Rig, proxy: Proxy, mode: Mode) -> None:
+    proxy.mode = mode
+    rig.handled(MESSAGES, 60.0)
+    total = rig.account(MESSAGES)
+    assert (total.lost, total.duplicated) == (0, 0), total
+    assert "lost" not in rig.worker.output
+
+
+def test_a_publisher_waits_no_longer_than_it_was_told_to(place: BrokerPlace, proxy: Proxy) -> None:
+    with Publisher(through(proxy, place)) as publisher:
+        publisher.put("work", {"n": 1})
+        proxy.mode = Mode.SWALLOW
+        with pytest.raises(PublishError, match="no answer in time"):
+            publisher.put("work", {"n": 2}, timeout=1.0)
