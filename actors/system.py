@@ -12,6 +12,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from types import FrameType
@@ -51,7 +53,8 @@ def run(
     with RuntimeFile(runtime_dir or runtime_directory(), name) as file, _signals() as signals:
         from actors.stages.launcher import Launcher
 
-        launcher = Launcher(plan, admin_port)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        launcher = Launcher(replace(plan, since=since), admin_port)
         code: int = Exit.CRASH
         try:
             file.write(
