@@ -153,13 +153,14 @@ class Traffic:
     def ask_what_is_held(self) -> None:
         """Tell the batcher which chunks are open here."""
         outbox = self.custody.outbox
-        if open_chunks := outbox.open():
-            self._context.send(self.batcher, Held(tuple(open_chunks), outbox.next))
+        open_chunks = tuple(outbox.open())
+        if len(outbox):
+            self._context.send(self.batcher, Held(open_chunks, outbox.next))
 
     def held(self, message: Held, now: float) -> None:
         """The batcher's answer: a chunk that it does not know, round after round, is lost."""
         outbox = self.custody.outbox
         outbox.open()
-        for sent in outbox.missing(set(message.numbers), before=now - ROUND):
+        for sent in outbox.missing(set(message.numbers), message.next, now - ROUND):
             log.warning("connection %s: a chunk got lost, returned", self._name)
             self.custody.lose(sent)

@@ -20,7 +20,7 @@ class Sent:
     last: int
     bytes: int
     at: float
-    missed: int = 0  #: rounds
+    missed: int = 0  #: rounds; with the last of them it is given up
 
     @property
     def open(self) -> bool:
@@ -53,26 +53,34 @@ class Outbox:
         return self.next
 
     def open(self) -> list[int]:
-        """All that still waits for a verdict."""
+        """All that still waits for a verdict and is not given up."""
         for number, sent in list(self._sent.items()):
             if not sent.open:
                 self._drop(number)
-        return list(self._sent)
+        return [number for number, sent in self._sent.items() if sent.missed < PATIENCE]
+
+    def __len__(self) -> int:
+        return len(self._sent)
 
     def oldest(self) -> float | None:
         """When the first open chunk came."""
         number = self.open_from()
         return self._sent[number].at if number in self._sent else None
 
-    def missing(self, known: set[int], before: float) -> list[Sent]:
-        """What the batcher has not known for so many rounds; it counts as lost from now on."""
+    def missing(self, known: set[int], waits_for: int, before: float) -> list[Sent]:
+        """What got lost: the batcher, which waits for a certain number and knows these, has
+        not known it for so many rounds and then refused it.
+
+        What is given up may still arrive, until the batcher has heard of it and waits for a
+        later one: only then can it come again on another way, and not twice.
+        """
         lost: list[Sent] = []
         for number, sent in list(self._sent.items()):
-            if number in known or sent.at > before:
+            if number in known:
                 sent.missed = 0
-                continue
-            sent.missed += 1
-            if sent.missed >= PATIENCE:
+            elif sent.missed < PATIENCE:
+                sent.missed = sent.missed + 1 if sent.at <= before else 0
+            elif number < waits_for:
                 lost.append(sent)
                 self._drop(number)
         return lost
