@@ -117,18 +117,19 @@ class Custody:
         return min((time for time in times if time is not None), default=None)
 
     def give_back(self) -> int:
-        """Return all that has no verdict, as never handled; returns how many."""
+        """Return all that has no verdict, as what a handler may have had; returns how many."""
         returned = 0
         for epoch, account in self._accounts.items():
             count = account.ledger.return_open()
-            self.counts[account.route].settled(Verdict.RETURN, count)
+            self.counts[account.route].settled(Verdict.REQUEUE, count)
             self._touched.add(epoch)
             returned += count
         return returned
 
     def lose(self, sent: Sent) -> None:
-        """The batcher never got a chunk: return what it held."""
-        self.settle(sent.epoch, sent.first, sent.last, Verdict.RETURN)
+        """The batcher knows nothing of a chunk. Its word may have come late, and a handler have
+        had what was in it: that counts as an attempt."""
+        self.settle(sent.epoch, sent.first, sent.last, Verdict.REQUEUE)
 
     def flushes(self) -> list[tuple[str, int, Flush]]:
         """What to tell the world now, as (queue, epoch, flush)."""

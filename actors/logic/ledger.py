@@ -123,8 +123,11 @@ class Ledger:
         return self._held[0][0] if self._held else None
 
     def return_open(self) -> int:
-        """Give back all that nobody has decided on; returns how many."""
-        return self.settle(1, self.last, Verdict.RETURN)
+        """Give back all that nobody has decided on; returns how many.
+
+        A handler may have had them, so that each counts as an attempt.
+        """
+        return self.settle(1, self.last, Verdict.REQUEUE)
 
     def flush(self) -> Flush | None:
         """What was settled since the last flush, to be told to the world now."""
