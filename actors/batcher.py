@@ -54,6 +54,7 @@ class Batcher:
         self._alarm = Alarm(context)
         self._supervisor = ""
         self._connection = ""
+        self._introduced = 0  # by the number of the introduction
         self._incarnation = 0  # of the connection
         self._chunks: Sequence[Deliveries] = Sequence()
         self._epochs: dict[str, int] = {}  # the live one, by queue
@@ -118,6 +119,9 @@ class Batcher:
         self._context.send(sender, Ready("batcher", self._context.pid))
 
     def _neighbours(self, message: Neighbours, now: float) -> None:
+        if message.number <= self._introduced:
+            return
+        self._introduced = message.number
         self._connection = message.connection
         present = dict(message.handlers)
         for handler in [name for name in self._working if name not in present]:

@@ -68,6 +68,7 @@ class Connection:
         self._lost = Lost("connecting")
         self._since = 0.0  # open
         self._served: set[str] = set()  # routes that have a handler
+        self._introduced = 0  # by the number of the introduction
         self._next_look = 0.0  # whether a burst is over
         self._deadline: float | None = None  # of a drain
         self._told_batcher = -1  # of the end, by the number of the last chunk
@@ -76,6 +77,8 @@ class Connection:
         self._next_round = 0.0
 
     def on(self, message: object, sender: str, now: float) -> None:
+        if not (self._state or isinstance(message, Configure)):
+            return  # it overtook the first word; what matters is said again
         match message:
             case Configure():
                 self._configure(message, sender)
@@ -131,7 +134,8 @@ class Connection:
         self, message: Neighbours | Connect | Drain | Drained, sender: str, now: float
     ) -> None:
         match message:
-            case Neighbours():
+            case Neighbours() if message.number > self._introduced:
+                self._introduced = message.number
                 self._served = {route for _, route in message.handlers}
                 self._traffic.meet(message.batcher)
                 if self._state == "closed" and self._lost.cause != "connecting":

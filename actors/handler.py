@@ -47,6 +47,8 @@ class Handler:
         self._batcher = ""
 
     def on(self, message: object, sender: str, now: float) -> None:
+        if not (self._runner or isinstance(message, Configure)):
+            return  # it overtook the first word; what matters is said again
         match message:
             case Bulk():
                 self._bulk(message, sender)

@@ -50,11 +50,15 @@ class Configure(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Neighbours(ActorMessage):
-    """Who stands next to you; whoever is not named here is gone."""
+    """Who stands next to you; whoever is not named here is gone.
+
+    An introduction that a later one overtook would bury the living.
+    """
 
     connection: str = ""
     batcher: str = ""
     handlers: tuple[tuple[str, str], ...] = ()  #: (name, route)
+    number: int = 0  #: counts up; whoever has heard of a higher one ignores it
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -52,6 +52,8 @@ class Supervisor:
         self._awaited: set[str] = set()
 
     def on(self, message: object, sender: str, now: float) -> None:
+        if not (self._parent or isinstance(message, Configure)):
+            return  # it overtook the first word; what matters is said again
         match message:
             case Configure():
                 self._parent = sender

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,8 +90,11 @@ class InMemorySystem:
     with `errors`, unless `raise_errors` is False.
     """
 
-    stage_class = MemoryStage
-    world_class = World
+    world_class: Callable[..., World] = World
+    stage_class: Callable[..., MemoryStage] = MemoryStage
+    code_class: Callable[..., ObservedCode] = ObservedCode
+    world: World
+    stage: MemoryStage
 
     def __init__(
         self,
@@ -226,10 +229,12 @@ class InMemorySystem:
         return errors
 
     def status(self) -> dict[str, Any]:
-        """What `callboard status --json` would print."""
+        """What `callboard status --json` would print; time passes where an actor is silent."""
+        asked = len(self.stage.outbox)
         self._tell(ReportStatus())
-        answers = [message for message in self.stage.outbox if isinstance(message, Status)]
-        report: dict[str, Any] = json.loads(answers[-1].report)
+        while not (answers := [m for m in self.stage.outbox[asked:] if isinstance(m, Status)]):
+            self.advance(0.1)
+        report: dict[str, Any] = json.loads(answers[0].report)
         return report
 
     # ── the inside ────────────────────────────────────────────────────────────
@@ -240,7 +245,7 @@ class InMemorySystem:
 
     def _runner(self, settings: tuple[UnitPlan, str]) -> ObservedCode:
         hooks = self._state is None
-        code = ObservedCode(self._app, *settings, self.world, self._doomed, hooks)
+        code = self.code_class(self._app, *settings, self.world, self._doomed, hooks)
         self._codes.append(code)
         return code
 

@@ -48,6 +48,7 @@ class UnitSupervisor(Supervisor):
         self._fallen: Slot | None = None  # waits until all that fell with it is dead
         self._fallen_cause = ""
         self._stopping = False  # handlers end
+        self._introductions = 0
 
     def _configured(self, message: Configure, now: float) -> None:
         assert isinstance(message.plan, UnitPlan)
@@ -71,7 +72,7 @@ class UnitSupervisor(Supervisor):
         super()._start(slot, now)
         if slot is self._connection:
             self._reconnect_at = None
-            self._context.send(slot.name, Connect(1))
+            self._connect()
 
     def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
         news = isinstance(message, Ready) != slot.ready or not slot.pid
@@ -86,10 +87,12 @@ class UnitSupervisor(Supervisor):
         ready = tuple((h.name, h.route) for h in self._children.of("handler") if h.ready)
         connection = self._connection.name if self._connection.pid else ""
         batcher = self._batcher.name if self._batcher.ready else ""
+        self._introductions += 1
+        neighbours = Neighbours(connection, batcher, ready, self._introductions)
         if batcher:
-            self._context.send(batcher, Neighbours(connection, batcher, ready))
+            self._context.send(batcher, neighbours)
         if batcher and connection:
-            self._context.send(connection, Neighbours(connection, batcher, ready))
+            self._context.send(connection, neighbours)
 
     # ── the connection's peer ─────────────────────────────────────────────────
 
@@ -122,7 +125,10 @@ class UnitSupervisor(Supervisor):
     def _connect_if_due(self, now: float) -> None:
         if self._reconnect_at is not None and now >= self._reconnect_at:
             self._reconnect_at = None
-            self._context.send(self._connection.name, Connect(self._reconnect.attempt + 1))
+            self._connect()
+
+    def _connect(self) -> None:
+        self._context.send(self._connection.name, Connect(self._reconnect.attempt + 1))
 
     # ── deaths ────────────────────────────────────────────────────────────────
 
@@ -241,6 +247,8 @@ class UnitSupervisor(Supervisor):
         super()._round(now)
         self._introduce()
         self._connect_if_due(now)
+        if self._reconnect_at is None and self._connection.name and not self._connection.ready:
+            self._connect()
         for slot in self._children.of("handler"):
             if slot.mourned:
                 self._context.send(self._batcher.name, HandlerLost(slot.mourned, slot.reason))
