@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from struct import Struct
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,39 +12,10 @@ from hypothesis import strategies as st
 from actors.logic.failure import Verdict
 from actors.logic.frames import settle
 from actors.logic.ledger import Ledger, merged
+from tests.channel import Channel
 
-FRAME = Struct(">BHIIQBB")  # type, channel, size, method, delivery tag, bits, end
-ACK, REJECT, NACK = 0x003C0050, 0x003C005A, 0x003C0078
-MULTIPLE, REQUEUE = 1, 1
 AT_ONCE = (Verdict.ACK, Verdict.REQUEUE, Verdict.RETURN, Verdict.REJECT)
 OPEN, DECIDED = "open", "decided"
-
-
-class Broker:
-    """A channel of RabbitMQ: what is unacknowledged, and what was said of the rest."""
-
-    def __init__(self) -> None:
-        self.unacked: list[int] = []
-        self.told: dict[int, Verdict] = {}
-
-    def receive(self, frames: bytes) -> None:
-        for _, _, _, method, tag, bits, _ in FRAME.iter_unpack(frames):
-            # PRECONDITION_FAILED, unknown delivery tag: the channel would be closed.
-            assert tag in self.unacked
-            if method == ACK and bits & MULTIPLE:
-                for below in [t for t in self.unacked if t <= tag]:
-                    self._settle(below, Verdict.ACK)
-            elif method == ACK:
-                self._settle(tag, Verdict.ACK)
-            elif method == REJECT:
-                self._settle(tag, Verdict.REQUEUE if bits & REQUEUE else Verdict.REJECT)
-            else:
-                assert (method, bits) == (NACK, 2)
-                self._settle(tag, Verdict.RETURN)
-
-    def _settle(self, tag: int, verdict: Verdict) -> None:
-        self.unacked.remove(tag)
-        self.told[tag] = verdict
 
 
 class Model:
@@ -101,7 +71,7 @@ class Replay:
     """The same steps for ledger, model and broker."""
 
     def __init__(self) -> None:
-        self.ledger, self.model, self.broker = Ledger(), Model(), Broker()
+        self.ledger, self.model, self.broker = Ledger(), Model(), Channel()
 
     def deliver(self, count: int) -> None:
         first = self.ledger.deliver(count)
