@@ -36,9 +36,11 @@ class Decision:
             return self.verdict, 0.0
         if self.attempts and attempts >= self.attempts:
             return Verdict.DEAD_LETTER, 0.0
-        # Past 64 doublings the cap has long been reached; a float must not overflow first.
-        steps = min(max(attempts - 1, 0), 64)
-        return Verdict.RETRY, min(self.cap, self.first * self.factor**steps)
+        try:
+            delay = self.first * self.factor ** max(attempts - 1, 0)
+        except OverflowError:
+            delay = self.cap
+        return Verdict.RETRY, min(self.cap, delay)
 
 
 REQUEUE = Decision(Verdict.REQUEUE)
