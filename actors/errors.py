@@ -44,7 +44,7 @@ class PublishError(CallboardError):
 
 
 class InvalidRoute(ConfigurationError):
-    """A route that names no connection, one that does not exist, or no queue."""
+    """A route that names no queue, or no connection where there are several."""
 
 
 class InvalidConnection(ConfigurationError):

@@ -87,7 +87,7 @@ def _choose(route: Route, connections: dict[str, Connection]) -> Connection:
     if route.connection:
         chosen = connections.get(route.connection)
         if chosen is None:
-            raise InvalidRoute(
+            raise InvalidConnection(
                 f"{problem}connection {route.connection!r} does not exist; there are:"
                 f" {_names(connections)}"
             )

@@ -227,7 +227,8 @@ def test_a_named_url_replaces_the_connection_of_its_name() -> None:
 def test_a_connection_that_only_routes_name_can_be_given_where_the_app_is_run() -> None:
     app = an_app("a", connection="logs")
     assert only_unit(app, "logs=spool:").name == "logs"
-    with pytest.raises(InvalidRoute, match="connection 'logs' does not exist; there are: spool"):
+    missing = "connection 'logs' does not exist; there are: spool"
+    with pytest.raises(InvalidConnection, match=missing):
         planned(app, "spool:")
 
 
