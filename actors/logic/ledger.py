@@ -81,7 +81,7 @@ class Ledger:
     def open(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """The parts of a range that nobody has decided on, as (first, last)."""
         for low, high in self._unsettled(first, last):
-            for decided in sorted(p for p in self._decided if low <= p <= high):
+            for decided in self._decided_within(low, high):
                 if decided > low:
                     yield low, decided - 1
                 low = decided + 1
@@ -97,7 +97,7 @@ class Ledger:
 
     def decide(self, position: int) -> bool:
         """Claim an open delivery for a verdict that takes time. False: it is not open."""
-        if not any(self.open(position, position)):
+        if position in self._decided or not any(self._unsettled(position, position)):
             return False
         self._decided.add(position)
         return True
@@ -164,6 +164,11 @@ class Ledger:
                 yield low, start - 1
             low = end + 1
             index += 1
+
+    def _decided_within(self, low: int, high: int) -> list[int]:
+        if high - low < len(self._decided):
+            return [position for position in range(low, high + 1) if position in self._decided]
+        return sorted(position for position in self._decided if low <= position <= high)
 
     def _close(self, first: int, last: int, verdict: Verdict) -> None:
         if verdict is Verdict.ACK:
