@@ -114,7 +114,7 @@ class Supervisor:
     # ── starting and restarting ───────────────────────────────────────────────
 
     def _start(self, slot: Slot, now: float) -> None:
-        name = slot.occupy(now)
+        name = slot.occupy(now, self._context.name)
         self._context.create(name, slot.role)
         self._context.send(name, self._configure(slot))
 

@@ -31,11 +31,15 @@ class Slot:
     mourned: str = ""  #: the dead handler whose bulks the batcher has not yet taken back
     report: str = "{}"
 
-    def occupy(self, now: float) -> str:
-        """A new actor takes the slot; returns its name."""
+    def occupy(self, now: float, by: str) -> str:
+        """A new actor takes the slot; returns its name.
+
+        It goes on from the name of the supervisor `by`, whose successor counts anew: what
+        was said to the actors of a dead supervisor must not reach those of the next.
+        """
         self.incarnation += 1
         self.restarts = self.incarnation - 1
-        self.name = f"{self.path}#{self.incarnation}"
+        self.name = f"{self.path}#{by.partition('#')[2]}.{self.incarnation}"
         self.state, self.reason, self.since, self.due = "starting", "", now, None
         self.pid, self.ready, self.mourned, self.report = 0, False, "", "{}"
         return self.name
