@@ -1,0 +1,52 @@
+"""What async-worker's tests prove on a real broker, under the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.integration.conftest import Run
+from tests.integration.worker import BrokerPlace, put
+
+WORKER = """
+import os
+from actors.asyncworker import App
+
+app = App()
+
+@app.route(["work"])
+async def handler(messages):
+    for message in messages:
+        with open(os.environ["RECORD"], "a") as record:
+            record.write(f"{message.body}\\n")
+        %s
+"""
+
+
+def burst(run: Run, place: BrokerPlace, directory: Path, does: str) -> list[str]:
+    """Messages as the handler got them."""
+    (directory / "myworker.py").write_text(WORKER % does)
+    worker = run("myworker:app", "--app-dir", str(directory), "--connection", place.url, "--burst")
+    assert worker.wait() == 0
+    record = directory / "record"
+    return record.read_text().splitlines() if record.exists() else []
+
+
+def test_a_message_that_fails_once_is_seen_twice(
+    rabbitmq: BrokerPlace, run: Run, tmp_path: Path
+) -> None:
+    """B31"""
+    put(rabbitmq, "work", {"a": 1})
+    does = "if not message.redelivered: raise ValueError('once')"
+    assert burst(run, rabbitmq, tmp_path, does) == ["{'a': 1}"] * 2
+    assert rabbitmq.ready("work") == 0
+
+
+def test_a_message_that_is_rejected_for_good_is_seen_once_whatever_is_raised(
+    rabbitmq: BrokerPlace, run: Run, tmp_path: Path
+) -> None:
+    """B32"""
+    put(rabbitmq, "work", {"a": 1})
+    does = "message.reject(requeue=False); raise ValueError('after the mark')"
+    assert burst(run, rabbitmq, tmp_path, does) == ["{'a': 1}"]
+    assert rabbitmq.ready("work") == 0
+    assert burst(run, rabbitmq, tmp_path, "pass") == ["{'a': 1}"]
