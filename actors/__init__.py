@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from actors.publisher import Publisher
     from actors.route import HandlerActor, RouteTypes
     from actors.timeit import Timeit
+    from actors.topology import Binding, Exchange, Queue
 
 __all__ = [
-    "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "CallboardError",
-    "ConfigurationError", "Event", "Events", "HandlerActor", "HandlerCrashed",
+    "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "Binding", "CallboardError",
+    "ConfigurationError", "Event", "Events", "Exchange", "HandlerActor", "HandlerCrashed",
     "InvalidConnection", "InvalidMessage", "InvalidRoute", "Message", "Options",
-    "PublishError", "Publisher", "RabbitMQMessage", "Retry", "RouteOptions", "RouteTypes",
-    "SSEApplication", "SSEConnection", "SpoolConnection", "SpoolMessage",
+    "PublishError", "Publisher", "Queue", "RabbitMQMessage", "Retry", "RouteOptions",
+    "RouteTypes", "SSEApplication", "SSEConnection", "SpoolConnection", "SpoolMessage",
     "Timeit", "UndecodableMessageException", "UnreachableError",
 ]  # fmt: skip
 
@@ -48,6 +49,7 @@ _HOMES = {
     "publisher": ("Publisher",),
     "route": ("HandlerActor", "RouteTypes"),
     "timeit": ("Timeit",),
+    "topology": ("Binding", "Exchange", "Queue"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -17,6 +17,7 @@ from actors.outlet import ConnectionOutlet, OpenWay, Outlet, open_lane
 from actors.route import Handler, Route, RouteTypes, check_handler, checked_queues
 from actors.settings import Settings
 from actors.state import State
+from actors.topology import Queue
 
 if TYPE_CHECKING:
     from actors.plan import Plan
@@ -85,7 +86,7 @@ class App(State):
 
     def route(
         self,
-        routes: Iterable[str],
+        routes: Iterable[str | Queue],
         type: RouteTypes | None = None,
         *,
         vhost: str | None = None,
@@ -101,7 +102,7 @@ class App(State):
         """
         if type is not None and not isinstance(type, RouteTypes):
             raise TypeError(f"type: must be one of RouteTypes, not {type!r}")
-        queues = checked_queues(routes)
+        queues, declared = checked_queues(routes)
         if type is RouteTypes.HTTP:
             raise InvalidRoute(f"route {queues[0]}: HTTP routes are not taken over")
         _check_texts({"vhost": vhost, "name": name, **(headers or {})}, queues[0])
@@ -113,8 +114,9 @@ class App(State):
 
         def declare(handler: H) -> H:
             route = Route(
-                name or "", queues, handler, type, wanted, vhost, dict(headers or {}), resolved
-            )
+                name or "", queues, handler, type, wanted, vhost, dict(headers or {}), resolved,
+                declared,
+            )  # fmt: skip
             route = replace(route, name=self._free_name(route))
             try:
                 check_handler(handler)
@@ -265,7 +267,7 @@ class AMQPRoutes:
 
     def consume(
         self,
-        routes: Iterable[str],
+        routes: Iterable[str | Queue],
         vhost: str | None = None,
         connection: str | Connection | None = None,
         options: AMQPRouteOptions | None = None,

@@ -48,6 +48,7 @@ class UnitPlan:
     wait: bool = True  #: wait for a peer that cannot be reached at first
     max_bytes: int = 0  #: over all unsettled deliveries of the unit; 0: no limit
     state_dir: str = ""
+    topology: tuple[tuple[str, str], ...] = ()  #: (queue, what to declare for it, as JSON)
     outlets: Outlets = field(default=(), repr=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Collection, Iterable
@@ -94,6 +95,11 @@ def _unit(
         wait=settings.wait and not settings.burst,
         max_bytes=-(-settings.max_bytes // len(units)),
         state_dir=str(state_dir()),
+        topology=tuple(
+            (queue.name, json.dumps(queue.declarations()))
+            for one in served
+            for queue in one.route.declared
+        ),
     )
 
 
@@ -142,10 +148,15 @@ def _of_route(served: Served) -> Iterable[str]:
             f"timeout {route.options.timeout:g} s is not under RabbitMQ's own"
             f" ({RABBITMQ_PATIENCE:g} s): the broker may close the channel first"
         )
-    rejects = [error for error, entry in served.table.items() if entry.verdict is Verdict.REJECT]
-    if rejects or route.options.on_success is Actions.REJECT:
-        unless = " unless the queue has a dead-letter exchange" if kind == "amqp" else ""
-        yield f"REJECT drops messages{unless}: DEAD_LETTER keeps them"
+    yield from _of_rejects(served)
+    for queue in route.declared:
+        if kind != "amqp":
+            yield f"queue {queue.name} is declared on RabbitMQ only, not on a connection of {kind}"
+        elif queue.limited and not queue.dead_letters:
+            yield (
+                f"queue {queue.name} has a delivery limit and no dead-letter exchange: RabbitMQ"
+                " deletes a message that comes back more often"
+            )
     for name in ("pool", "requires"):
         if getattr(route.options, name):
             yield f"option {name} has no effect yet"
@@ -153,3 +164,20 @@ def _of_route(served: Served) -> Iterable[str]:
         payload_type(route.handler)
     except Exception as error:
         yield f"bodies are not validated: the handler's annotations cannot be resolved ({error})"
+
+
+def _of_rejects(served: Served) -> Iterable[str]:
+    """A REJECT is the broker's own: without a dead-letter exchange the message is gone."""
+    route = served.route
+    rejects = [error for error, entry in served.table.items() if entry.verdict is Verdict.REJECT]
+    if not rejects and route.options.on_success is not Actions.REJECT:
+        return
+    if served.connection.kind != "amqp":
+        yield "REJECT drops messages: DEAD_LETTER keeps them"
+        return
+    kept = {queue.name for queue in route.declared if queue.dead_letters}
+    if open_ended := [queue for queue in route.queues if queue not in kept]:
+        yield (
+            f"REJECT drops messages of {', '.join(open_ended)} unless the queue has a"
+            " dead-letter exchange, which cannot be seen from here: DEAD_LETTER keeps them"
+        )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from actors.errors import InvalidRoute
 from actors.message import Message
 from actors.options import RouteOptions
+from actors.topology import Queue
 
 if TYPE_CHECKING:
     from actors.app import App
@@ -68,6 +69,7 @@ class Route:
     vhost: str | None = None  #: None: that of its connection
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     options: RouteOptions = field(default_factory=RouteOptions)
+    declared: tuple[Queue, ...] = ()  #: before it consumes, where it is served by a broker
 
     @property
     def is_async(self) -> bool:
@@ -95,9 +97,11 @@ def payload_type(handler: Handler) -> Any:
     return None
 
 
-def checked_queues(routes: Any) -> tuple[str, ...]:
-    """The queues of a route as a tuple. Raises `InvalidRoute`."""
-    queues = (routes,) if isinstance(routes, str) else tuple(routes)
+def checked_queues(routes: Any) -> tuple[tuple[str, ...], tuple[Queue, ...]]:
+    """The queues of a route by name, and those to be declared. Raises `InvalidRoute`."""
+    given = (routes,) if isinstance(routes, str | Queue) else tuple(routes)
+    declared = tuple(queue for queue in given if isinstance(queue, Queue))
+    queues = tuple(queue.name if isinstance(queue, Queue) else queue for queue in given)
     if not queues:
         raise InvalidRoute("a route needs at least one queue: routes is empty")
     for queue in queues:
@@ -107,7 +111,7 @@ def checked_queues(routes: Any) -> tuple[str, ...]:
             )
         if queues.count(queue) > 1:
             raise InvalidRoute(f"routes: queue {queue!r} is named twice")
-    return queues
+    return queues, declared
 
 
 def check_handler(handler: Any) -> None:

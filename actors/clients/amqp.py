@@ -195,6 +195,15 @@ def explain(error: BaseException, settings: Settings) -> tuple[str, Fault]:
     return f"{settings}: {' '.join(text.split())}", fault
 
 
+def explain_channel(reason: Any) -> tuple[str, Fault]:
+    """The same of what ended a channel."""
+    code = getattr(reason, "reply_code", 0)
+    text = f"{code} {reason.reply_text}" if code else str(reason) or repr(reason)
+    if code == 404:
+        return text, Fault.MISSING
+    return text, Fault.REFUSED if code in REFUSALS else Fault.UNREACHABLE
+
+
 def root(error: BaseException) -> BaseException:
     """The error that all the others were made of: pika wraps, and some wrappers have no text."""
     while True:

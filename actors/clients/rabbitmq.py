@@ -21,9 +21,10 @@ from actors.clients import (
     QueueLost,
     Stopped,
 )
-from actors.clients.amqp import REFUSALS, Link, Settings
+from actors.clients.amqp import Link, Settings, explain_channel
 from actors.clients.ioloop import IOLoop
 from actors.clients.mover import Mover
+from actors.clients.topology import Topology
 from actors.errors import Fault
 from actors.logic.frames import Intake, settle
 from actors.logic.ledger import Flush
@@ -62,6 +63,7 @@ class RabbitMQClient:
         self._events: list[Any] = []
         self._link: Link | None = None
         self._consumers: dict[str, _Consumer] = {}
+        self._topology = Topology(plan.topology)
         self._mover = Mover(self._settings, self._loop, self._events_append)
         self._shutting = False
 
@@ -150,6 +152,12 @@ class RabbitMQClient:
         channel.add_on_close_callback(partial(self._on_channel_closed, consumer))
         self._consumers[queue] = consumer
 
+    def resume(self, queue: str, epoch: int) -> None:
+        consumer = self._consumer(queue, epoch)
+        if consumer is not None and consumer.stopping and consumer.channel.is_open:
+            consumer.stopping = consumer.consuming = False
+            self._fetch(consumer)
+
     def cancel(self, queue: str, epoch: int) -> None:
         consumer = self._consumer(queue, epoch)
         if consumer is not None and not consumer.stopping:
@@ -170,16 +178,25 @@ class RabbitMQClient:
         return consumer if consumer is not None and consumer.epoch == epoch else None
 
     def _on_channel(self, channel: Channel) -> None:
-        for consumer in self._consumers.values():
-            if consumer.channel is channel:
+        for consumer in list(self._consumers.values()):
+            if consumer.channel is channel and self._link is not None:
                 channel.add_on_cancel_callback(partial(self._on_cancelled, consumer))
                 channel.basic_qos(prefetch_count=min(consumer.window, 65535))
-                channel.basic_consume(
+                self._topology.prepare(
+                    self._link,
                     consumer.queue,
-                    _never,
-                    consumer_tag=_TAG,
-                    callback=partial(self._on_consuming, consumer),
+                    partial(self._fetch, consumer),
+                    partial(self._end, consumer),
                 )
+
+    def _fetch(self, consumer: _Consumer) -> None:
+        if self._is_current(consumer) and consumer.channel.is_open:
+            consumer.channel.basic_consume(
+                consumer.queue,
+                _never,
+                consumer_tag=_TAG,
+                callback=partial(self._on_consuming, consumer),
+            )
 
     def _on_consuming(self, consumer: _Consumer, _: Any) -> None:
         if self._is_current(consumer):
@@ -204,7 +221,7 @@ class RabbitMQClient:
             return  # `Lost` tells it
         self._link.slicer.sinks.pop(channel.channel_number, None)
         if not self._shutting:
-            self._end(consumer, *_explain(reason))
+            self._end(consumer, *explain_channel(reason))
 
     def _is_current(self, consumer: _Consumer) -> bool:
         return self._consumers.get(consumer.queue) is consumer
@@ -270,11 +287,3 @@ class RabbitMQClient:
 
 def _never(*_: Any) -> None:
     """No delivery reaches pika: all are cut out before."""
-
-
-def _explain(reason: Any) -> tuple[str, Fault]:
-    code = getattr(reason, "reply_code", 0)
-    text = f"{code} {reason.reply_text}" if code else str(reason) or repr(reason)
-    if code == 404:
-        return text, Fault.MISSING
-    return text, Fault.REFUSED if code in REFUSALS else Fault.UNREACHABLE
