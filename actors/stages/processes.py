@@ -50,10 +50,12 @@ class Child:
     def __init__(self, address: Any, process: BaseProcess | None) -> None:
         self.address = address
         self.process = process
-        self.kill_at: float | None = None  #: it has said goodbye
+        self.kill_at: float | None = None  #: from then on: it has said goodbye, or was killed
 
     def is_dead(self) -> bool:
-        return self.process is None or not self.process.is_alive()
+        if self.process is None:
+            return self.kill_at is not None
+        return not self.process.is_alive()
 
     def cause(self) -> str:
         code = self.process.exitcode if self.process else 0

@@ -55,7 +55,6 @@ class HostContext:
         self.name = name
         self.pid = os.getpid()
         self.host = socket.gethostname()
-        self.host = socket.gethostname()
         self.random = Random()
         self.children: dict[str, Child] = {}
         self.current_client: Client | None = None
@@ -89,6 +88,7 @@ class HostContext:
             self._host.send(child.address, thespian.ActorExitRequest())
         else:
             child.process.kill()
+            child.kill_at = time.monotonic()  # look until it is dead
 
     def exit(self) -> None:
         self.leaving = True
@@ -238,9 +238,12 @@ class Host(thespian.Actor):  # type: ignore[misc]
             self._play(event, CLIENT, now)
 
     def _bury(self, now: float) -> None:
-        """Tell of children once they are dead: goodbye is said before."""
-        gone = [(n, c) for n, c in self.context.children.items() if c.kill_at is not None]
-        for name, child in gone:
+        """Tell of children once they are dead: goodbye is said before.
+
+        All are looked at: while Thespian tells of one that died, it forgets in silence the
+        others that have died by then.
+        """
+        for name, child in list(self.context.children.items()):
             if child.is_dead():
                 del self.context.children[name]
                 self._play(ChildExited(name, child.cause()), STAGE, now)
