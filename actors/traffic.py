@@ -151,10 +151,14 @@ class Traffic:
     # ── what may have got lost ────────────────────────────────────────────────
 
     def ask_what_is_held(self) -> None:
-        """Tell the batcher which chunks are open here."""
+        """Tell the batcher which chunks are open here.
+
+        In a drain also that none is: it may wait for one that got lost, and then was settled
+        or came to its epoch's end.
+        """
         outbox = self.custody.outbox
         open_chunks = tuple(outbox.open())
-        if len(outbox):
+        if len(outbox) or (self.draining and self.batcher):
             self._context.send(self.batcher, Held(open_chunks, outbox.next))
 
     def held(self, message: Held, now: float) -> None:
