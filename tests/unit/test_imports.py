@@ -21,7 +21,7 @@ ACTORS = {f"actors.{name}" for name in ("connection", "batcher", "handler", "sup
 
 #: What only the clients import; these do it in functions, for what a spool can do without.
 CLIENTS = {"pika", "httpx", "sseclient", "sqlite3"}
-LAZY = {"decoding", "publisher", "cli"}
+LAZY = {"decoding", "publisher", "cli", "wire"}
 
 
 def module_of(path: Path) -> str:
