@@ -22,7 +22,7 @@ class Batching:
         self._bulk_size = bulk_size
         self._bulk_bytes = bulk_bytes
         self._interval = interval  #: seconds
-        self._last_alone = last_alone
+        self.last_alone = last_alone  #: the hand-out that is always made alone; 0: none
         self._lanes: dict[int, Lane] = {}  # by size of bulk, the smallest first
 
     @property
@@ -34,7 +34,7 @@ class Batching:
         """Put a chunk in line."""
         for part in runs(chunk):
             attempts = chunk.attempts.get(part.start, 0)
-            self._lane(bulk_cap(self._bulk_size, attempts, self._last_alone)).add(part, now)
+            self._lane(bulk_cap(self._bulk_size, attempts, self.last_alone)).add(part, now)
 
     def take(self, now: float, flush: bool = False) -> Draft | None:
         """The next bulk that is due: full, old enough, or whatever there is on `flush`."""

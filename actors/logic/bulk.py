@@ -123,6 +123,25 @@ class Draft:
         for chunk, index in self.deliveries():
             chunk.attempts[index] = chunk.attempts.get(index, 0) + 1
 
+    def apart(self, last: int) -> list[Draft]:
+        """In the same order, each delivery by itself whose hand-out number `last` is next."""
+        drafts: list[Draft] = []
+        joins = False
+        for chunk, index in self.deliveries():
+            alone = bool(last) and chunk.attempts.get(index, 0) + 1 >= last
+            if not joins or alone:
+                drafts.append(Draft([], self.alone))
+            drafts[-1]._append(chunk, index)
+            joins = not alone
+        return drafts
+
+    def _append(self, chunk: Chunk, index: int) -> None:
+        before = self.parts[-1] if self.parts else None
+        if before and before.chunk is chunk and before.stop == index:
+            self.parts[-1] = before._replace(stop=index + 1)
+        else:
+            self.parts.append(Part(chunk, index, index + 1))
+
     def halves(self) -> tuple[Draft, Draft]:
         """Two suspects with the deliveries of this one, which has at least two."""
         left: list[Part] = []

@@ -103,7 +103,7 @@ class Line:
             for draft in late:
                 self._suspects.forget(draft)
             losses.timed_out = self._living(late)
-            self._innocent.extend(draft for draft in drafts if draft not in late)
+            self._return([draft for draft in drafts if draft not in late], now)
         elif drafts:
             losses.crashed = self._living(self._accuse(drafts, now))
         for queue, epoch in self._epochs.items():
@@ -142,7 +142,18 @@ class Line:
         credit = self.handlers[self._on_trial]
         credit.reserved = True
         if not credit.bulks and self._on_trial not in given and (draft := self._suspects.next()):
-            given[self._on_trial] = [draft]
+            first, *rest = draft.apart(self.batching.last_alone)
+            self._suspects.defer(rest)
+            given[self._on_trial] = [first]
+
+    def _return(self, innocent: list[Draft], now: float) -> None:
+        """Bulks without fault go first, or back to their keys' lines."""
+        if isinstance(self.batching, Ordering):
+            deliveries = [(*delivery, 0.0) for d in innocent for delivery in d.deliveries()]
+            self.batching.again(deliveries, now)
+            return
+        for draft in innocent:
+            self._innocent += draft.apart(self.batching.last_alone)
 
     def _accuse(self, drafts: list[Draft], now: float) -> list[Draft]:
         """Suspects run alone; to keep order, those of an ordered route one by one in line.

@@ -49,7 +49,7 @@ class Ordering:
         self._bulk_size = bulk_size
         self._bulk_bytes = bulk_bytes
         self._interval = interval
-        self._last_alone = last_alone
+        self.last_alone = last_alone  #: the hand-out that is always made alone; 0: none
         self._key_of = key_of
         self._lines: dict[str, deque[Queued]] = {}
         self._keys: dict[tuple[int, int], str] = {}  # by receipt, while in line or in hand
@@ -169,7 +169,7 @@ class Ordering:
     def _cap(self, queued: Queued) -> int:
         if queued.alone:
             return 1
-        return bulk_cap(self._bulk_size, queued.attempts, self._last_alone)
+        return bulk_cap(self._bulk_size, queued.attempts, self.last_alone)
 
     def _key(self, part: Part) -> str:
         return self._keys[part.chunk.epoch, part.chunk.first + part.start]

@@ -30,7 +30,7 @@ class Suspects:
             return []
         (draft,) = drafts
         if draft.size > 1:
-            self._waiting.extendleft(reversed(draft.halves()))
+            self.defer([*draft.halves()])
             return []
         ((chunk, index),) = draft.deliveries()
         receipt = chunk.epoch, chunk.first + index
@@ -44,6 +44,10 @@ class Suspects:
     def accuse(self, draft: Draft) -> None:
         """It was not alone in a process that died: it is to run alone, in its turn."""
         self._waiting.append(Draft(draft.parts, alone=True))
+
+    def defer(self, drafts: list[Draft]) -> None:
+        """These run next, each alone."""
+        self._waiting.extendleft(reversed(drafts))
 
     def next(self) -> Draft | None:
         """The next to run alone."""
