@@ -194,7 +194,7 @@ class Batcher:
     def _settlement(self, message: Settlement, sender: str, now: float) -> None:
         route = self._working.get(sender)
         if route and self._lines[route].answer(sender, message.numbers, now):
-            self._settling.settle(message.ranges, message.singles, now)
+            self._stale += self._settling.settle(message.ranges, message.singles, now)
         else:
             self._stale += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
@@ -69,16 +70,20 @@ class Settling:
                 _read_counts(chunk)
         self.register.add(chunk)
 
-    def settle(self, ranges: Iterable[Range], singles: Iterable[Single], now: float) -> None:
-        """Take a handler's answer."""
+    def settle(self, ranges: Iterable[Range], singles: Iterable[Single], now: float) -> int:
+        """Take a handler's answer; returns how many entries of it are of an ended epoch."""
+        stale = 0
         for entry in ranges:
-            for chunk, first, last in self.register.locate(entry.epoch, entry.first, entry.last):
+            found = list(self.register.locate(entry.epoch, entry.first, entry.last))
+            stale += not found
+            for chunk, first, last in found:
                 self._say(Part(chunk, first - chunk.first, last - chunk.first + 1), entry)
         for single in singles:
-            for chunk, position, _ in self.register.locate(
-                single.epoch, single.position, single.position
-            ):
+            found = list(self.register.locate(single.epoch, single.position, single.position))
+            stale += not found
+            for chunk, position, _ in found:
                 self._single(chunk, position - chunk.first, single, now)
+        return stale
 
     def condemn(
         self,
@@ -117,11 +122,14 @@ class Settling:
                 self._recurrences.failed(chunk.raw(index), single.attempts)
             single = single._replace(delay=requeue_delay(single.attempts, self._random))
         batching = self._lines[chunk.queue].batching
-        comes_back = single.verdict in _COMES_BACK and not self.draining
-        if comes_back and isinstance(batching, Ordering):
+        if single.verdict in _COMES_BACK and isinstance(batching, Ordering):
             if single.verdict != Verdict.SNOOZE:
                 chunk.attempts[index] = single.attempts
-            batching.again([(chunk, index, now + single.delay)], now)
+            # In a drain it returns to the world, and those behind it must not go before it.
+            not_before = math.inf if self.draining else now + single.delay
+            batching.again([(chunk, index, not_before)], now)
+            if self.draining:
+                self.give_back(now)
             return
         if self._broker_copies and single.verdict in _COPIED:
             single = single._replace(raw=chunk.raw(index))
