@@ -64,6 +64,7 @@ def tell(directory: Path, message: ActorMessage) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_drains(directory: Path, number: int) -> None:
+    """B57"""
     with running(directory) as launcher:
         assert system.status("puppets", runtime_dir=directory)
         launcher.send_signal(number)

@@ -57,6 +57,7 @@ def test_serialized_data_travels_as_it_is(publisher: Publisher, path: Path) -> N
 def test_what_cannot_be_a_message_is_refused_and_not_stored(
     publisher: Publisher, path: Path
 ) -> None:
+    """B40"""
     with pytest.raises(ValueError, match="not both"):
         publisher.put("q", 1, serialized_data=b"1")
     with pytest.raises(ValueError, match="needs data"):

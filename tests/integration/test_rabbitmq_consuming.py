@@ -166,6 +166,7 @@ def test_a_deleted_queue_is_seen_at_once_and_the_other_goes_on(
 
 
 def test_a_channel_that_the_broker_closes_is_reported_alone(driver: Driver, admin: Admin) -> None:
+    """B38"""
     for queue in ("wrong", "other"):
         admin.declare(queue)
         consume(driver, queue)

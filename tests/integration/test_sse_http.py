@@ -42,6 +42,7 @@ def test_a_stream_is_asked_for_as_the_standard_says(tmp_path: Path) -> None:
     [("", "a", "/a"), ("v1/", "a", "/v1/a"), ("v1/x", "a", "/v1/a"), ("v1/", "/a", "/a")],
 )
 def test_a_queue_is_joined_to_the_url(tmp_path: Path, base: str, queue: str, path: str) -> None:
+    """B50"""
     with SSEServer(stream(EVENT)) as server, Driver(server.url + base, tmp_path) as driver:
         driver.client.consume(queue, 1, 10)
         driver.wait_for(Consuming)

@@ -114,6 +114,7 @@ def test_what_python_reads_as_json_is_json(body: bytes) -> None:
 
 
 def test_the_body_is_decoded_once() -> None:
+    """B29"""
     calls = []
     handout = Handout("words", lambda data: calls.append(data) or 1)  # type: ignore[func-returns-value]
     message: RabbitMQMessage[Any] = RabbitMQMessage(amqp(), handout)
