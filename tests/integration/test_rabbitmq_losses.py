@@ -127,6 +127,7 @@ def test_a_broker_that_shuts_down_says_so_and_is_found_again(
 
 
 def test_a_broker_that_is_killed_is_lost_and_found_again(own_broker: Broker, vhost: str) -> None:
+    """B38"""
     with Driver(client(own_broker.settings(vhost))) as driver:
         driver.client.open()
         driver.until(Opened)
