@@ -14,21 +14,12 @@ import pytest
 from actors import Publisher
 from actors.errors import PublishError
 from tests.broker import Broker
-from tests.integration.conftest import run
+from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
 from tests.stress.checker import Total, total_queue
 from tests.stress.proxy import Mode, Proxy
 
-__all__ = ["run"]  # the fixture
-
 MESSAGES = 2000
-
-
-@pytest.fixture
-def place(broker: Broker, vhost: str) -> BrokerPlace:
-    found = BrokerPlace(broker, vhost)
-    found.declare("work")
-    return found
 
 
 @pytest.fixture
@@ -72,9 +63,9 @@ class Rig:
 
 
 @pytest.fixture
-def rig(run: object, place: BrokerPlace, proxy: Proxy) -> Rig:
-    worker = run("plain", "--connection", through(proxy, place), PACE="0.01")  # type: ignore[operator]  # a fixture
-    return Rig(worker, place)
+def rig(run: Run, rabbitmq: BrokerPlace, proxy: Proxy) -> Rig:
+    worker = run("plain", "--connection", through(proxy, rabbitmq), PACE="0.01")
+    return Rig(worker, rabbitmq)
 
 
 def test_after_a_reset_the_stream_goes_on_within_35_seconds(rig: Rig, proxy: Proxy) -> None:
@@ -109,8 +100,10 @@ def test_a_slow_link_is_no_dead_link(rig: Rig, proxy: Proxy, mode: Mode) -> None
     assert "lost" not in rig.worker.output
 
 
-def test_a_publisher_waits_no_longer_than_it_was_told_to(place: BrokerPlace, proxy: Proxy) -> None:
-    with Publisher(through(proxy, place)) as publisher:
+def test_a_publisher_waits_no_longer_than_it_was_told_to(
+    rabbitmq: BrokerPlace, proxy: Proxy
+) -> None:
+    with Publisher(through(proxy, rabbitmq)) as publisher:
         publisher.put("work", {"n": 1})
         proxy.mode = Mode.SWALLOW
         with pytest.raises(PublishError, match="no answer in time"):
