@@ -144,10 +144,8 @@ class Supervisor:
                 self._start(slot, now)
 
     def _fail(self, code: int, reason: str) -> None:
-        if not self._failed:
-            log.error("%s", reason)
-            self._failed = reason
-        self._context.send(self._parent, Failed(code, reason))
+        self._failed = self._failed or reason
+        self._context.send(self._parent, Failed(code, reason))  # the launcher logs it, once
 
     # ── questions ─────────────────────────────────────────────────────────────
 
@@ -210,7 +208,6 @@ class RootSupervisor(Supervisor):
     def _on_other(self, message: object, sender: str, now: float) -> None:
         match message:
             case Failed(code=code, reason=reason):
-                self._failed = reason
                 self._fail(code, reason)
             case Drain(seconds=seconds):
                 self._drain(seconds, now)

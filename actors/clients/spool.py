@@ -232,7 +232,8 @@ class SpoolClient:
     def _lose(self, error: Exception | None) -> None:
         """Let go; without an error, in order. What was held is freed by whoever opens next."""
         fault = Fault.REFUSED if isinstance(error, ConfigurationError) else Fault.UNREACHABLE
-        self._events.append(Lost("" if error is None else str(error), fault))
+        cause = "" if error is None else str(error).removeprefix("connection ")
+        self._events.append(Lost(cause, fault))
         self.close()
         self._intakes.clear()
         self._pending = Pending()
