@@ -151,3 +151,17 @@ def test_what_fails_in_a_drain_returns_at_once() -> None:
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=3)], 0.0)
     assert [one.verdict for one in settle.take()] == [Verdict.REQUEUE]
     assert line.empty
+
+
+def test_in_a_drain_those_behind_a_failed_one_return_with_it() -> None:
+    settle, line = settling(ordered=True)
+    made, behind = chunk([raw(b"a1")]), chunk([raw(b"a2"), raw(b"b1")], number=2, first=2)
+    settle.enter(made)
+    handed(line, made)
+    settle.enter(behind)
+    line.batching.add(behind, 0.0)
+    settle.give_back(0.0)
+    settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=1)], 0.0)
+    said = [(one.position, one.verdict) for one in settle.take() if isinstance(one, Single)]
+    assert said == [(1, Verdict.REQUEUE), (2, Verdict.RETURN)]
+    assert positions(line.batching.take(0.0, flush=True)) == [3]
