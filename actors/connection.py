@@ -164,7 +164,7 @@ class Connection:
     def _hear_queue(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
         self._intake.hear(event, now)
         if isinstance(event, QueueLost):
-            self._tell_not_ready(event.cause, event.fault)
+            self._tell_not_ready(f"queue {event.queue}: {event.cause}", event.fault)
         elif isinstance(event, Consuming) and self._consumes:
             self._context.send(self._supervisor, Ready("connection", self._context.pid))
 
