@@ -9,8 +9,12 @@ from typing import NoReturn
 
 import click
 
-from actors import cli_dead, cli_publish, cli_run, cli_spool, cli_status
-from actors.cli_flags import blame
+from actors.cli.dead import dead
+from actors.cli.flags import blame
+from actors.cli.publish import publish
+from actors.cli.run import check, run
+from actors.cli.spool import spool
+from actors.cli.status import status
 from actors.errors import (
     CallboardError,
     ConfigurationError,
@@ -49,14 +53,7 @@ def callboard() -> None:
     """
 
 
-for verb in (
-    cli_run.run,
-    cli_run.check,
-    cli_status.status,
-    cli_publish.publish,
-    cli_dead.dead,
-    cli_spool.spool,
-):
+for verb in (run, check, status, publish, dead, spool):
     callboard.add_command(verb)
 
 

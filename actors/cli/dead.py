@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import click
 
-from actors.cli_connections import only
-from actors.cli_flags import CONNECTION, flags
-from actors.cli_spool import moment, open_spool, preview
-from actors.cli_table import table
+from actors.cli.connections import only
+from actors.cli.flags import CONNECTION, flags
+from actors.cli.spool import moment, open_spool, preview
+from actors.cli.table import table
 from actors.clients.spooladmin import ALL, DeadFilter, Stored
 from actors.connections import AMQPConnection
 

@@ -8,9 +8,9 @@ from datetime import datetime
 
 import click
 
-from actors.cli_connections import only
-from actors.cli_flags import CONNECTION
-from actors.cli_table import table
+from actors.cli.connections import only
+from actors.cli.flags import CONNECTION
+from actors.cli.table import table
 from actors.clients.spooladmin import SpoolAdmin
 from actors.clients.spoolfile import SpoolFile
 from actors.connections import SpoolConnection

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from actors import log
-from actors.cli_flags import RUN
-from actors.cli_table import table
+from actors.cli.flags import RUN
+from actors.cli.table import table
 from actors.loader import load
 from actors.plan import RoutePlan, UnitPlan
 from actors.planning import check_app

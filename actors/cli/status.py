@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from actors.cli_flags import flag
-from actors.cli_table import table
+from actors.cli.flags import flag
+from actors.cli.table import table
 
 READY, NOT_READY, NOTHING = 0, 1, 3
 

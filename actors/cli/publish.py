@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from actors.cli_connections import only
-from actors.cli_flags import CONNECTION
+from actors.cli.connections import only
+from actors.cli.flags import CONNECTION
 from actors.errors import InvalidMessage, PublishError
 from actors.publisher import Publisher
 
