@@ -149,8 +149,9 @@ class Line:
     def _return(self, innocent: list[Draft], now: float) -> None:
         """Bulks without fault go first, or back to their keys' lines."""
         if isinstance(self.batching, Ordering):
-            deliveries = [(*delivery, 0.0) for d in innocent for delivery in d.deliveries()]
-            self.batching.again(deliveries, now)
+            for draft in reversed(innocent):  # each goes before those that are in line already
+                deliveries = [(*delivery, 0.0) for delivery in draft.deliveries()]
+                self.batching.again(deliveries, now, alone=draft.alone)
             return
         for draft in innocent:
             self._innocent += draft.apart(self.batching.last_alone)
