@@ -42,7 +42,7 @@ def test_both_queues_are_consumed_again_where_the_connection_is_lost() -> None:
 
 
 def test_a_connection_that_cannot_be_made_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """B35"""
+    """B35, B36"""
     with AwaySystem(two_queues()) as system:
         (sent,) = system.deliver("a", [1])
         assert sent.actions == []

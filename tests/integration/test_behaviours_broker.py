@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.outlet import ConnectionOutlet
+from tests.broker import Broker
 from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, put
+from tests.integration.worker import BrokerPlace, put, until
 
 WORKER = """
 import os
@@ -50,3 +52,25 @@ def test_a_message_that_is_rejected_for_good_is_seen_once_whatever_is_raised(
     assert burst(run, rabbitmq, tmp_path, does) == ["{'a': 1}"]
     assert rabbitmq.ready("work") == 0
     assert burst(run, rabbitmq, tmp_path, "pass") == ["{'a': 1}"]
+
+
+def test_a_connection_is_opened_only_for_what_is_done(
+    own_broker: Broker, rabbitmq: BrokerPlace, run: Run
+) -> None:
+    """B39"""
+    vhost = rabbitmq.url.rpartition("/")[2]
+
+    def connections() -> int:
+        return own_broker.ctl("list_connections", "vhost").split().count(vhost)
+
+    worker = run("plain", "--connection", rabbitmq.url)
+    worker.ready()
+    assert connections() == 1
+    worker.launcher.terminate()
+    assert worker.wait() == 0
+    until(lambda: connections() == 0)
+    outlet = ConnectionOutlet("amqp", own_broker.settings(vhost))
+    outlet.put_sync("work", {"a": 1})
+    assert connections() == 1
+    assert own_broker.ctl("list_consumers", "-p", vhost).strip() == ""
+    outlet.close()

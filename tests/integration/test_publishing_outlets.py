@@ -165,6 +165,7 @@ def test_refused_credentials_are_not_waited_for(broker: Broker, vhost: str) -> N
 
 
 def test_another_vhost_has_a_connection_of_its_own(broker: Broker, admin: Admin) -> None:
+    """B41"""
     other = broker.add_vhost()
     elsewhere = Admin(broker, other)
     elsewhere.declare("q")
