@@ -290,4 +290,4 @@ def _check_texts(values: Mapping[str, Any], queue: str) -> None:
 def _route_options(options: Mapping[Any, Any] | RouteOptions | None) -> RouteOptions:
     if isinstance(options, RouteOptions):
         return options
-    return RouteOptions(**{str(key): value for key, value in (options or {}).items()})
+    return AMQPRouteOptions(**{str(key): value for key, value in (options or {}).items()})

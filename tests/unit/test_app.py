@@ -239,6 +239,13 @@ def test_routes_of_one_queue_name_are_told_apart_by_vhost_connection_or_name() -
         app.route(["b"], name="mine")(count)
 
 
+def test_options_may_name_the_connection_of_any_route() -> None:
+    pair = [AMQPConnection(host="a", name="a"), AMQPConnection(host="b", name="b")]
+    app = App(connections=pair)
+    app.route(["q"], options={"connection": "b"})(count)
+    assert app.routes["q"].connection == "b"
+
+
 def test_amqp_routes_may_name_the_connection_in_their_options() -> None:
     main, other = AMQPConnection(host="a"), AMQPConnection(host="b", name="other")
     app = App(connections=[main, other])
