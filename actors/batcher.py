@@ -63,6 +63,7 @@ class Batcher:
         self._lines_by_queue: dict[str, Line] = {}
         self._settling = Settling({}, broker_copies=False, random=context.random)
         self._working: dict[str, str] = {}  # route, by handler
+        self._lost: set[str] = set()  # handlers that may still be introduced as living
         self._condemned: dict[str, int] = {}  # the overdue bulk, by handler
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
@@ -84,6 +85,7 @@ class Batcher:
             case Reminder():
                 self._alarm.rang(message)
             case HandlerLost():
+                self._lost.add(message.handler)
                 self._handler_lost(message.handler, message.cause, now)
             case Neighbours():
                 self._neighbours(message, now)
@@ -123,7 +125,9 @@ class Batcher:
             return
         self._introduced = message.number
         self._connection = message.connection
-        present = dict(message.handlers)
+        # It may have been on its way when one of these died.
+        self._lost &= {name for name, _ in message.handlers}
+        present = {name: route for name, route in message.handlers if name not in self._lost}
         for handler in [name for name in self._working if name not in present]:
             self._handler_lost(handler, "gone", now)
         for handler, route in present.items():
@@ -240,7 +244,7 @@ class Batcher:
             credit = self._lines[route].handlers[sender]
             credit.received(message.numbers)
             for handed in credit.unknown(set(message.numbers), before=now - ROUND):
-                handed.sent = now
+                credit.again(handed, now)
                 self._send(sender, route, [(handed.number, handed.draft)])
 
     def _watch(self, now: float) -> None:

@@ -101,7 +101,8 @@ class Handler:
     def _bulk(self, bulk: Bulk, sender: str) -> None:
         self._batcher = sender
         numbers = set(range(bulk.number, bulk.number + len(bulk.sizes)))
-        self._close(bulk.open_from, {n for n in self._awaited if n >= bulk.open_from})
+        self._awaited = {n for n in self._awaited if n >= bulk.open_from}
+        self._close(bulk.open_from, self._awaited)
         if any(self._refuses(number) for number in numbers):
             # It came before, in whole or in part; what is missing the batcher sends again.
             return
@@ -133,7 +134,8 @@ class Handler:
 
     def _close(self, below: int, awaited: set[int]) -> None:
         """The batcher has all answers below a number but the awaited ones; should a bulk of
-        the others still come, it is refused."""
+        the others still come, it is refused, and what was refused once is refused for ever."""
+        awaited = {n for n in awaited if n >= self._closed_below or n in self._awaited}
         if below >= self._closed_below:
             self._closed_below, self._awaited = below, awaited
         for number in [n for n in self._answered if n < below and n not in awaited]:

@@ -80,6 +80,13 @@ class Credit:
         """Bulks sent before a time that the handler says it does not have."""
         return [h for h in self.bulks.values() if h.number not in known and h.sent < before]
 
+    def again(self, handed: Handed, now: float) -> None:
+        """A bulk that got lost goes out again: the handler does it after what it has by now."""
+        del self.bulks[handed.number]
+        self.bulks[handed.number] = handed
+        handed.sent, handed.started = now, None
+        self._start(now)
+
     def overdue(self, now: float, timeout: float) -> Handed | None:
         """A bulk that has been worked on for longer than it may."""
         for handed in self.bulks.values():

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
 from actors import App, Message, Options
+from actors.clients import Done
+from actors.context import Context
+from actors.handler import Handler
+from actors.plan import RoutePlan, UnitPlan
 from actors.protocol import (
     ActorMessage,
     Bulk,
@@ -143,3 +148,73 @@ def test_what_a_handler_had_when_another_died_comes_again_as_redelivered(
         system.advance(60.0)
         assert seen == [(False, 0), (True, 1)]
         assert sent.actions[-1] == ACK
+
+
+def test_a_bulk_whose_answer_is_confirmed_is_refused_for_ever() -> None:
+    """Its first copy comes late, after a bulk and a `Held` that no longer wait for it."""
+    submitted: list[int] = []
+    handler = Handler(cast(Context, Hands(submitted)))
+    route = RoutePlan("q", ("q",))
+    handler.on(Configure(UnitPlan("spool", "spool", "", (route,)), "handler", "q"), "unit", 0.0)
+    handler.on(Held((1, 2), 5), "batcher", 0.0)
+    handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
+    handler.on(Done((1,), ()), "client", 0.0)
+    handler.on(Bulk(2, 2, "q", (), (1,)), "batcher", 0.0)
+    handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
+    handler.on(Held((1, 2), 5), "batcher", 0.0)
+    handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
+    assert submitted == [1, 2]
+
+
+class Hands:
+    """A context without a world, and a runner that only notes what it is given."""
+
+    name, pid = "spool/q/1#1", 1
+
+    def __init__(self, submitted: list[int]) -> None:
+        self._submitted = submitted
+
+    def send(self, to: str, message: ActorMessage) -> None:
+        pass
+
+    def client(self, kind: str, settings: Any) -> Any:
+        return self
+
+    def start(self) -> None:
+        pass
+
+    def submit(self, bulk: Bulk) -> None:
+        self._submitted.append(bulk.number)
+
+
+def test_a_bulk_that_was_lost_has_its_whole_time_when_it_comes() -> None:
+    app = app_on("spool")
+
+    @app.route(["q"], options={Options.TIMEOUT: 10.0})
+    async def handle(messages: list[Message[int]]) -> None:
+        await asyncio.sleep(8.0)
+
+    with meddled(app, Nth(Bulk, None)) as system:
+        (sent,) = system.deliver("q", [1])
+        system.advance(60.0)
+        assert (sent.actions, sent.attempts) == ([ACK], 1)
+
+
+def test_a_dead_handler_that_is_introduced_late_gets_no_bulk() -> None:
+    app = app_on("spool")
+
+    @app.route(["q"], options={Options.MAX_CRASHES: 1})
+    async def handle(messages: list[Message[int]]) -> None:
+        pass
+
+    def fate(sender: str, to: str, message: ActorMessage) -> float:
+        return 1.001 if isinstance(message, Neighbours) and system.stage.now == 5.0 else 0.0
+
+    system = meddled(app, fate)
+    with system:
+        system.advance(6.0)
+        system.kill("handler")
+        system.advance(0.002)
+        (sent,) = system.deliver("q", [1])
+        system.advance(60.0)
+        assert sent.actions == [ACK]
