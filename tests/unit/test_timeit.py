@@ -231,8 +231,8 @@ def test_tasks_share_an_instance_and_measure_each_for_itself() -> None:
                 await asyncio.sleep(0)
 
     asyncio.run(main())
-    expected = [["part 4", "task"], ["part 3", "task"], ["part 2", "task"]]
-    assert [list(times) for times in calls.transactions][:3] == expected
+    expected = [[f"part {number}", "task"] for number in (4, 3, 2, 1, 0)]
+    assert [list(times) for times in calls.transactions] == expected
 
 
 def test_threads_share_an_instance_and_measure_each_for_itself() -> None:
