@@ -7,25 +7,47 @@ from pathlib import Path
 
 import pytest
 
+from tests.broker import Broker, ForeignBroker
 from tests.integration.worker import BrokerPlace, Place, SpoolPlace, Worker
 
 Run = Callable[..., Worker]
 
 
-@pytest.fixture(params=["spool", "rabbitmq"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Each connection in turn, with the queue "work"."""
-    if request.param == "spool":
-        return SpoolPlace(tmp_path / "spool.db")
-    found = BrokerPlace(request.getfixturevalue("broker"), request.getfixturevalue("vhost"))
-    found.declare("work")
-    return found
+@pytest.fixture(scope="session")
+def stage_vhost(broker: Broker) -> Iterator[str]:
+    """One for all whole systems: to make and delete a vhost takes longer than many a test."""
+    name = broker.add_vhost()
+    yield name
+    broker.delete_vhost(name)
 
 
 @pytest.fixture
-def rabbitmq(request: pytest.FixtureRequest) -> BrokerPlace:
-    found = BrokerPlace(request.getfixturevalue("broker"), request.getfixturevalue("vhost"))
-    found.declare("work")
+def rabbitmq(broker: Broker, stage_vhost: str) -> Iterator[BrokerPlace]:
+    """A broker with the queue "work"; its queues are deleted after the test."""
+    place = BrokerPlace(broker, stage_vhost)
+    place.delete_all()
+    place.declare("work")
+    yield place
+    place.delete_all()
+
+
+@pytest.fixture
+def own_rabbitmq(rabbitmq: BrokerPlace, broker: Broker) -> BrokerPlace:
+    """One that may be stopped and killed."""
+    if isinstance(broker, ForeignBroker):
+        pytest.skip("a broker named by CALLBOARD_TEST_AMQP is not ours to break")
+    return rabbitmq
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> SpoolPlace:
+    return SpoolPlace(tmp_path / "spool.db")
+
+
+@pytest.fixture(params=["spool", "rabbitmq"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each connection in turn, with the queue "work"."""
+    found: Place = request.getfixturevalue(request.param)
     return found
 
 

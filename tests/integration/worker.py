@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -19,11 +20,11 @@ from actors.clients.spooladmin import SpoolAdmin, Stored
 from actors.clients.spoolfile import SpoolFile
 from actors.errors import ConfigurationError, UnreachableError
 from actors.runtime import find
-from actors.stages import processes
 from tests.broker import Admin, Broker
 
 REPOSITORY = Path(__file__).parents[2]
 APPS = "tests.integration.apps"
+QUEUES = ("work", "more", "async", "class", "refused")  #: of all apps there
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class Worker:
     def __init__(self, directory: Path, app: str, *flags: str, **environment: str) -> None:
         directory.mkdir(exist_ok=True, parents=True)
         self.directory = directory
-        self.session = 0  #: of the actors' processes; 0: not known yet
+        self.admin = 0  #: the process of Thespian's admin; 0: not known yet
         self._out, self._err = directory / "out", directory / "err"
         with self._out.open("ab") as out, self._err.open("ab") as err:
             self.launcher = subprocess.Popen(
@@ -90,7 +91,7 @@ class Worker:
             found = find(self.directory / "run", "test", None)
             if found is None:
                 return {}
-            self.session = found["pids"]["admin"]
+            self.admin = found["pids"]["admin"]
             return system.status("test", 2.0, runtime_dir=self.directory / "run") or {}
         except UnreachableError:
             return {}
@@ -111,16 +112,11 @@ class Worker:
         return until(look, seconds, "ready")
 
     def pids(self, role: str) -> list[int]:
-        """Processes that play a role; "admin" and "logger" are Thespian's own."""
+        """Processes that play a role; "admin" is Thespian's own."""
         report = self.ready()
-        if role == "launcher":
-            return [self.launcher.pid]
         if role == "admin":
-            return [self.session]
+            return [self.admin]
         actors = report["actors"]
-        if role == "logger":
-            known = {actor["pid"] for actor in actors} | {self.session}
-            return [pid for pid in processes.members(self.session) if pid not in known]
         if role == "root":
             return [actor["pid"] for actor in actors if actor["name"] == "root"]
         if role == "unit":
@@ -129,15 +125,21 @@ class Worker:
         return [actor["pid"] for actor in actors if actor["role"] == role]
 
     def living(self) -> list[int]:
-        """Every process of it, the launcher included."""
-        sessions = {self.launcher.pid, self.session} - {0}
-        return [pid for session in sessions for pid in processes.members(session)]
+        """Every process of it, the launcher included: forks have its environment."""
+        mark = f"RECORD={self.directory / 'record'}\0".encode()
+        found = []
+        for entry in os.listdir("/proc"):
+            with suppress(OSError):  # gone since we looked
+                if entry.isdigit() and mark in Path(f"/proc/{entry}/environ").read_bytes():
+                    found.append(int(entry))
+        return found
 
     def handled(self) -> list[dict[str, Any]]:
         """What its handlers have put on the record, in order."""
         record = self.directory / "record"
         text = record.read_text() if record.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        whole, _, _ = text.rpartition("\n")  # the last line may be on its way
+        return [json.loads(line) for line in whole.splitlines()]
 
     def times(self) -> Counter[int]:
         """How often each number was handled."""
@@ -147,7 +149,8 @@ class Worker:
 
     def signal(self, number: int, *, to_all: bool = False) -> None:
         for pid in self.living() if to_all else [self.launcher.pid]:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def wait(self, seconds: float = 40.0) -> int:
         """Its exit code, once it ends; no process of it may be left."""
@@ -159,8 +162,7 @@ class Worker:
         return code
 
     def destroy(self) -> None:
-        for pid in self.living():
-            processes._kill(pid)
+        self.signal(signal.SIGKILL, to_all=True)
         self.launcher.wait(5)
 
 
@@ -204,26 +206,37 @@ class SpoolPlace:
 
 class BrokerPlace:
     def __init__(self, broker: Broker, vhost: str) -> None:
-        self._broker, self._vhost = broker, vhost
+        self.broker = broker
+        self._vhost = vhost
         self.url = f"amqp://{broker.user}:{broker.password}@{broker.host}:{broker.port}/{vhost}"
 
-    def declare(self, queue: str, **arguments: Any) -> None:
-        admin = Admin(self._broker, self._vhost)
-        admin.declare(queue, **arguments)
+    @contextmanager
+    def admin(self) -> Iterator[Admin]:
+        admin = Admin(self.broker, self._vhost)
+        yield admin
         admin.connection.close()
 
+    def declare(self, queue: str, **arguments: Any) -> None:
+        with self.admin() as admin:
+            admin.declare(queue, **arguments)
+
     def ready(self, queue: str) -> int:
-        admin = Admin(self._broker, self._vhost)
-        try:
+        with self.admin() as admin:
             return admin.ready(queue)
-        finally:
-            admin.connection.close()
 
     def dead(self, queue: str) -> list[Stored]:
         try:
-            return BrokerAdmin(self._broker.settings(self._vhost)).dead(queue)
+            return BrokerAdmin(self.broker.settings(self._vhost)).dead(queue)
         except ConfigurationError:  # the queue is made with the first dead letter
             return []
 
+    def delete(self, queue: str) -> None:
+        with self.admin() as admin:
+            admin.channel.queue_delete(queue)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    def delete_all(self) -> None:
+        """Every queue that an app of these tests may have."""
+        with self.admin() as admin:
+            for queue in QUEUES:
+                for suffix in ("", ".dead", ".retry.1"):
+                    admin.channel.queue_delete(queue + suffix)
