@@ -120,8 +120,13 @@ class Link(_SelectConnection):  # type: ignore[misc]
         self.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @property
+    def broker(self) -> dict[str, Any]:
+        """What the broker says of itself, once it has."""
+        return self.server_properties or {}
+
+    @property
     def peer(self) -> str:
-        about = self.server_properties or {}
+        about = self.broker
         return f"{about.get('product', 'AMQP')} {about.get('version', '')}".strip()
 
     @property

@@ -18,7 +18,7 @@ from pika import exceptions
 
 from actors.clients.amqp import Settings
 from actors.clients.amqpsession import Session, Stale
-from actors.clients.mover import step
+from actors.clients.ladder import arguments, is_safe, waiting_queue
 from actors.errors import Fault, PublishError
 from actors.logic.entry import Entry, Outgoing
 
@@ -44,7 +44,7 @@ class AMQPPublisher:
         self._settings = dataclasses.replace(Settings.parse(settings), heartbeat=HEARTBEAT)
         self._session: Session | None = None
         self._used = 0.0
-        self._waiting_queues: set[tuple[str, int]] = set()
+        self._waiting_queues: set[str] = set()
         self.reset()
         _publishers.add(self)
 
@@ -149,28 +149,20 @@ class AMQPPublisher:
         """What is delayed goes by the queue from which it comes to `queue` in time."""
         for entry, message in zip(entries, messages, strict=True):
             if entry.delay:
-                message.routing_key = self._waiting(queue, step(entry.delay), deadline)
+                message.routing_key = self._waiting(queue, entry.delay, deadline)
 
-    def _waiting(self, queue: str, seconds: int, deadline: float) -> str:
-        name = f"{queue}.retry.{seconds}"
-        if (queue, seconds) not in self._waiting_queues:
+    def _waiting(self, queue: str, delay: float, deadline: float) -> str:
+        name = waiting_queue(queue, delay)
+        if name not in self._waiting_queues:
             with self._connected() as session:
                 # The broker drops what leaves a waiting queue for one that does not exist.
                 if not session.declare(queue, None, deadline):
                     raise PublishError(f"{self._settings}: {queue}: there is no such queue")
                 if not session.declare(name, None, deadline):
-                    session.declare(name, waiting_arguments(queue, seconds), deadline)
-            self._waiting_queues.add((queue, seconds))
+                    safe = is_safe(session.broker)
+                    session.declare(name, arguments(queue, delay, safe), deadline)
+            self._waiting_queues.add(name)
         return name
-
-
-def waiting_arguments(queue: str, seconds: int) -> dict[str, Any]:
-    """With what a queue is declared from which messages come to `queue` after a while."""
-    return {
-        "x-message-ttl": seconds * 1000,
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": queue,
-    }
 
 
 def _of_entry(entry: Entry, id: str) -> pika.BasicProperties:

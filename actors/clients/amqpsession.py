@@ -42,6 +42,11 @@ class Session:
             self._loop.close()
             raise PublishError(f"{settings}: {error}") from error
 
+    @property
+    def broker(self) -> dict[str, Any]:
+        """What the broker says of itself, once it has."""
+        return self._link.broker
+
     def send(self, messages: Sequence[Outgoing], deadline: float) -> None:
         """Publish, and wait until the outcome of each is known.
 

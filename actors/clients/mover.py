@@ -6,35 +6,34 @@ from a connection that publishes, and acknowledgements behind a copy would wait 
 
 from __future__ import annotations
 
-import hashlib
-import math
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import pika
 from pika import spec
 from pika.channel import Channel
 
 from actors.clients import Move, Moved, MoveFailed
 from actors.clients.amqp import Link, Settings
+from actors.clients.copies import RawProperties, headers, message_id, target
+from actors.clients.graveyard import bury_delivery
 from actors.clients.ioloop import IOLoop
-from actors.errors import Fault
+from actors.clients.ladder import arguments, is_safe
+from actors.clients.spoolfile import SpoolFile
+from actors.errors import CallboardError, Fault
 from actors.logic.frames import Delivery, Mute
 from actors.logic.properties import copied
 
 #: Seconds from the call until a copy must be confirmed.
 PATIENCE = 10.0
 
-#: Seconds of the waiting queues. One time to live for each: a message leaves only at the
-#: head, so a shorter one behind a longer one would wait with it.
-STEPS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+FORBIDDEN, MISSING = 403, 404
 
-REASON_LIMIT = 2000  # characters; headers must fit into one frame
+logger = logging.getLogger("actors.connection")
 
 
 @dataclass(slots=True, eq=False)
@@ -44,26 +43,21 @@ class _Copy:
     due: float
 
 
-class _RawProperties(pika.BasicProperties):
-    """Properties that are encoded already."""
-
-    def __init__(self, raw: bytes) -> None:
-        super().__init__()
-        self.raw = raw
-
-    def encode(self) -> list[bytes]:
-        return [self.raw]
-
-
 class Mover:
     """Carries out moves; connects with the first, and again after a loss with the next."""
 
     def __init__(
-        self, settings: Settings, loop: IOLoop, report: Callable[[Moved | MoveFailed], None]
+        self,
+        settings: Settings,
+        loop: IOLoop,
+        report: Callable[[Moved | MoveFailed], None],
+        spool: SpoolFile,
     ) -> None:
+        """`spool` is for dead letters that the broker does not let us store."""
         self._settings = settings
         self._loop = loop
         self._report = report
+        self._spool = spool
         self._link: Link | None = None
         self._channel: Channel | None = None  # open, confirming
         self._waiting: deque[_Copy] = deque()
@@ -92,6 +86,7 @@ class Mover:
     def drop(self) -> None:
         if self._link is not None:
             self._link.drop()
+        self._spool.close()
 
     # ── towards a channel that confirms ──────────────────────────────────────
 
@@ -138,7 +133,7 @@ class Mover:
         self._channel = None
         if self._link is not None and not self._link.is_closed:
             self._link.slicer.sinks.pop(channel.channel_number, None)
-            self._fail(list(self._sent.values()), str(reason))
+            self._refuse(list(self._sent.values()), _code(reason), str(reason))
             self._open_channel()
 
     def _on_lost(self, cause: str, fault: Fault) -> None:
@@ -152,38 +147,65 @@ class Mover:
     def _declare(self, copy: _Copy) -> None:
         if copy.target not in self._declaring:
             self._declaring.add(copy.target)
-            self._probe(copy, passive=True)
+            self._probe(copy, None)
 
-    def _probe(self, copy: _Copy, passive: bool) -> None:
+    def _probe(self, copy: _Copy, wanted: dict[str, Any] | None) -> None:
+        """Make the target; with nothing wanted, only ask for it."""
         # A channel for each question: a queue that does not exist closes the one that asks.
         assert self._link is not None
 
         def ask(channel: Channel) -> None:
-            channel.add_on_close_callback(answered)
+            channel.add_on_close_callback(lambda _, reason: self._on_probed(copy, wanted, reason))
             channel.queue_declare(
                 copy.target,
-                passive=passive,
+                passive=wanted is None,
                 durable=True,
-                arguments=None if passive else arguments(copy.move),
+                arguments=wanted,
                 callback=lambda _: channel.close(),
             )
 
-        def answered(_: Channel, reason: Any) -> None:
-            code = getattr(reason, "reply_code", 0)
-            if self._link is None or self._link.is_closed:
-                return
-            if passive and code == 404:
-                self._probe(copy, passive=False)
-                return
-            self._declaring.discard(copy.target)
-            if code:
-                affected = [other for other in self._waiting if other.target == copy.target]
-                self._fail(affected, f"{copy.target}: {reason}")
-            else:
-                self._existing.add(copy.target)
-                self._advance()
-
         self._link.channel(on_open_callback=ask)
+
+    def _on_probed(self, copy: _Copy, wanted: dict[str, Any] | None, reason: Any) -> None:
+        if self._link is None or self._link.is_closed:
+            return
+        code, move = _code(reason), copy.move
+        safe = is_safe(self._link.broker)
+        if wanted is None and code == MISSING:
+            self._probe(copy, {} if move.dead else arguments(move.queue, move.delay, safe))
+            return
+        if wanted and "x-queue-type" in wanted and code not in (0, FORBIDDEN):
+            self._probe(copy, arguments(move.queue, move.delay, safe=False))
+            return
+        self._declaring.discard(copy.target)
+        if code:
+            affected = [other for other in self._waiting if other.target == copy.target]
+            self._refuse(affected, code, f"{copy.target}: {reason}")
+            return
+        if wanted and "x-queue-type" not in wanted:
+            logger.warning(
+                "%s: retries of %s wait in a classic queue: one that expires while %s is not"
+                " available, or the broker crashes, can be lost",
+                *(self._settings, move.queue, move.queue),
+            )
+        self._existing.add(copy.target)
+        self._advance()
+
+    def _refuse(self, copies: list[_Copy], code: int, cause: str) -> None:
+        """What may not be stored on the broker: dead letters have a place of last resort."""
+        forbidden = [copy for copy in copies if copy.move.dead and code == FORBIDDEN]
+        self._fail([copy for copy in copies if copy not in forbidden], cause)
+        for copy in forbidden:
+            try:
+                bury_delivery(self._spool, copy.move)
+            except CallboardError as error:
+                self._fail([copy], f"{cause}; nor in the spool: {error}")
+                continue
+            logger.warning(
+                "%s: a dead letter of %s is kept in spool://%s: %s",
+                *(self._settings, copy.move.queue, self._spool.path, cause),
+            )
+            self._end([copy], Moved)
 
     # ── copies ───────────────────────────────────────────────────────────────
 
@@ -200,7 +222,7 @@ class Mover:
         self._last_tag += 1
         self._sent[self._last_tag] = copy
         self._channel.basic_publish(
-            "", copy.target, delivery.body, _RawProperties(properties), mandatory=True
+            "", copy.target, delivery.body, RawProperties(properties), mandatory=True
         )
 
     def _on_confirm(self, frame: Any) -> None:
@@ -233,56 +255,15 @@ class Mover:
             self._loop.call_later(1.0, self._sweep)
 
     def _fail(self, copies: Iterable[_Copy], cause: str) -> None:
-        failed = set(copies)
-        self._waiting = deque(copy for copy in self._waiting if copy not in failed)
-        self._sent = {tag: copy for tag, copy in self._sent.items() if copy not in failed}
-        for copy in failed:
-            self._report(MoveFailed(copy.move.token, cause))
+        self._end(copies, lambda token: MoveFailed(token, cause))
+
+    def _end(self, copies: Iterable[_Copy], outcome: Callable[[int], Moved | MoveFailed]) -> None:
+        ended = set(copies)
+        self._waiting = deque(copy for copy in self._waiting if copy not in ended)
+        self._sent = {tag: copy for tag, copy in self._sent.items() if copy not in ended}
+        for copy in ended:
+            self._report(outcome(copy.move.token))
 
 
-def target(move: Move) -> str:
-    """The queue that a copy goes to."""
-    return f"{move.queue}.dead" if move.dead else f"{move.queue}.retry.{step(move.delay)}"
-
-
-def step(delay: float) -> int:
-    """The seconds a retry really waits: never less than `delay`; whole hours beyond one."""
-    for seconds in STEPS:
-        if delay <= seconds:
-            return seconds
-    return math.ceil(delay / 3600) * 3600
-
-
-def arguments(move: Move) -> dict[str, Any]:
-    """With what the target is declared where it does not exist."""
-    if move.dead:
-        return {}
-    return {
-        "x-message-ttl": step(move.delay) * 1000,
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": move.queue,
-    }
-
-
-def headers(move: Move) -> dict[str, str | int]:
-    """What a copy tells of its fate."""
-    told: dict[str, str | int] = {
-        "x-callboard-attempts": move.attempts if move.counted else max(0, move.attempts - 1)
-    }
-    if move.dead:
-        told |= {
-            "x-callboard-error": move.error[:REASON_LIMIT],
-            "x-callboard-reason": move.reason[:REASON_LIMIT],
-            "x-callboard-route": move.route,
-            "x-callboard-queue": move.queue,
-            "x-callboard-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
-    return told
-
-
-def message_id(move: Move, delivery: Delivery) -> str:
-    """The same for the same content however often it is delivered."""
-    content = hashlib.blake2b(move.queue.encode(), digest_size=16)
-    content.update(delivery.properties)
-    content.update(delivery.body)
-    return content.hexdigest()
+def _code(reason: Any) -> int:
+    return int(getattr(reason, "reply_code", 0))

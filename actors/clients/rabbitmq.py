@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pika import exceptions
@@ -24,6 +25,7 @@ from actors.clients import (
 from actors.clients.amqp import Link, Settings, explain_channel
 from actors.clients.ioloop import IOLoop
 from actors.clients.mover import Mover
+from actors.clients.spoolfile import SpoolFile
 from actors.clients.topology import Topology
 from actors.errors import Fault
 from actors.logic.frames import Intake, settle
@@ -64,7 +66,8 @@ class RabbitMQClient:
         self._link: Link | None = None
         self._consumers: dict[str, _Consumer] = {}
         self._topology = Topology(plan.topology)
-        self._mover = Mover(self._settings, self._loop, self._events_append)
+        spool = SpoolFile(Path(plan.state_dir) / "spool.db")
+        self._mover = Mover(self._settings, self._loop, self._events_append, spool)
         self._shutting = False
 
     # ── the client's turn ────────────────────────────────────────────────────

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlsplit
 
 from actors.clients import Depth, Lost, Move, Moved, MoveFailed, Opened, Stopped
 from actors.clients.checkpoint import CheckpointFile
+from actors.clients.graveyard import bury_event
 from actors.clients.spoolfile import SpoolFile
-from actors.clients.sse_dead import bury
 from actors.clients.sse_http import StreamSettings, http_client
 from actors.clients.sse_source import Source
 from actors.clients.sse_thread import Bell, StreamThread
@@ -135,7 +135,7 @@ class SSEClient:
             self._report(Moved(move.token))
             return
         try:
-            bury(self._spool, move._replace(attempts=attempts, raw=kept.raw))
+            bury_event(self._spool, move._replace(attempts=attempts, raw=kept.raw))
         except CallboardError as error:
             self._report(MoveFailed(move.token, str(error)))
         else:

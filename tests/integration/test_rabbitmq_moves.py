@@ -13,7 +13,7 @@ import pytest
 
 from actors.clients import Fetched, Lost, Move, Moved, MoveFailed, Opened
 from actors.clients import mover as mover_module
-from actors.clients.mover import step
+from actors.clients.ladder import step
 from actors.clients.rabbitmq import RabbitMQClient
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan

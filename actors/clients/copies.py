@@ -1,0 +1,54 @@
+"""What a copy of a delivery is: where it goes, what it is called, what it tells."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+import pika
+
+from actors.clients import Move
+from actors.clients.ladder import waiting_queue
+from actors.logic.frames import Delivery
+
+REASON_LIMIT = 2000  # characters; headers must fit into one frame
+
+
+class RawProperties(pika.BasicProperties):
+    """Properties that are encoded already."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__()
+        self.raw = raw
+
+    def encode(self) -> list[bytes]:
+        return [self.raw]
+
+
+def target(move: Move) -> str:
+    """The queue that a copy goes to."""
+    return f"{move.queue}.dead" if move.dead else waiting_queue(move.queue, move.delay)
+
+
+def headers(move: Move) -> dict[str, str | int]:
+    """What a copy tells of its fate."""
+    told: dict[str, str | int] = {
+        "x-callboard-attempts": move.attempts if move.counted else max(0, move.attempts - 1)
+    }
+    if move.dead:
+        told |= {
+            "x-callboard-error": move.error[:REASON_LIMIT],
+            "x-callboard-reason": move.reason[:REASON_LIMIT],
+            "x-callboard-route": move.route,
+            "x-callboard-queue": move.queue,
+            "x-callboard-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+    return told
+
+
+def message_id(move: Move, delivery: Delivery) -> str:
+    """The same for the same content however often it is delivered."""
+    content = hashlib.blake2b(move.queue.encode(), digest_size=16)
+    content.update(delivery.properties)
+    content.update(delivery.body)
+    return content.hexdigest()

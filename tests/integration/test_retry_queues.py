@@ -1,0 +1,196 @@
+"""Retries and dead letters on a real broker: where they wait, and what is kept of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from actors.clients import Consuming, Fetched, Move, Moved, MoveFailed, Opened
+from actors.clients import mover as mover_module
+from actors.clients.brokeradmin import BrokerAdmin
+from actors.clients.ladder import arguments, is_safe
+from actors.clients.rabbitmq import RabbitMQClient
+from actors.clients.spooladmin import SpoolAdmin
+from actors.clients.spoolfile import SpoolFile
+from actors.logic.ledger import Flush
+from actors.plan import UnitPlan
+from tests.broker import Admin, Broker
+from tests.driver import Driver
+from tests.integration.conftest import Run
+from tests.integration.worker import BrokerPlace, put, until
+
+SAFE = {
+    "x-queue-type": "quorum",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+
+@pytest.fixture(params=["classic", "quorum"])
+def driver(
+    request: pytest.FixtureRequest, broker: Broker, vhost: str, admin: Admin, tmp_path: Path
+) -> Iterator[Driver]:
+    admin.declare("q", **{"x-queue-type": request.param})
+    plan = UnitPlan("rabbitmq", "amqp", broker.settings(vhost), state_dir=str(tmp_path))
+    with Driver(RabbitMQClient(plan)) as driver:
+        begin(driver)
+        yield driver
+
+
+def begin(driver: Driver) -> None:
+    driver.client.open()
+    driver.until(Opened)
+    driver.client.consume("q", 1, 100)
+    driver.until(Consuming)
+
+
+def retry(raw: bytes, token: int = 1, **more: Any) -> Move:
+    return Move(token, "q", 1, token, False, 0.5, attempts=token, raw=raw, **more)
+
+
+def test_a_retry_waits_in_a_queue_that_keeps_it_until_it_is_back(
+    driver: Driver, admin: Admin
+) -> None:
+    admin.publish("q", b"body", message_id="mine")
+    raw = driver.until(Fetched).blob
+    started = time.monotonic()
+    driver.client.move(retry(raw))
+    driver.until(Moved)
+    driver.client.settle("q", 1, Flush(1, ((1, 1),)))
+    waits = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q", **SAFE}
+    admin.declare("q.retry.1", **{"x-message-ttl": 1000, **waits})
+    again = driver.until(Fetched)
+    assert 0.9 < time.monotonic() - started < 5.0
+    assert b"mine" in again.blob
+    assert again.flagged or b"x-callboard-attempts" in again.blob
+
+
+def test_a_retry_outlives_a_broker_that_is_killed_while_it_waits(
+    own_broker: Broker, vhost: str, admin: Admin, tmp_path: Path
+) -> None:
+    admin.declare("q", **{"x-queue-type": "quorum"})
+    admin.declare("q.retry.1", **arguments("q", 1, safe=True))
+    # RabbitMQ 3.10 forgets what is in a quorum queue that was made half a second before it is
+    # killed: the table in which it looks up the queue's log is written that late.
+    own_broker.evaluate("[dets:sync(Table) || Table <- dets:all()].")
+    admin.publish("q", *(b"%d" % n for n in range(20)))
+    plan = UnitPlan("rabbitmq", "amqp", own_broker.settings(vhost), state_dir=str(tmp_path))
+    with Driver(RabbitMQClient(plan)) as driver:
+        begin(driver)
+        raws: list[bytes] = []
+        while len(raws) < 20:
+            fetched = driver.until(Fetched)
+            ends = memoryview(fetched.ends).cast("I").tolist()
+            starts = [0, *ends]
+            raws += [fetched.blob[a:b] for a, b in zip(starts, ends, strict=False)]
+        for token, raw in enumerate(raws, 1):
+            driver.client.move(retry(raw, token))
+        for _ in raws:
+            driver.until(Moved)
+        driver.client.settle("q", 1, Flush(20, ((1, 20),)))
+        until(lambda: driver.idle(0.05) is not None and admin.ready("q") == 0)
+        own_broker.kill()
+        own_broker.start()
+    again = Admin(own_broker, vhost)
+    bodies: set[bytes] = set()
+
+    def came_back() -> bool:
+        method, _, body = again.channel.basic_get("q", auto_ack=True)
+        bodies.update([body] if method else [])
+        return len(bodies) == 20
+
+    until(came_back, 30.0)
+    again.connection.close()
+
+
+def test_a_broker_that_cannot_keep_what_expires_is_known_by_its_version() -> None:
+    assert is_safe({"product": "RabbitMQ", "version": "3.10.8"})
+    assert is_safe({"product": "RabbitMQ", "version": "4.1.0"})
+    assert not is_safe({"product": "RabbitMQ", "version": "3.9.29"})
+    assert not is_safe({"product": "LavinMQ", "version": "3.12"})
+    assert not is_safe({})
+
+
+def test_what_can_be_lost_is_named_where_the_broker_cannot_keep_what_expires(
+    driver: Driver,
+    admin: Admin,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(mover_module, "is_safe", lambda _: False)
+    admin.publish("q", b"body")
+    driver.client.move(retry(driver.until(Fetched).blob))
+    driver.until(Moved)
+    admin.declare("q.retry.1", **arguments("q", 1, safe=False))
+    assert "retries of q wait in a classic queue" in caplog.text
+    assert "can be lost" in caplog.text
+
+
+def test_where_dead_letters_may_not_be_declared_the_spool_keeps_them(
+    own_broker: Broker, vhost: str, admin: Admin, tmp_path: Path
+) -> None:
+    admin.declare("q")
+    user = f"reader-{vhost}"
+    own_broker.ctl("add_user", user, "secret")
+    own_broker.ctl("set_permissions", "-p", vhost, user, "^$", ".*", ".*")
+    admin.publish("q", b"body", message_id="mine", headers={"n": 1})
+    settings = own_broker.settings(vhost, user=user, password="secret")
+    plan = UnitPlan("rabbitmq", "amqp", settings, state_dir=str(tmp_path))
+    with Driver(RabbitMQClient(plan)) as driver:
+        begin(driver)
+        raw = driver.until(Fetched).blob
+        dead = Move(
+            1, "q", 1, 1, True, attempts=3, route="work", error="ValueError", reason="no", raw=raw
+        )
+        driver.client.move(dead)
+        driver.until(Moved, token=1)
+        driver.client.move(retry(raw, 2))
+        assert "ACCESS_REFUSED" in driver.until(MoveFailed, token=2).cause
+    (letter,) = SpoolAdmin(SpoolFile(tmp_path / "spool.db")).dead("q")
+    assert (letter.id, letter.body, letter.headers) == ("mine", b"body", {"n": 1})
+    assert (letter.attempts, letter.error, letter.reason) == (3, "ValueError", "no")
+    own_broker.ctl("delete_user", user)
+
+
+def test_a_redrive_begins_anew_and_what_the_broker_killed_is_redriven_too(
+    broker: Broker, vhost: str, admin: Admin
+) -> None:
+    admin.declare("q.dead")
+    admin.declare("q", **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q.dead"})
+    admin.publish("q", b"rejected")
+    method, _, _ = admin.channel.basic_get("q")
+    admin.channel.basic_reject(method.delivery_tag, requeue=False)
+    until(lambda: admin.ready("q.dead") == 1)
+    ours = {"x-callboard-attempts": 8, "x-callboard-error": "ValueError", "mine": 1}
+    admin.publish("q.dead", b"given up", headers=ours)
+    letters = BrokerAdmin(broker.settings(vhost))
+    assert [letter.attempts for letter in letters.dead("q")] == [1, 8]
+    assert len(letters.redrive("q")) == 2
+    assert admin.ready("q.dead") == 0
+    found: list[tuple[pika.BasicProperties, bytes]] = [
+        admin.channel.basic_get("q", auto_ack=True)[1:] for _ in range(2)
+    ]
+    assert [body for _, body in found] == [b"rejected", b"given up"]
+    assert [properties.headers or {} for properties, _ in found] == [{}, {"mine": 1}]
+
+
+def test_of_a_bulk_that_raises_the_last_attempt_of_each_message_is_made_alone(
+    rabbitmq: BrokerPlace, run: Run
+) -> None:
+    put(rabbitmq, "work", *({"n": n, "do": "raise" if n == 3 else ""} for n in range(8)))
+    worker = run("fragile", "--connection", rabbitmq.url)
+    until(lambda: len(rabbitmq.dead("work")) == 1, 30.0)
+    until(lambda: rabbitmq.ready("work") == 0)
+    worker.launcher.terminate()
+    assert worker.wait() == 0
+    handled = worker.handled()
+    last = [line for line in handled if line["n"] == 3][-1]
+    assert (last["bulk"], last["attempts"]) == (1, 2)
+    (letter,) = rabbitmq.dead("work")
+    assert (letter.error, letter.attempts, letter.route) == ("ValueError", 3, "work")
+    assert set(worker.times()) == set(range(8))
