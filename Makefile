@@ -33,7 +33,7 @@ lint: setup
 
 bench: setup
 	@.ci/broker
-	@$(BIN)/python -m benchmarks.pipeline
+	@$(BIN)/python -m benchmarks
 
 stress: setup
 	@.ci/broker

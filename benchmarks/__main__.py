@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PROGRAMS = ("pipeline", "io_model", "memory", "sse_parser")
+PROGRAMS = ("throughput", "io_model", "memory", "sse_parser")
 
 for program in PROGRAMS:
     sys.stdout.write(f"\n## {program}\n\n")
