@@ -21,7 +21,7 @@ from thespian.system.messages.multiproc import EndpointConnected
 from thespian.system.multiprocCommon import MultiProcAdmin, detach_child, multiprocessCommon
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
-from actors.stages.processes import die_with_parent
+from actors.stages.processes import die_with_parent, show_as
 from actors.stages.transport import LoopbackTransport, sealed_with
 
 STARTUP = timedelta(seconds=5)
@@ -56,6 +56,7 @@ def _start_admin(
 ) -> None:
     os.setsid()
     die_with_parent()
+    show_as("callboard: admin")
     logging.getLogger().addFilter(_is_ours)
     transport = transport_class(endpoint)
     admin = Admin(transport, address, capabilities, None, context)

@@ -21,7 +21,7 @@ from thespian import actors as thespian
 
 from actors.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.protocol import ActorMessage, ChildExited, Neighbours
-from actors.stages.processes import Child, die_with_parent, obey_only_the_supervisor
+from actors.stages.processes import Child, die_with_parent, obey_only_the_supervisor, show_as
 from actors.stages.roles import CLIENTS, ROLES, resolve
 from actors.stages.transport import Tally
 
@@ -149,6 +149,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         if self._can_watch:  # simpleSystemBase plays all actors in the caller's process
             die_with_parent()
             obey_only_the_supervisor()
+            show_as(f"callboard: {requirements['name']}")
             logging.root = logging.Logger.root = _ROOT_LOGGER
             logging.Logger.manager = _LOGGERS
         self.context = HostContext(self, requirements["name"])

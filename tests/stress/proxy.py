@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from enum import Enum, auto
+from urllib.parse import urlsplit
 
 #: Close with a reset instead of a goodbye.
 LINGER = struct.pack("ii", 1, 0)
@@ -37,6 +38,19 @@ class Proxy:
         self._ended = False
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
+
+    def instead_of(self, url: str) -> str:
+        """The URL of the server, by way of here."""
+        parts = urlsplit(url)
+        user = parts.netloc.rpartition("@")[0]
+        return parts._replace(netloc=f"{user}@127.0.0.1:{self.port}").geturl()
+
+    def inject(self, data: bytes) -> None:
+        """Send to the server what its clients never said; between two frames, in a pause."""
+        with self._lock:
+            for _, server in self._pairs:
+                with contextlib.suppress(OSError):  # of a connection that has ended
+                    server.sendall(data)
 
     def reset(self) -> None:
         """Break every connection now, by RST."""
