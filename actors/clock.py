@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-from actors.clients import Ended, Runner, Started, StartFailed
+from actors.clients import ClockRunner, Ended, Started, StartFailed
 from actors.context import Context
 from actors.logic.restart import Backoff
 from actors.plan import Plan
 from actors.protocol import (
+    AttemptFailed,
     Configure,
     Drain,
     Drained,
@@ -26,18 +27,22 @@ class Clock:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._supervisor = ""
-        self._runner: Runner | None = None
+        self._runner: ClockRunner | None = None
         self._ready = False
         self._reason = ""
         self._backoff = Backoff()
 
     def on(self, message: object, sender: str, now: float) -> None:
+        if not (self._runner or isinstance(message, Configure)):
+            return  # it overtook the first word; what matters is said again
         match message:
             case Configure():
                 self._configure(message, sender)
             case Started():
                 self._ready, self._reason = True, ""
                 self._context.send(self._supervisor, Ready("clock", self._context.pid))
+            case AttemptFailed(connection, cause, fault, retries):
+                self._user_code.connection_failed(connection, cause, fault, retries)
             case StartFailed(cause=cause):
                 self._reason = cause
                 self._context.send(self._supervisor, NotReady("clock", self._context.pid, cause))
@@ -57,7 +62,7 @@ class Clock:
                 raise TypeError(f"a clock has no use for {message}")
 
     @property
-    def _user_code(self) -> Runner:
+    def _user_code(self) -> ClockRunner:
         assert self._runner is not None, "a clock is configured first"
         return self._runner
 

@@ -60,6 +60,8 @@ class Plan:
     name: str
     units: tuple[UnitPlan, ...]
     clock: bool = False  #: the app has timers or callbacks
+    singleton: str = ""  #: what replicas have in common: the app's name, whatever theirs
+    state_dir: str = ""
     outlets: Outlets = field(default=(), repr=False)
     version: str = ""
     shutdown_timeout: float = 25.0  #: seconds for the whole drain

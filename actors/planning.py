@@ -44,6 +44,8 @@ def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
         ),
         outlets=outlets,
         clock=bool(app.timers) or any(app.fail_callbacks(name) for name, _ in units),
+        singleton=_system_name(import_string),
+        state_dir=str(state_dir()),
         version=app.version,
         shutdown_timeout=settings.shutdown_timeout,
         log_level=settings.log_level,

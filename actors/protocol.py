@@ -17,10 +17,10 @@ from actors.logic.settling import Range, Single
 from actors.plan import Plan, UnitPlan
 
 __all__ = [
-    "ActorMessage", "Bulk", "ChildExited", "Configure", "Connect", "ConnectionLost",
-    "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held", "Neighbours",
-    "NotReady", "Piece", "Range", "Ready", "Reminder", "ReportStatus", "Settlement",
-    "Single", "Status", "Verdict",
+    "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
+    "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held",
+    "Neighbours", "NotReady", "Piece", "Range", "Ready", "Reminder", "ReportStatus",
+    "Settlement", "Single", "Status", "Verdict",
 ]  # fmt: skip
 
 
@@ -75,6 +75,16 @@ class ConnectionLost(ActorMessage):
     cause: str
     fault: str  #: a value of `actors.errors.Fault`
     lived: float = 0.0  #: seconds for which it had consumed: proven health
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AttemptFailed(ActorMessage):
+    """A connection could not be made: from its unit to the clock, which calls the app back."""
+
+    connection: str
+    cause: str
+    fault: str
+    retries: int  #: counted from 1 in each outage
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -15,6 +15,7 @@ from actors.errors import Exit
 from actors.logic.children import Children, Slot
 from actors.plan import Plan
 from actors.protocol import (
+    AttemptFailed,
     ChildExited,
     Configure,
     Drain,
@@ -207,6 +208,10 @@ class RootSupervisor(Supervisor):
 
     def _on_other(self, message: object, sender: str, now: float) -> None:
         match message:
+            case AttemptFailed():
+                for slot in self._children.of("clock"):
+                    if slot.name:
+                        self._context.send(slot.name, message)
             case Failed(code=code, reason=reason):
                 self._fail(code, reason)
             case Drain(seconds=seconds):

@@ -17,6 +17,7 @@ from actors.logic.children import Slot
 from actors.logic.restart import Backoff
 from actors.plan import UnitPlan
 from actors.protocol import (
+    AttemptFailed,
     Configure,
     Connect,
     ConnectionLost,
@@ -45,6 +46,7 @@ class UnitSupervisor(Supervisor):
         super().__init__(context)
         self._reconnect = Backoff()
         self._reconnect_at: float | None = None
+        self._failures = 0  # attempts to connect in this outage
         self._fallen: Slot | None = None  # waits until all that fell with it is dead
         self._fallen_cause = ""
         self._stopping = False  # handlers end
@@ -101,6 +103,7 @@ class UnitSupervisor(Supervisor):
         self._connection.state, self._connection.reason = "reconnecting", message.cause
         if self._reconnect_at is not None or self._deadline is not None:
             return  # said again while the backoff lasts
+        self._tell_failure(message)
         if not self._connection.was_ready and self._refused_at_first(message.fault, message.cause):
             return
         delay = self._reconnect.fail(message.lived, self._context.random)
@@ -113,6 +116,16 @@ class UnitSupervisor(Supervisor):
             extra={"cause": message.cause, "delay": round(delay, 1)},
         )
         self._context.remind(delay, Reminder("connect"))
+
+    def _tell_failure(self, message: ConnectionLost) -> None:
+        """For the app's callbacks: what had been open begins a new outage."""
+        if message.lived:
+            self._failures = 0
+            return
+        self._failures += 1
+        name = self._plan.name.partition(":")[0]  # without the vhost
+        failed = AttemptFailed(name, message.cause, message.fault, self._failures)
+        self._context.send(self._parent, failed)
 
     def _refused_at_first(self, fault: str, cause: str) -> bool:
         """What was never well will not get well by waiting, unless it is told to wait."""

@@ -175,3 +175,14 @@ class Runner(Client, Protocol):
         """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""
 
     def stop(self) -> None: ...
+
+
+class ClockRunner(Client, Protocol):
+    """Runs the timers of an app, and its callbacks."""
+
+    def start(self) -> None: ...
+
+    def connection_failed(self, connection: str, cause: str, fault: str, retries: int) -> None:
+        """Tell the app, once it is loaded, in the order of these calls."""
+
+    def stop(self) -> None: ...

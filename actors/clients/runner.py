@@ -15,7 +15,9 @@ from typing import Any, Self
 from actors.app import App
 from actors.clients import Done, Ended, Started, StartFailed
 from actors.clients.loops import InlineLoop, Loop, ThreadLoop
-from actors.clients.usercode import AppCode, HandlerCode, TimerCode
+from actors.clients.singleton import open_lock
+from actors.clients.timercode import TimerCode
+from actors.clients.usercode import AppCode, HandlerCode
 from actors.clients.verdicts import Share, describe, joined, shares
 from actors.errors import CallboardError
 from actors.loader import load
@@ -164,16 +166,28 @@ class InlineUserCode(_HandlerRunner):
         return events
 
 
-class ClockCode(_Runner):
+class _ClockRunner(_Runner):
+    """… and calls the app back."""
+
+    _code: TimerCode
+
+    def connection_failed(self, connection: str, cause: str, fault: str, retries: int) -> None:
+        self._loop.post(
+            self._spawn, self._code.connection_failed, connection, cause, fault, retries
+        )
+
+
+class ClockCode(_ClockRunner):
     """The timers of an app, in a thread of their own."""
 
     def __init__(self, settings: Plan) -> None:
         loop = ThreadLoop("clock", TIMER_THREADS)
-        super().__init__(TimerCode(partial(_app_of, settings), loop.call), loop)
+        code = TimerCode(partial(_app_of, settings), loop.call, locks=partial(open_lock, settings))
+        super().__init__(code, loop)
 
 
-class InlineClockCode(_Runner):
-    """The timers of an app on their owner's thread, in virtual time."""
+class InlineClockCode(_ClockRunner):
+    """The timers of an app on their owner's thread, in virtual time, and alone."""
 
     def __init__(self, app: App, clock: Callable[[], float], hooks: bool = True) -> None:
         loop = InlineLoop(clock)

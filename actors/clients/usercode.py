@@ -1,4 +1,4 @@
-"""The user's code, called: hooks, `on_start`, handlers, timers, `on_stop`.
+"""The user's code, called: hooks, `on_start`, handlers, `on_stop`.
 
 All that it raises is caught here, whatever class it is of: Thespian would run the message
 that led to it once more.
@@ -23,7 +23,7 @@ from actors.message import Handout, Message
 from actors.options import compile_table, decision
 
 if TYPE_CHECKING:
-    from actors.app import App, Timer
+    from actors.app import App
 
 #: Seconds for each thing that is done at the end.
 STOP_SECONDS = 10.0
@@ -189,54 +189,6 @@ class HandlerCode(AppCode):
             with contextlib.suppress(InvalidMessage):
                 _ = message.body
         return [m for index, m in enumerate(messages) if index not in handout.invalid]
-
-
-class TimerCode(AppCode):
-    """The timers of the app."""
-
-    def __init__(self, load: Callable[[], App], call: Call, hooks: bool = True) -> None:
-        super().__init__(load, call, hooks)
-        self._tickers: list[asyncio.Task[None]] = []
-        self._running: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        """… and start the timers, each with its first run at once."""
-        await super().start()
-        self._tickers = [asyncio.ensure_future(self._tick(timer)) for timer in self.app.timers]
-
-    async def stop(self) -> str:
-        """No more ticks; runs in hand may end; then the shutdown hooks."""
-        for ticker in self._tickers:
-            ticker.cancel()
-        if self._running:
-            await asyncio.wait(self._running, timeout=STOP_SECONDS)
-        return await super().stop()
-
-    async def _tick(self, timer: Timer) -> None:
-        clock = asyncio.get_running_loop().time
-        start, tick = clock(), 0
-        running: set[asyncio.Task[None]] = set()
-        while True:
-            if len(running) < timer.options.max_concurrency:
-                task = asyncio.ensure_future(self._once(timer))
-                for tasks in (running, self._running):
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-            late = int((clock() - start) / timer.seconds)
-            tick = max(tick, late) + 1  # ticks that are over are skipped
-            await asyncio.sleep(start + tick * timer.seconds - clock())
-
-    async def _once(self, timer: Timer) -> None:
-        error = await self.failure(self._fire, timer)
-        if error is not None:
-            name = getattr(timer.handler, "__qualname__", type(timer.handler).__qualname__)
-            logger.error("timer %s raised %s", name, describe(error), exc_info=error)
-
-    async def _fire(self, timer: Timer) -> None:
-        if inspect.iscoroutinefunction(timer.handler):
-            await timer.handler(self.app)
-        else:
-            await awaited(await self._call(timer.handler, self.app))
 
 
 async def awaited(result: Any) -> Any:
