@@ -17,6 +17,7 @@ from actors.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.settings import Settings
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.observed import Crash, ObservedCode, When
+from actors.stages.way import WorldWay
 from actors.stages.wire import Stored
 from actors.stages.world import World
 
@@ -77,6 +78,20 @@ class Sent:
     def body(self) -> bytes:
         return self._stored.body
 
+    @property
+    def headers(self) -> dict[str, Any]:
+        return dict(self._stored.headers)
+
+    @property
+    def exchange(self) -> str:
+        """Of a message that a handler has put."""
+        return self._stored.exchange
+
+    @property
+    def routing_key(self) -> str:
+        """Of a message that a handler has put; without an exchange the name of a queue."""
+        return self._stored.routing_key
+
     def __repr__(self) -> str:
         return f"<Sent {self.id} {[str(action) for action in self.actions]}>"
 
@@ -126,6 +141,7 @@ class InMemorySystem:
             self._set_state(self._state)
         _playing += 1
         self.world = self.world_class(lambda: self.stage.now)
+        self._app.open_outlets(plan.outlets, lambda kind, settings: WorldWay(self.world))
         clients: dict[str, ClientFactory] = {
             "runner": self._runner,
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
@@ -151,6 +167,7 @@ class InMemorySystem:
             self.stage.close()
             _playing -= 1
             self._set_state(self._kept)
+            self._app.open_outlets(())
         raised = [error for code in self._codes for error in code.raised]
         unread = [error for error in raised if id(error) not in self._read]
         if kind is None and self._raise_errors and unread:
@@ -212,9 +229,8 @@ class InMemorySystem:
     # ── what a test looks at ──────────────────────────────────────────────────
 
     def published(self) -> list[Sent]:
-        """What was put into queues that no route of the app serves."""
-        queues = self.world.queues.items()
-        return [Sent(one) for queue, all in queues if queue not in self._queues for one in all]
+        """What handlers put into connections, in order, whether a route serves it or not."""
+        return [Sent(stored) for stored in self.world.published]
 
     def dead(self, queue: str) -> list[Sent]:
         """The dead letters of a queue."""

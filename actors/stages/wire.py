@@ -27,6 +27,8 @@ class Stored:
     handed_out: int = 0  #: times that a handler had it
     actions: list[Actions] = field(default_factory=list)  #: what was done, in order
     reason: str = ""
+    exchange: str = ""  #: of a message that a handler has put
+    routing_key: str = ""
 
 
 class Wire:

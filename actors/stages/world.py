@@ -38,6 +38,7 @@ class World:
         self.missing: set[str] = set()  #: queues that cannot be consumed
         self.queues: dict[str, deque[Stored]] = {}
         self.dead: dict[str, list[Stored]] = {}
+        self.published: list[Stored] = []  #: by handlers
         self.clients: dict[str, WorldClient] = {}  #: the living one of each unit
         self._later: list[tuple[float, int, str, Stored]] = []
         self._order = itertools.count()

@@ -126,7 +126,8 @@ def test_a_snooze_gives_its_attempt_back(driver: Driver, admin: Admin) -> None:
     raw = fetch(driver).blob
     driver.client.move(Move(1, "q", 1, 1, False, 30.0, 4, False, raw=raw))
     driver.until(Moved)
-    assert get(admin, "q.retry.30")[0].headers == {"x-callboard-attempts": 3}
+    headers = get(admin, "q.retry.30")[0].headers or {}
+    assert headers["x-callboard-attempts"] == 3
 
 
 def test_a_dead_letter_queue_that_exists_is_not_changed(driver: Driver, admin: Admin) -> None:
