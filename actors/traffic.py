@@ -19,6 +19,8 @@ log = logging.getLogger("actors.connection")
 ROUND = 2.0
 #: Seconds that a snoozed delivery may wait here; for longer it waits outside.
 SNOOZE_HERE = 60.0
+#: Seconds that a requeue waits where half the prefetch is held already.
+CROWDED = 1.0
 
 _ITEM = array("I").itemsize
 
@@ -92,12 +94,15 @@ class Traffic:
 
     def _single(self, single: Single, now: float) -> None:
         verdict, delay = single.verdict, single.delay
-        if verdict == Verdict.SNOOZE and delay <= SNOOZE_HERE:
+        room = self.custody.may_hold(single.epoch)
+        if verdict == Verdict.SNOOZE and delay <= SNOOZE_HERE and room:
             verdict = Verdict.RETURN
         if verdict in (Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE):
             self._move(single)
         elif delay and not self.draining:
-            self.custody.hold(single.epoch, single.position, verdict, now + delay)
+            # Where all fails at once, what finds no room waits too, or it would spin.
+            wait = delay if room else min(delay, CROWDED)
+            self.custody.hold(single.epoch, single.position, verdict, now + wait)
         else:
             self.custody.settle(single.epoch, single.position, single.position, verdict)
 
@@ -128,6 +133,9 @@ class Traffic:
         if isinstance(event, Moved):
             if move := self._moves.pop(event.token, None):
                 self.custody.finish(move.epoch, move.position)
+            else:  # its channel is gone: the original comes back beside the copy
+                self.custody.stale += 1
+                log.warning("connection %s: a copy too many: its original is back", self._name)
         elif move := self._moves.get(event.token):
             where = "dead letters" if move.dead else "retries"
             log.error("connection %s: %s of %s: %s", self._name, where, move.queue, event.cause)

@@ -1,0 +1,42 @@
+"""A copy that is confirmed after its original's channel is gone: one too many, and counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors import App, Events, Retry
+from actors.clients import Moved
+from actors.testing import InMemorySystem
+
+
+def test_a_lost_ack_costs_one_copy_which_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[int] = []
+
+    def fail_once(messages: list[object]) -> None:
+        seen.append(len(messages))
+        if len(seen) == 1:
+            raise ValueError
+
+    app = App(host="h", user="u", password="p")
+    app.route(["q"], options={Events.ON_EXCEPTION: Retry(first=5.0)})(fail_once)
+    with InMemorySystem(app, raise_errors=False) as system:
+        (client,) = system.world.clients.values()
+        move = client.move
+
+        def confirmed_too_late(what: object) -> None:
+            move(what)  # type: ignore[arg-type]
+            confirms = [event for event in client._events if isinstance(event, Moved)]
+            channel = client.channels[what.epoch]  # type: ignore[attr-defined]
+            (stored,) = system.world._later[-1:]
+            channel.moved.clear()
+            channel.unsettled[what.position] = stored[3]  # type: ignore[attr-defined]
+            client.fail("cut before the ack")
+            client._events += confirms
+
+        client.move = confirmed_too_late  # type: ignore[method-assign]
+        system.deliver("q", ["x"])
+        client.move = move  # type: ignore[method-assign]
+        system.advance(60.0)
+        assert len(seen) == 3, "once, again as the original, and as the copy"
+        assert system.status()["totals"]["stale"] >= 1
+    assert "a copy too many" in caplog.text
