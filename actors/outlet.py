@@ -66,7 +66,7 @@ class Outlet:
         Raises `PublishError` where it is not stored, or not proven to be; `ValueError` and
         `TypeError` for what cannot be a message.
         """
-        body = serialized(data, serialized_data)
+        body = serialized(data, _encoded(serialized_data))
         future = self._begin(vhost, routing_key, body, exchange, properties or {}, mandatory)
         if not future.done():
             await asyncio.wrap_future(future)
@@ -83,7 +83,7 @@ class Outlet:
         mandatory: bool = False,
     ) -> None:
         """`put` for `def` handlers: the same, and the thread waits."""
-        body = serialized(data, serialized_data)
+        body = serialized(data, _encoded(serialized_data))
         self._begin(vhost, routing_key, body, exchange, properties or {}, mandatory).result()
 
     def __getitem__(self, vhost: str) -> Outlet:
@@ -92,6 +92,10 @@ class Outlet:
 
     def _begin(self, vhost: str | None, *message: Any) -> Future[None]:
         raise NotImplementedError
+
+
+def _encoded(text: bytes | str | None) -> bytes | None:
+    return text.encode() if isinstance(text, str) else text
 
 
 class VhostOutlet(Outlet):

@@ -46,7 +46,7 @@ class Outgoing:
     outcome: str | None = None  #: None: not known; empty: stored; otherwise why it is not
 
 
-def serialized(data: Any, given: bytes | str | None) -> bytes:
+def serialized(data: Any, given: bytes | None) -> bytes:
     """The body of a message: `data` as JSON, or what was `given` as it is.
 
     Raises `ValueError` for both or neither, `TypeError` for what JSON cannot say.
@@ -57,4 +57,4 @@ def serialized(data: Any, given: bytes | str | None) -> bytes:
         return json.dumps(data, allow_nan=False).encode()
     if data is not None:
         raise ValueError("put takes data or serialized_data, not both")
-    return given.encode() if isinstance(given, str) else given
+    return given
