@@ -17,6 +17,7 @@ from actors.errors import HandlerCrashed
 from actors.kinds import order_key
 from actors.logic.batching import Batching
 from actors.logic.bulk import Chunk, Draft
+from actors.logic.failure import Verdict
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.sequence import Sequence
@@ -44,6 +45,10 @@ from actors.protocol import (
 ROUND = 2.0
 #: Seconds that a bulk waits for more at the most where the system runs until nothing is left.
 BURST_FLUSH = 0.25
+#: Dead handlers of which it is remembered whether they held a bulk.
+REMEMBERED = 256
+
+_COMES_BACK = (Verdict.REQUEUE, Verdict.RETRY)
 
 
 class Batcher:
@@ -64,6 +69,7 @@ class Batcher:
         self._settling = Settling({}, broker_copies=False, random=context.random)
         self._working: dict[str, str] = {}  # route, by handler
         self._lost: set[str] = set()  # handlers that may still be introduced as living
+        self._deaths: dict[str, str] = {}  # "busy" or "idle", by handler
         self._condemned: dict[str, int] = {}  # the overdue bulk, by handler
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
@@ -109,7 +115,13 @@ class Batcher:
         if not self._lines:
             for route in plan.routes:
                 batching = open_bulks(route, plan)
-                line = Line(batching, route.in_flight, route.timeout, route.max_crashes)
+                line = Line(
+                    batching,
+                    route.in_flight,
+                    route.timeout,
+                    route.max_crashes,
+                    timeout_is_final=route.on_timeout.verdict not in _COMES_BACK,
+                )
                 self._routes[route.name], self._lines[route.name] = route, line
                 self._lines_by_queue.update(dict.fromkeys(route.queues, line))
             self._settling = Settling(
@@ -212,17 +224,20 @@ class Batcher:
     def _handler_lost(self, handler: str, cause: str, now: float) -> None:
         route = self._working.pop(handler, "")
         overdue = self._condemned.pop(handler, 0)
-        bulks = 0
         if route:
             plan, losses = self._routes[route], self._lines[route].lose(handler, overdue, now)
-            bulks = losses.bulks
             late = f"the bulk took longer than TIMEOUT, {plan.timeout:g} s"
             died = f"alone in a process that died, {plan.max_crashes} times: {cause}"
             condemn = self._settling.condemn
             condemn(losses.timed_out, plan.on_timeout, TimeoutError, late, now)
             condemn(losses.crashed, plan.on_crash, HandlerCrashed, died, now)
-        # The supervisor charges a death to the bulk in hand, or else to the handler.
-        self._context.send(self._supervisor, HandlerLost(handler, "busy" if bulks else "idle"))
+            self._deaths[handler] = "busy" if losses.bulks else "idle"
+            while len(self._deaths) > REMEMBERED:
+                del self._deaths[next(iter(self._deaths))]
+        # The supervisor charges a death to the bulk in hand, or else to the handler; it may
+        # ask again.
+        held = self._deaths.get(handler, "idle")
+        self._context.send(self._supervisor, HandlerLost(handler, held))
 
     def _drain(self, last_chunk: int, now: float) -> None:
         if self._last_chunk is None:

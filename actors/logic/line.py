@@ -30,13 +30,20 @@ class Line:
     """
 
     def __init__(
-        self, batching: Batching | Ordering, in_flight: int, timeout: float, max_crashes: int
+        self,
+        batching: Batching | Ordering,
+        in_flight: int,
+        timeout: float,
+        max_crashes: int,
+        *,
+        timeout_is_final: bool = False,  # what befalls a late message is the end of it
     ) -> None:
         self.batching = batching
         self.handlers: dict[str, Credit] = {}
         self.spent: set[str] = set()  #: queues of which no more comes before a settlement
         self._in_flight = in_flight
         self._timeout = timeout
+        self._timeout_is_final = timeout_is_final
         self._suspects = Suspects(max_crashes)
         self._innocent: deque[Draft] = deque()
         self._on_trial = ""  # the handler that is kept for suspects
@@ -102,8 +109,8 @@ class Line:
             late = [handed.draft for handed in credit.bulks.values() if handed.number == overdue]
             for draft in late:
                 self._suspects.forget(draft)
-            losses.timed_out = self._living(late)
             self._return([draft for draft in drafts if draft not in late], now)
+            losses.timed_out = self._living(self._separate(late, now))
         elif drafts:
             losses.crashed = self._living(self._accuse(drafts, now))
         for queue, epoch in self._epochs.items():
@@ -155,6 +162,20 @@ class Line:
             return
         for draft in innocent:
             self._innocent += draft.apart(self.batching.last_alone)
+
+    def _separate(self, late: list[Draft], now: float) -> list[Draft]:
+        """Where a timeout is final, only a message that was late alone suffers it: a larger
+        bulk is handed out again in parts. Returns what has no neighbours, or comes back anyway.
+        """
+        if not self._timeout_is_final:
+            return late
+        for draft in (draft for draft in late if draft.size > 1):
+            if isinstance(self.batching, Ordering):
+                deliveries = [(*delivery, 0.0) for delivery in draft.deliveries()]
+                self.batching.again(deliveries, now, alone=True)
+            else:
+                self._suspects.defer([*draft.halves()])
+        return [draft for draft in late if draft.size == 1]
 
     def _accuse(self, drafts: list[Draft], now: float) -> list[Draft]:
         """Suspects run alone; to keep order, those of an ordered route one by one in line.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
 from actors.logic.line import Line, Losses
@@ -13,12 +15,17 @@ class Hands:
     """A line, and what its handlers have in hand, as a batcher plays them."""
 
     def __init__(
-        self, size: int = 1, in_flight: int = 1, ordered: bool = False, max_crashes: int = 3
+        self,
+        size: int = 1,
+        in_flight: int = 1,
+        ordered: bool = False,
+        max_crashes: int = 3,
+        final: bool = False,
     ) -> None:
         batching: Batching | Ordering = Batching(size, 1000, 60.0)
         if ordered:
             batching = Ordering(size, 1000, 60.0, 0, lambda raw: raw[:1].decode())
-        self.line = Line(batching, in_flight, 10.0, max_crashes)
+        self.line = Line(batching, in_flight, 10.0, max_crashes, timeout_is_final=final)
         self.given: dict[int, tuple[str, Draft]] = {}
         self._next = 1
 
@@ -234,3 +241,28 @@ def test_a_death_that_is_told_twice_is_one() -> None:
     hands.hand_out()
     assert hands.lose("h").bulks == 1
     assert hands.lose("h") == Losses()
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_where_a_timeout_is_final_only_what_was_late_alone_suffers_it(ordered: bool) -> None:
+    hands = Hands(4, ordered=ordered, final=True)
+    hands.line.hire("h1")
+    hands.line.batching.add(chunk(4), 0.0)
+    ((name, ((*bulk,),)),) = hands.hand_out().items()
+    assert bulk == [(1, 1), (1, 2), (1, 3), (1, 4)]
+    late, times, incarnation = (1, 3), 0, 1
+    condemned: list[Receipt] = []
+    while hands.given and times < 20:
+        times += 1
+        for number, (name, draft) in list(hands.given.items()):
+            if late not in receipts(draft):
+                hands.answer(number, 100.0)
+                for part in draft.parts:
+                    hands.line.batching.settled(part)
+                continue
+            losses = hands.lose(name, number, 100.0)
+            condemned += [(c.epoch, c.first + index) for c, index in losses.timed_out]
+            incarnation += 1
+            hands.line.hire(f"h{incarnation}")
+        hands.hand_out(100.0)
+    assert condemned == [late]
