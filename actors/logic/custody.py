@@ -76,15 +76,16 @@ class Custody:
             self.counts[account.route].settled(verdict, settled)
             self._touched.add(epoch)
 
+    def may_hold(self, epoch: int) -> bool:
+        """Whether another may wait here: what is held takes at most half the prefetch."""
+        account = self._accounts.get(epoch)
+        return account is None or account.ledger.held < max(1, account.window // 2)
+
     def hold(self, epoch: int, position: int, verdict: int, until: float) -> None:
-        """Give back later, by REQUEUE or RETURN. What is held takes at most half the
-        prefetch: beyond that the first in line goes back before its time."""
+        """Give back later, by REQUEUE or RETURN."""
         account = self._account(epoch)
         if account and account.ledger.hold(position, until, Verdict(verdict)):
             self.counts[account.route].settled(verdict, 1)
-            if account.ledger.held > max(1, account.window // 2):
-                account.ledger.due(account.ledger.next_due() or 0.0)
-            self._touched.add(epoch)
 
     def decide(self, epoch: int, position: int, verdict: int) -> Account | None:
         """Claim a delivery that is to be copied elsewhere. None: it is not open."""
