@@ -209,10 +209,10 @@ class Batcher:
 
     def _settlement(self, message: Settlement, sender: str, now: float) -> None:
         route = self._working.get(sender)
-        if route and self._lines[route].answer(sender, message.numbers, now):
-            self._stale += self._settling.settle(message.ranges, message.singles, now)
-        else:
+        if not route:
             self._stale += 1
+        elif self._lines[route].answer(sender, message.numbers, now):  # or it was said before
+            self._stale += self._settling.settle(message.ranges, message.singles, now)
 
     def _tell(self, entries: list[Range | Single], error: str = "") -> None:
         if entries:

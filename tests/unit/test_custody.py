@@ -40,12 +40,14 @@ def test_a_settlement_of_an_ended_epoch_is_counted_and_dropped() -> None:
 
 def test_what_is_held_takes_at_most_half_the_prefetch() -> None:
     custody = holding(6, window=4)
-    for position, until in ((1, 9.0), (2, 3.0), (3, 6.0)):
+    for position, until in ((1, 9.0), (2, 3.0)):
+        assert custody.may_hold(1)
         custody.hold(1, position, Verdict.REQUEUE, until)
-    assert custody.flushes() == [("q", 1, Flush(failed=(2,)))]
-    assert custody.next_due() == 6.0
+    assert not custody.may_hold(1)
+    assert custody.next_due() == 3.0
     custody.due(9.0)
-    assert custody.flushes() == [("q", 1, Flush(failed=(3, 1)))]
+    assert custody.flushes() == [("q", 1, Flush(failed=(2, 1)))]
+    assert custody.may_hold(1)
     assert custody.next_due() is None
 
 
