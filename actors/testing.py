@@ -11,14 +11,13 @@ from typing import Any, Self
 
 from actors.app import App
 from actors.clients.runner import InlineClockCode
-from actors.options import Actions
 from actors.plan import UnitPlan
 from actors.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.settings import Settings
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.observed import Crash, ObservedCode, When
 from actors.stages.way import WorldWay
-from actors.stages.wire import Stored
+from actors.stages.wire import Sent, Stored
 from actors.stages.world import World
 
 __all__ = ["InMemorySystem", "Sent", "crash"]
@@ -42,58 +41,6 @@ def crash() -> None:
     if _playing:
         raise Crash("crash() was called")
     os.abort()
-
-
-class Sent:
-    """One message that was delivered, and its history so far."""
-
-    def __init__(self, stored: Stored) -> None:
-        self._stored = stored
-
-    @property
-    def actions(self) -> list[Actions]:
-        """What was done with it, in order; a retry is a REQUEUE that waits outside the queue."""
-        return list(self._stored.actions)
-
-    @property
-    def attempts(self) -> int:
-        """How often a handler had it."""
-        return self._stored.handed_out
-
-    @property
-    def reason(self) -> str:
-        """Why it was retried or dead-lettered."""
-        return self._stored.reason
-
-    @property
-    def dead(self) -> bool:
-        """Whether it is a dead letter."""
-        return Actions.DEAD_LETTER in self._stored.actions
-
-    @property
-    def id(self) -> str:
-        return self._stored.id
-
-    @property
-    def body(self) -> bytes:
-        return self._stored.body
-
-    @property
-    def headers(self) -> dict[str, Any]:
-        return dict(self._stored.headers)
-
-    @property
-    def exchange(self) -> str:
-        """Of a message that a handler has put."""
-        return self._stored.exchange
-
-    @property
-    def routing_key(self) -> str:
-        """Of a message that a handler has put; without an exchange the name of a queue."""
-        return self._stored.routing_key
-
-    def __repr__(self) -> str:
-        return f"<Sent {self.id} {[str(action) for action in self.actions]}>"
 
 
 class InMemorySystem:
