@@ -162,9 +162,9 @@ class Connection:
         return self._state == "open" and self._intake.consumes
 
     def _hear_queue(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
-        self._intake.hear(event, now)
+        delay = self._intake.hear(event, now)
         if isinstance(event, QueueLost):
-            self._tell_not_ready(f"queue {event.queue}: {event.cause}", event.fault)
+            self._tell_not_ready(f"queue {event.queue}: {event.cause}", event.fault, delay)
         elif isinstance(event, Consuming) and self._consumes:
             self._context.send(self._supervisor, Ready("connection", self._context.pid))
 
@@ -181,8 +181,8 @@ class Connection:
         lost = ConnectionLost(self._lost.cause, self._lost.fault, lived)
         self._context.send(self._supervisor, lost)
 
-    def _tell_not_ready(self, cause: str, fault: str = "") -> None:
-        not_ready = NotReady("connection", self._context.pid, cause, fault)
+    def _tell_not_ready(self, cause: str, fault: str = "", delay: float = 0.0) -> None:
+        not_ready = NotReady("connection", self._context.pid, cause, fault, delay)
         self._context.send(self._supervisor, not_ready)
 
     # ── what is due ───────────────────────────────────────────────────────────

@@ -74,8 +74,10 @@ class Intake:
         for source in self._sources:
             self._client.measure(source.queue)
 
-    def hear(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
-        """What the world says of one queue. Of a channel that is gone already: nothing."""
+    def hear(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> float:
+        """What the world says of one queue; of a channel that is gone already: nothing.
+        Returns the seconds until a queue that was lost is tried again.
+        """
         if isinstance(event, Depth):
             self._sources[event.queue].empty = event.ready == 0
         elif source := self._sources.living(event.queue, event.epoch):
@@ -86,9 +88,10 @@ class Intake:
                     if self.ending:
                         self._stop(source)
                 case QueueLost():
-                    self._lose(source, event, now)
+                    return self._lose(source, event, now)
                 case Stopped():
                     source.channel = Channel.STOPPED
+        return 0.0
 
     def lose_all(self) -> None:
         """The connection is gone, and every channel with it."""
@@ -127,14 +130,10 @@ class Intake:
         source.channel = Channel.STOPPING
         self._client.cancel(source.queue, source.epoch)
 
-    def _lose(self, source: Source, event: QueueLost, now: float) -> None:
+    def _lose(self, source: Source, event: QueueLost, now: float) -> float:
         self._traffic.end(source.epoch)
         permanent = event.fault != Fault.UNREACHABLE
         delay = source.lose(event.cause, permanent, now, self._context.random)
         if self.ending:
             source.channel = Channel.STOPPED
-        log.warning(
-            "connection %s: lost queue %s: %s; tries again in %.1f s",
-            *(self._name, source.queue, event.cause, delay),
-            extra={"queue": source.queue, "cause": event.cause, "delay": round(delay, 1)},
-        )
+        return delay

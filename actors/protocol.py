@@ -102,7 +102,8 @@ class NotReady(ActorMessage):
     role: str
     pid: int
     cause: str
-    fault: str = ""  #: of a connection: an `actors.errors.Fault`
+    fault: str = ""  #: of a connection that lost a queue: an `actors.errors.Fault`
+    delay: float = 0.0  #: seconds until it tries again
 
 
 # ── along the stream ───────────────────────────────────────────────────────────

@@ -79,10 +79,19 @@ class UnitSupervisor(Supervisor):
     def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
         news = isinstance(message, Ready) != slot.ready or not slot.pid
         super()._heard(slot, message, now)
-        if isinstance(message, NotReady) and message.fault and not slot.was_ready:
-            self._refused_at_first(message.fault, message.cause)
+        if isinstance(message, NotReady) and message.fault:
+            self._queue_lost(message, slot)
         if news:
             self._introduce()
+
+    def _queue_lost(self, message: NotReady, slot: Slot) -> None:
+        if not slot.was_ready and self._refused_at_first(message.fault, message.cause):
+            return
+        log.warning(
+            "connection %s: lost %s; tries again in %.1f s",
+            *(self._plan.name, message.cause, message.delay),
+            extra={"cause": message.cause, "delay": round(message.delay, 1)},
+        )
 
     def _introduce(self) -> None:
         """Tell connection and batcher who stands next to them: only who has spoken."""

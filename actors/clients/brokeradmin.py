@@ -136,7 +136,7 @@ class BrokerAdmin:
         left = which.limit
         # What is put there meanwhile is not looked at: a redrive that fails at once would
         # go round for ever.
-        for _ in range(self._count(channel, name)):
+        for _ in range(self._count(channel, queue)):
             method, properties, body = channel.basic_get(name)
             if left == 0 or method is None:
                 return
@@ -145,15 +145,14 @@ class BrokerAdmin:
                 yield method.delivery_tag, properties, letter
                 left = left and left - 1
 
-    def _count(self, channel: Channel, name: str) -> int:
-        try:
-            return int(channel.queue_declare(name, passive=True).method.message_count)
-        except exceptions.ChannelClosedByBroker as error:
-            if error.reply_code != _NOT_FOUND:
-                raise
-            raise ConfigurationError(
-                f"queue {name!r} does not exist on {self._settings}"
-            ) from error
+    def _count(self, channel: Channel, queue: str) -> int:
+        """Dead letters of a queue: none while the first has not made their queue."""
+        name = f"{queue}.dead"
+        if (count := _ready(channel, name)) is not None:
+            return count
+        if _ready(channel.connection.channel(), queue) is not None:
+            return 0
+        raise ConfigurationError(f"queue {name!r} does not exist on {self._settings}")
 
     def _publish(self, channel: Channel, to: str, properties: _Properties, letter: Stored) -> None:
         properties.raw = _renewed(properties.raw)
@@ -240,3 +239,13 @@ def _wanted(letter: Stored, which: DeadFilter) -> bool:
     if which.error and which.error not in (letter.error, letter.error.rpartition(".")[2]):
         return False
     return which.before is None or (letter.died is not None and letter.died < which.before)
+
+
+def _ready(channel: Channel, queue: str) -> int | None:
+    """Messages that are ready; None where there is no such queue, and then no channel."""
+    try:
+        return int(channel.queue_declare(queue, passive=True).method.message_count)
+    except exceptions.ChannelClosedByBroker as error:
+        if error.reply_code != _NOT_FOUND:
+            raise
+        return None

@@ -140,6 +140,12 @@ def test_a_queue_is_made_where_it_is_missing_and_counted_where_it_is_not(
     assert admin.declare("fresh") == (2, 0)
 
 
+def test_a_queue_that_never_had_a_dead_letter_has_none(admin: BrokerAdmin) -> None:
+    admin.declare("fresh")
+    assert admin.dead("fresh") == []
+    assert admin.redrive("fresh") == []
+
+
 def test_what_stands_in_the_way_is_told_without_the_password(
     broker: Broker, vhost: str, world: Admin, admin: BrokerAdmin
 ) -> None:
