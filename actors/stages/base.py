@@ -62,7 +62,7 @@ def _start_admin(
     admin = Admin(transport, address, capabilities, None, context)
     admin.addrOfStarter = starter
     admin.asLogger = transport.myAddress
-    for ignored in (signal.SIGTERM, signal.SIGINT):
+    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)  # the launcher's to obey
     signal.signal(signal.SIGCHLD, admin.signalChildDied)
     # An admin that only sends would answer nobody.

@@ -36,7 +36,7 @@ def obey_only_the_supervisor() -> None:
     """
     for crash in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT"):
         signal.signal(getattr(signal, crash), signal.SIG_DFL)
-    for request in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    for request in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(request, _nothing)
 
 
