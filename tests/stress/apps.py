@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 from typing import Any
 
 from pydantic import BaseModel
 
 from actors import Actions, App, Events, Message, Options, Retry, SpoolConnection, SSEConnection
-from tests.integration.apps import BULKS, act, note
+from tests.integration.apps import BULKS, PACE, act, note
 
 FEW_RETRIES = Retry(attempts=3, first=0.1, cap=0.1)
 
@@ -52,6 +53,11 @@ def talkative(messages: list[Message[Any]]) -> None:
             raise ValueError(f"number {message.body['n']} {'.' * 1000}")
 
 
+def paced(messages: list[Message[Any]]) -> None:
+    note(messages)
+    select.select([], [], [], PACE)  # libfaketime, which moves the clock, breaks time.sleep
+
+
 def events(messages: list[Message[Any]]) -> None:
     for message in messages:
         note_number(message.body["n"])
@@ -90,6 +96,9 @@ stream = App(
 )
 stream.route(["/events"])(events)
 
+paced_only = App()
+paced_only.route(["work"], options=BULKS)(paced)
+
 #: Two spools, so that one can be damaged.
 two_spools = App(
     connections=[
@@ -98,4 +107,4 @@ two_spools = App(
     ]
 )
 for name in ("first", "second"):
-    two_spools.route([name], connection=name, options={**BULKS})(note)
+    two_spools.route([name], connection=name, options=BULKS)(paced)

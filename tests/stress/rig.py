@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import subprocess
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,12 +43,6 @@ def memory(pid: int, field: str = "VmRSS") -> int:
     return int(found[1]) * 1024 if found else 0  # the dead have none
 
 
-def processor_time(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -70,6 +63,14 @@ def listening(pids: Iterable[int]) -> list[tuple[str, int]]:
     return found
 
 
+def called(worker: Worker, title: str) -> int:
+    """The process of a worker that is shown under a title that begins so."""
+    for pid in worker.living():
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"callboard: {title}#".encode()):
+            return pid
+    raise LookupError(title)
+
+
 class limit:
     """A resource limit of a process, lowered while the context is open."""
 
@@ -83,11 +84,6 @@ class limit:
 
     def __exit__(self, *_: object) -> None:
         resource.prlimit(self._pid, self._what, self._before)
-
-
-def roles(worker: Worker) -> Counter[str]:
-    """How many processes play each role."""
-    return Counter(actor["role"] for actor in worker.status()["actors"] if actor["pid"])
 
 
 def callboard(worker: Worker, *arguments: str) -> str:

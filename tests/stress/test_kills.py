@@ -32,7 +32,7 @@ def strike(worker: Worker, role: str, random: Random) -> None:
     if role == "launcher":
         pids = [worker.launcher.pid]
     if role == "admin":
-        pids = [worker.session]
+        pids = [worker.admin]
     if pids := [pid for pid in pids if pid]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(random.choice(pids), signal.SIGKILL)
