@@ -3,14 +3,15 @@
 # make test     lint, types and every test, against a real RabbitMQ too
 # make check    lint, types and the quick tests
 # make bench    messages a second, beside the bare socket and pika alone
-# make stress   the long tests
+# make stress   every fault that one machine can inject, against real processes; see docs/reliability.md
+# make soak     MINUTES=20 of random faults under load: is anything lost, does anything grow?
 #
 # What is missing is set up first; PYTHON names the interpreter to do it with.
 
 BIN := .venv/bin
 QUICK := $(wildcard tests/unit tests/property tests/simulation tests/component)
 
-.PHONY: run test check lint bench stress setup clean
+.PHONY: run test check lint bench stress soak setup clean
 MAKEFLAGS += --no-print-directory
 
 run:
@@ -20,7 +21,7 @@ run:
 test: setup
 	@.ci/broker
 	@$(MAKE) lint
-	@$(BIN)/python -m pytest $(QUICK) tests/integration
+	@$(BIN)/python -m pytest $(QUICK) tests/integration $(wildcard tests/stress/test_quick_*.py)
 
 check: setup
 	@$(MAKE) lint
@@ -38,6 +39,10 @@ bench: setup
 stress: setup
 	@.ci/broker
 	@$(BIN)/python -m pytest tests/stress
+
+soak: setup
+	@.ci/broker
+	@$(BIN)/python -m tests.stress.soak $(or $(MINUTES),20)
 
 setup:
 	@.ci/setup tests/requirements.txt

@@ -54,17 +54,17 @@ def test_a_handler_that_holds_the_interpreter_is_killed_at_its_deadline(
 
 
 @pytest.mark.parametrize("role", ["handler", "batcher", "unit", "root"])
-def test_any_actor_may_stand_still_for_a_while(place: Place, run: Run, role: str) -> None:
+def test_any_actor_may_stand_still_for_a_while(rabbitmq: BrokerPlace, run: Run, role: str) -> None:
     """Paused by a debugger, a hypervisor, a machine that swaps: it goes on where it was."""
-    put(place, "work", *numbers(range(COUNT)))
-    worker = run("plain", "--connection", place.url, PACE="0.02")
+    put(rabbitmq, "work", *numbers(range(COUNT)))
+    worker = run("plain", "--connection", rabbitmq.url, PACE="0.02")
     until(lambda: worker.handled() and worker.status().get("ready"))
     (pid,) = worker.pids(role)
     os.kill(pid, signal.SIGSTOP)
     resume = threading.Timer(6.0, os.kill, (pid, signal.SIGCONT))
     resume.start()
     resume.join()
-    account(worker, place, COUNT, 35.0)
+    account(worker, rabbitmq, COUNT, 35.0)
 
 
 STORM = (signal.SIGPIPE, signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT)

@@ -1,0 +1,158 @@
+"""What a machine can run out of: memory, descriptors, processes, somebody who reads the log."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Run
+from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
+from tests.stress.rig import account, called, limit, memory, stop
+
+APPS = "tests.stress.apps"
+MIB = 1 << 20
+NOBODY = 65534
+
+
+def test_a_handler_that_gets_no_memory_fails_that_message_once(place: Place, run: Run) -> None:
+    worker = run(f"{APPS}:limited", "--connection", place.url)
+    (pid,) = worker.pids("handler")
+    with limit(pid, resource.RLIMIT_AS, memory(pid, "VmSize") + 64 * MIB):
+        put(place, "work", {"n": 0, "bytes": 1 << 30}, *numbers(range(1, 50)))
+        until_is(50, lambda: sum(worker.times().values()))
+        assert worker.pids("handler") == [pid]
+    stop(worker)
+    assert place.ready("work") == 0
+
+
+def test_a_message_of_128_mib_passes_in_bounded_memory(rabbitmq: BrokerPlace, run: Run) -> None:
+    """The most that RabbitMQ takes. Each process may hold it a few times, never more."""
+    worker = run("plain", "--connection", rabbitmq.url)
+    worker.ready()
+    body = b'{"n": 1, "padding": "'
+    body += b"x" * (128 * MIB - len(body) - 2) + b'"}'
+    with rabbitmq.admin() as admin:
+        admin.publish("work", body, b'{"n": 2}')
+    until_is({1: 1, 2: 1}, worker.times, 60.0)
+    until_is(0, lambda: worker.status()["totals"]["in_flight"])
+    for role in ("connection", "batcher", "handler"):
+        for pid in worker.pids(role):
+            assert memory(pid, "VmHWM") < 7 * 128 * MIB, role
+            assert memory(pid) < 200 * MIB, f"{role} gives it back"
+    stop(worker)
+
+
+def test_a_backlog_of_200_000_takes_no_more_memory_than_its_beginning(
+    place: Place, run: Run
+) -> None:
+    """A slow handler: what is unsettled is bounded by the prefetch, whatever waits."""
+    with_payload = [{"n": n, "x": "x" * 100} for n in range(200_000)]
+    put(place, "work", *with_payload)
+    worker = run("plain", "--connection", place.url, PACE="0.02")
+    until(lambda: len(worker.handled()) > 5000, 60.0)
+    pids = [pid for role in ("connection", "batcher", "handler") for pid in worker.pids(role)]
+    before = {pid: memory(pid) for pid in pids}
+    until(lambda: len(worker.handled()) > 20_000, 60.0)
+    growth = {pid: memory(pid) - size for pid, size in before.items()}
+    assert max(growth.values()) < 4 * MIB, growth
+    assert worker.status()["totals"]["in_flight"] <= 128
+    worker.launcher.terminate()
+    assert worker.wait() == 0
+    assert place.ready("work") == 200_000 - len(worker.handled())
+
+
+def test_a_connection_without_descriptors_is_begun_anew(rabbitmq: BrokerPlace, run: Run) -> None:
+    worker = run("plain", "--connection", rabbitmq.url)
+    (pid,) = worker.pids("connection")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 3))
+    put(rabbitmq, "work", *numbers(range(100)))
+    until(lambda: "Too many open files" in worker.output, 35.0)
+    account(worker, rabbitmq, 100, 35.0)
+    assert worker.output.count("died: ") == 1
+
+
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+class AsNobody(Worker):
+    """Root may have any number of processes, so that it cannot be refused one."""
+
+    @staticmethod
+    def command(app: str, *flags: str) -> list[str]:
+        return [*AS_NOBODY, *Worker.command(app, *flags)]
+
+
+def may_have(pid: int, most: int) -> None:
+    """Set how many processes the user of this one may have when it forks."""
+    text = "unlimited" if most == resource.RLIM_INFINITY else str(most)
+    subprocess.run([*AS_NOBODY, "prlimit", f"--pid={pid}", f"--nproc={text}:"], check=True)
+
+
+def test_a_supervisor_that_may_not_fork_tries_again(rabbitmq: BrokerPlace, tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root, to run as another user and to take its processes away")
+    directory = tmp_path / "nobody"
+    directory.mkdir()
+    directory.chmod(0o777)
+    tmp_path.chmod(0o755)
+    tmp_path.parent.chmod(0o755)
+    worker = AsNobody(directory, "plain", "--connection", rabbitmq.url)
+    try:
+        until(lambda: "consumes work" in worker.output)
+        handler = called(worker, "rabbitmq/work/1")
+        unit = called(worker, "rabbitmq")
+        before, _ = resource.getrlimit(resource.RLIMIT_NPROC)  # which it has inherited
+        may_have(unit, 0)
+        os.kill(handler, signal.SIGKILL)
+        until(lambda: worker.output.count("rabbitmq/work/1 died") >= 2, 20.0)
+        may_have(unit, before)
+        put(rabbitmq, "work", *numbers(range(100)))
+        account(worker, rabbitmq, 100, 40.0)
+    finally:
+        worker.destroy()
+
+
+@pytest.mark.parametrize("reader", ["gone", "asleep"])
+def test_nobody_who_reads_the_log_is_needed(
+    place: Place, run: Run, tmp_path: Path, reader: str
+) -> None:
+    """`| head -1`, or a reader that stopped: work goes on, what is not written is counted."""
+    os.mkfifo(tmp_path / "err")
+    read = os.open(tmp_path / "err", os.O_RDONLY | os.O_NONBLOCK)
+    worker = run(f"{APPS}:noisy", "--connection", place.url)
+    worker.ready()
+    if reader == "gone":
+        os.close(read)
+    put(place, "work", *numbers(range(300)))
+    until(lambda: min(worker.times()[n] for n in range(300)) == 2, 60.0, "each failed once")
+    count = 300
+    text = b""
+    while reader == "asleep" and b"log lines were dropped" not in text:
+        put(place, "work", {"n": count})
+        until(lambda: worker.times()[count] == 2)  # noqa: B023
+        text += everything(read)
+        count += 1
+    until_is(0, lambda: worker.status()["totals"]["in_flight"])
+    if reader == "asleep":
+        os.close(read)
+    worker.launcher.terminate()
+    assert worker.launcher.wait(40.0) == 0
+    until(lambda: not worker.living(), 5.0)
+    assert place.ready("work") == 0
+
+
+def everything(descriptor: int) -> bytes:
+    data = b""
+    while True:
+        try:
+            more = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return data
+        if not more:
+            return data
+        data += more
