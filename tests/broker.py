@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import pika
@@ -36,9 +37,19 @@ def binaries() -> Path | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody listens on.
+
+    Below the range from which the system gives ports to clients: while a broker is down, a
+    client that calls it again and again would one day be given its port, and keep it.
+    """
+    for port in SystemRandom().sample(range(12_000, 32_000), 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free port between 12000 and 32000")
 
 
 class Broker:

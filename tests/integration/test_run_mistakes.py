@@ -166,7 +166,8 @@ def test_a_worker_waits_for_its_broker(own_rabbitmq: BrokerPlace, run: Run) -> N
         assert worker.status()["ready"] is False
     finally:
         own_rabbitmq.broker.start()
-    until_is(10, lambda: len(worker.times()), 40.0)  # 30 s between attempts at the most
+    # An attempt in vain takes 10 s at the most, and then 30 s may pass until the next.
+    until(lambda: len(worker.times()) == 10, 60.0, worker.output)
     assert worker.ready()
     worker.launcher.terminate()
     assert worker.wait() == 0
