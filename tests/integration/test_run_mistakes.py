@@ -9,7 +9,7 @@ import pytest
 
 from tests.broker import Broker, free_port
 from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Worker, numbers, put, until, until_is
+from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
 
 SECRET = "s3cr3t-of-nobody"
 
