@@ -3,7 +3,7 @@
 # make test     lint, types and every test, against a real RabbitMQ too
 # make check    lint, types and the quick tests
 # make bench    messages a second, beside the bare socket and pika alone
-# make stress   every fault that one machine can inject, against real processes; see docs/reliability.md
+# make stress   every fault that one machine can inject: docs/reliability.md
 # make soak     MINUTES=20 of random faults under load: is anything lost, does anything grow?
 #
 # What is missing is set up first; PYTHON names the interpreter to do it with.
@@ -38,6 +38,7 @@ bench: setup
 
 stress: setup
 	@.ci/broker
+	@test -e /usr/lib/*/faketime/libfaketime.so.1 || .ci/install faketime || true
 	@$(BIN)/python -m pytest tests/stress
 
 soak: setup

@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.integration.worker import Place, Worker, until
@@ -52,7 +53,8 @@ def listening(pids: Iterable[int]) -> list[tuple[str, int]]:
     inodes = set()
     for pid in pids:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(entry)))
+            with suppress(FileNotFoundError):  # closed since we looked
+                inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(entry)))
     found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
