@@ -44,7 +44,7 @@ def plays(actor: dict[str, str], role: str) -> bool:
     return actor["role"] == role
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_kills_of_what_is_restarted_lose_nothing(place: Place, run: Run, seed: int) -> None:
     random = Random(seed)
     worker = run("every", "--connection", place.url, PACE="0.005")
