@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors import App, Events, Retry
-from actors.clients import Moved
+from actors.clients import Move, Moved
 from actors.testing import InMemorySystem
 
 
@@ -23,13 +23,13 @@ def test_a_lost_ack_costs_one_copy_which_is_counted(caplog: pytest.LogCaptureFix
         (client,) = system.world.clients.values()
         move = client.move
 
-        def confirmed_too_late(what: object) -> None:
-            move(what)  # type: ignore[arg-type]
+        def confirmed_too_late(what: Move) -> None:
+            move(what)
             confirms = [event for event in client._events if isinstance(event, Moved)]
-            channel = client.channels[what.epoch]  # type: ignore[attr-defined]
+            channel = client.channels[what.epoch]
             (stored,) = system.world._later[-1:]
             channel.moved.clear()
-            channel.unsettled[what.position] = stored[3]  # type: ignore[attr-defined]
+            channel.unsettled[what.position] = stored[3]
             client.fail("cut before the ack")
             client._events += confirms
 
