@@ -6,99 +6,47 @@ twice runs once and a settlement which got lost is said again.
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from actors.clients import Done, Ended, Runner, Started, StartFailed
+from actors.clients import Done, Runner
 from actors.context import Context
-from actors.logic.restart import Backoff
 from actors.plan import UnitPlan
-from actors.protocol import (
-    Bulk,
-    Configure,
-    Drain,
-    Drained,
-    Held,
-    NotReady,
-    Ready,
-    Reminder,
-    ReportStatus,
-    Settlement,
-    Status,
-)
+from actors.protocol import Bulk, Configure, Held, Settlement
+from actors.usercode import UserCodeActor
 
 
-class Handler:
+class Handler(UserCodeActor[Runner]):
     """One process of user code for one route."""
 
+    role = "handler"
+
     def __init__(self, context: Context) -> None:
-        self._context = context
-        self._supervisor = ""
-        self._runner: Runner | None = None
-        self._ready = False
-        self._reason = ""
-        self._backoff = Backoff()
+        super().__init__(context)
+        self._batcher = ""
         self._in_flight = 1
         self._working: set[int] = set()
         self._answered: dict[int, Settlement] = {}
         # Numbers below this one are refused, but for those that the batcher still waits for.
         self._closed_below = 0
         self._awaited: set[int] = set()
-        self._batcher = ""
 
-    def on(self, message: object, sender: str, now: float) -> None:
-        if not (self._runner or isinstance(message, Configure)):
-            return  # it overtook the first word; what matters is said again
+    def _client_for(self, message: Configure) -> Runner:
+        assert isinstance(message.plan, UnitPlan)
+        (route,) = (route for route in message.plan.routes if route.name == message.route)
+        self._in_flight = route.in_flight
+        runner: Runner = self._context.client("runner", (message.plan, message.route))
+        return runner
+
+    def _work(self, message: object, sender: str, code: Runner) -> None:
         match message:
             case Bulk():
-                self._bulk(message, sender)
+                self._bulk(message, sender, code)
             case Done():
                 self._done(message)
             case Held():
                 self._held(message, sender)
-            case Configure():
-                self._configure(message, sender)
-            case Started():
-                self._ready, self._reason = True, ""
-                self._context.send(self._supervisor, Ready("handler", self._context.pid))
-            case StartFailed():
-                self._start_failed(message.cause)
-            case Reminder():
-                self._user_code.start()
-            case Drain():
-                self._user_code.stop()
-            case Ended():
-                self._context.send(self._supervisor, Drained())
-                self._context.exit()
-            case ReportStatus():
-                self._context.send(sender, Status(message.round, self._report()))
             case _:
                 raise TypeError(f"a handler has no use for {message}")
 
-    @property
-    def _user_code(self) -> Runner:
-        assert self._runner is not None, "a handler is configured first"
-        return self._runner
-
-    def _configure(self, message: Configure, sender: str) -> None:
-        self._supervisor = sender
-        if self._runner is None:
-            assert isinstance(message.plan, UnitPlan)
-            (route,) = (r for r in message.plan.routes if r.name == message.route)
-            self._in_flight = route.in_flight
-            self._runner = self._context.client("runner", (message.plan, message.route))
-            self._user_code.start()
-        elif self._ready:
-            self._context.send(sender, Ready("handler", self._context.pid))
-
-    def _start_failed(self, cause: str) -> None:
-        """Nothing is fetched for this handler; its start is tried again."""
-        self._reason = cause
-        self._context.send(self._supervisor, NotReady("handler", self._context.pid, cause))
-        delay = self._backoff.fail(0.0, self._context.random)
-        self._context.remind(delay, Reminder("start"))
-
-    def _bulk(self, bulk: Bulk, sender: str) -> None:
+    def _bulk(self, bulk: Bulk, sender: str, code: Runner) -> None:
         self._batcher = sender
         numbers = set(range(bulk.number, bulk.number + len(bulk.sizes)))
         self._awaited = {n for n in self._awaited if n >= bulk.open_from}
@@ -107,7 +55,7 @@ class Handler:
             # It came before, in whole or in part; what is missing the batcher sends again.
             return
         self._working |= numbers
-        self._user_code.submit(bulk)
+        code.submit(bulk)
         if self._in_flight > 1:
             self._context.send(sender, Held(tuple(self._working | self._answered.keys())))
 
@@ -140,7 +88,3 @@ class Handler:
             self._closed_below, self._awaited = below, awaited
         for number in [n for n in self._answered if n < below and n not in awaited]:
             del self._answered[number]
-
-    def _report(self) -> str:
-        report: dict[str, Any] = {"reason": self._reason, "bulks": len(self._working)}
-        return json.dumps(report)

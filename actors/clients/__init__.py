@@ -166,23 +166,25 @@ class Ended:
     cause: str = ""
 
 
-class Runner(Client, Protocol):
-    """Runs the user's functions, off the actor's own thread where there is one."""
+class Code(Client, Protocol):
+    """The user's code, off the actor's own thread where there is one."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Load it and run its hooks; `Started` or `StartFailed` follows."""
+
+    def stop(self) -> None:
+        """`on_stop` and the shutdown hooks; `Ended` follows."""
+
+
+class Runner(Code, Protocol):
+    """Runs the handler of a route."""
 
     def submit(self, bulk: Any) -> None:
         """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""
 
-    def stop(self) -> None: ...
 
-
-class ClockRunner(Client, Protocol):
+class ClockRunner(Code, Protocol):
     """Runs the timers of an app, and its callbacks."""
-
-    def start(self) -> None: ...
 
     def connection_failed(self, connection: str, cause: str, fault: str, retries: int) -> None:
         """Tell the app, once it is loaded, in the order of these calls."""
-
-    def stop(self) -> None: ...
