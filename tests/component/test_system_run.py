@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,15 +156,15 @@ def test_on_status_is_called_several_times_a_second(directory: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert system.run(PLAN, name="puppets", runtime_dir=directory, on_status=on_status) == 0
-    assert 0.3 < seen[-1] - seen[0] < 2.0
+    assert seen[-1] - seen[0] > 2.5 * system.STATUS_INTERVAL, "no more often than that"
 
 
-def test_a_system_that_is_idle_ends_quickly(directory: Path) -> None:
+def test_a_system_that_is_idle_does_not_wait_for_its_deadline(directory: Path) -> None:
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     begin = time.monotonic()
-    assert system.run(PLAN, name="puppets", runtime_dir=directory) == 0
-    assert time.monotonic() - begin < 0.9
+    assert system.run(replace(PLAN, shutdown_timeout=20.0), name="p", runtime_dir=directory) == 0
+    assert time.monotonic() - begin < 10.0
     timer.join()
 
 
