@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -93,14 +95,12 @@ def may_have(pid: int, most: int) -> None:
     subprocess.run([*AS_NOBODY, "prlimit", f"--pid={pid}", f"--nproc={text}:"], check=True)
 
 
-def test_a_supervisor_that_may_not_fork_tries_again(rabbitmq: BrokerPlace, tmp_path: Path) -> None:
+def test_a_supervisor_that_may_not_fork_tries_again(rabbitmq: BrokerPlace) -> None:
     if os.getuid() != 0:
         pytest.skip("needs root, to run as another user and to take its processes away")
-    directory = tmp_path / "nobody"
-    directory.mkdir()
+    # Not in pytest's own folder, which no other user may enter.
+    directory = Path(tempfile.mkdtemp(prefix="callboard-nobody-"))
     directory.chmod(0o777)
-    tmp_path.chmod(0o755)
-    tmp_path.parent.chmod(0o755)
     worker = AsNobody(directory, "plain", "--connection", rabbitmq.url)
     try:
         until(lambda: "consumes work" in worker.output)
@@ -115,6 +115,7 @@ def test_a_supervisor_that_may_not_fork_tries_again(rabbitmq: BrokerPlace, tmp_p
         account(worker, rabbitmq, 100, 40.0)
     finally:
         worker.destroy()
+        shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("reader", ["gone", "asleep"])
