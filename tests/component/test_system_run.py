@@ -130,8 +130,10 @@ def test_run_works_unguarded_in_a_plain_script(tmp_path: Path) -> None:
     script = tmp_path / "app.py"
     script.write_text(
         "import sys, pathlib\n"
-        "from tests.component.thespian_cast import PLAN, system\n"
-        f"sys.exit(system.run(PLAN, name='plain', runtime_dir=pathlib.Path({str(tmp_path)!r})))\n"
+        "from tests.component.thespian_cast import PLAN, cast, system\n"
+        "with cast():\n"
+        f"    directory = pathlib.Path({str(tmp_path)!r})\n"
+        "    sys.exit(system.run(PLAN, name='plain', runtime_dir=directory))\n"
     )
     with (tmp_path / "log").open("wb") as out:
         launcher = subprocess.Popen(

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 import pytest
 
 from actors.stages.launcher import InProcess
-from tests.component.thespian_cast import PLAN, Play, report, report_of, until
+from tests.component.thespian_cast import PLAN, Play, cast, report, report_of, until
 
 
 @pytest.fixture
 def stage() -> Iterator[InProcess]:
     handler = signal.getsignal(signal.SIGTERM)
-    launcher = InProcess(PLAN)
-    yield launcher
-    launcher.shutdown(0.0)
+    with cast():
+        launcher = InProcess(PLAN)
+        yield launcher
+        launcher.shutdown(0.0)
     assert signal.getsignal(signal.SIGTERM) is handler
 
 

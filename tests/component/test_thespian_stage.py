@@ -43,7 +43,7 @@ def tell(stage: Launcher, name: str, action: str, *arguments: Any) -> None:
 
 def test_every_role_and_client_has_a_class() -> None:
     for path in (*ROLES.values(), *CLIENTS.values()):
-        assert path.endswith("Nobody") or callable(resolve(path))
+        assert callable(resolve(path))
 
 
 def test_each_actor_has_a_process_and_knows_its_own_name(stage: Launcher) -> None:

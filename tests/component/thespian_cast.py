@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from actors import system
 from actors.plan import Plan
@@ -36,8 +37,16 @@ from actors.stages.thespian import HostContext
 
 PLAN = Plan(app="tests:app", name="puppets", units=(), shutdown_timeout=2.0)
 
-ROLES.update(root=f"{__name__}:Puppet", puppet=f"{__name__}:Puppet", broken=f"{__name__}:Nobody")
-CLIENTS["pipe"] = f"{__name__}:Pipe"
+PUPPET = "tests.component.thespian_cast:Puppet"
+
+
+@contextmanager
+def cast() -> Iterator[None]:
+    """Puppets in the roles, for as long as it lasts: other tests play the real ones."""
+    roles = {"root": PUPPET, "puppet": PUPPET, "broken": "tests.component.thespian_cast:Nobody"}
+    clients = {"pipe": "tests.component.thespian_cast:Pipe"}
+    with patch.dict(ROLES, roles), patch.dict(CLIENTS, clients):
+        yield
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -222,12 +231,13 @@ def report_of(launcher: Launcher | InProcess, child: str) -> dict[str, Any]:
 
 @contextmanager
 def on_stage() -> Iterator[Launcher]:
-    launcher = Launcher(PLAN)
-    try:
-        yield launcher
-    finally:
-        assert launcher.shutdown(1.0) == []
-        assert processes.members(launcher.session) == []
+    with cast():
+        launcher = Launcher(PLAN)
+        try:
+            yield launcher
+        finally:
+            assert launcher.shutdown(1.0) == []
+            assert processes.members(launcher.session) == []
 
 
 #: A program that runs puppets: RUNTIME_DIRECTORY APP.
@@ -238,4 +248,5 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(process)d %(message)s")
     directory, app = sys.argv[1:]
     plan = Plan(app=app, name="puppets", units=(), shutdown_timeout=0.5)
-    sys.exit(system.run(plan, name="puppets", runtime_dir=Path(directory)))
+    with cast():
+        sys.exit(system.run(plan, name="puppets", runtime_dir=Path(directory)))
