@@ -12,17 +12,15 @@ import logging
 from typing import Any
 
 from actors.context import Context
-from actors.errors import Exit, Fault
 from actors.logic.children import Slot
-from actors.logic.restart import Backoff
+from actors.peer import Peer
 from actors.plan import UnitPlan
 from actors.protocol import (
-    AttemptFailed,
     Configure,
-    Connect,
     ConnectionLost,
     Drain,
     Drained,
+    Failed,
     HandlerLost,
     Neighbours,
     NotReady,
@@ -33,20 +31,17 @@ from actors.supervisor import MARGIN, ROUND, Supervisor
 
 log = logging.getLogger("actors.supervisor")
 
-#: Seconds until a peer that refuses us is asked again.
-SLOW = 60.0
-
 
 class UnitSupervisor(Supervisor):
-    """Restarts along the stream, and the backoff of the connection."""
+    """Restarts along the stream; when to connect is its `Peer`'s to say."""
 
     _plan: UnitPlan
+    _connection: Slot
+    _batcher: Slot
+    _peer: Peer
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._reconnect = Backoff()
-        self._reconnect_at: float | None = None
-        self._failures = 0  # attempts to connect in this outage
         self._fallen: Slot | None = None  # waits until all that fell with it is dead
         self._fallen_cause = ""
         self._stopping = False  # handlers end
@@ -57,6 +52,7 @@ class UnitSupervisor(Supervisor):
         if not list(self._children):
             self._plan = plan = message.plan
             self._connection = self._children.add(Slot("connection", f"{plan.name}/connection"))
+            self._peer = Peer(plan, self._context, self._parent, self._connection)
             self._batcher = self._children.add(Slot("batcher", f"{plan.name}/batcher"))
             for route in plan.routes:
                 for number in range(1, route.concurrency + 1):
@@ -73,25 +69,15 @@ class UnitSupervisor(Supervisor):
     def _start(self, slot: Slot, now: float) -> None:
         super()._start(slot, now)
         if slot is self._connection:
-            self._reconnect_at = None
-            self._connect()
+            self._peer.connect()
 
     def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
         news = isinstance(message, Ready) != slot.ready or not slot.pid
         super()._heard(slot, message, now)
         if isinstance(message, NotReady) and message.fault:
-            self._queue_lost(message, slot)
+            self._give_up_if(self._peer.queue_lost(message))
         if news:
             self._introduce()
-
-    def _queue_lost(self, message: NotReady, slot: Slot) -> None:
-        if not slot.was_ready and self._refused_at_first(message.fault, message.cause):
-            return
-        log.warning(
-            "connection %s: lost %s; tries again in %.1f s",
-            *(self._plan.name, message.cause, message.delay),
-            extra={"cause": message.cause, "delay": round(message.delay, 1)},
-        )
 
     def _introduce(self) -> None:
         """Tell connection and batcher who stands next to them: only who has spoken."""
@@ -110,47 +96,12 @@ class UnitSupervisor(Supervisor):
     def _connection_lost(self, message: ConnectionLost, now: float) -> None:
         self._connection.ready = False
         self._connection.state, self._connection.reason = "reconnecting", message.cause
-        if self._reconnect_at is not None or self._deadline is not None:
-            return  # said again while the backoff lasts
-        self._tell_failure(message)
-        if not self._connection.was_ready and self._refused_at_first(message.fault, message.cause):
-            return
-        delay = self._reconnect.fail(message.lived, self._context.random)
-        if message.fault != Fault.UNREACHABLE:
-            delay = SLOW
-        self._reconnect_at = now + delay
-        log.warning(
-            "connection %s lost: %s; attempt %d in %.1f s",
-            *(self._plan.name, message.cause, self._reconnect.attempt, delay),
-            extra={"cause": message.cause, "delay": round(delay, 1)},
-        )
-        self._context.remind(delay, Reminder("connect"))
+        if self._deadline is None:
+            self._give_up_if(self._peer.lost(message, now))
 
-    def _tell_failure(self, message: ConnectionLost) -> None:
-        """For the app's callbacks: what had been open begins a new outage."""
-        if message.lived:
-            self._failures = 0
-            return
-        self._failures += 1
-        name = self._plan.name.partition(":")[0]  # without the vhost
-        failed = AttemptFailed(name, message.cause, message.fault, self._failures)
-        self._context.send(self._parent, failed)
-
-    def _refused_at_first(self, fault: str, cause: str) -> bool:
-        """What was never well will not get well by waiting, unless it is told to wait."""
-        if fault != Fault.UNREACHABLE:
-            self._fail(Exit.CONFIG, f"connection {self._plan.name}: {cause}")
-        elif not self._plan.wait:
-            self._fail(Exit.UNREACHABLE, f"connection {self._plan.name}: {cause}")
-        return bool(self._failed)
-
-    def _connect_if_due(self, now: float) -> None:
-        if self._reconnect_at is not None and now >= self._reconnect_at:
-            self._reconnect_at = None
-            self._connect()
-
-    def _connect(self) -> None:
-        self._context.send(self._connection.name, Connect(self._reconnect.attempt + 1))
+    def _give_up_if(self, failed: Failed | None) -> None:
+        if failed:
+            self._fail(failed.code, failed.reason)
 
     # ── deaths ────────────────────────────────────────────────────────────────
 
@@ -215,7 +166,7 @@ class UnitSupervisor(Supervisor):
             case ConnectionLost():
                 pass  # of an incarnation that is dead
             case Reminder(what="connect"):
-                self._connect_if_due(now)
+                self._peer.connect_if_due(now)
             case HandlerLost():
                 self._handler_lost(message, now)
             case Drain(seconds=seconds):
@@ -268,9 +219,7 @@ class UnitSupervisor(Supervisor):
     def _round(self, now: float) -> None:
         super()._round(now)
         self._introduce()
-        self._connect_if_due(now)
-        if self._reconnect_at is None and self._connection.name and not self._connection.ready:
-            self._connect()
+        self._peer.look(now)
         for slot in self._children.of("handler"):
             if slot.mourned:
                 self._context.send(self._batcher.name, HandlerLost(slot.mourned, slot.reason))
