@@ -20,6 +20,7 @@ run:
 
 test: setup
 	@.ci/broker
+	@command -v ip >/dev/null || .ci/install iproute2 || true
 	@$(MAKE) lint
 	@$(BIN)/python -m pytest $(QUICK) tests/integration $(wildcard tests/stress/test_quick_*.py)
 

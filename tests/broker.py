@@ -53,13 +53,14 @@ def free_port() -> int:
 
 
 class Broker:
-    """A running node; `tls` adds a listener with a certificate for "localhost"."""
+    """A running node; `tls` adds a listener with a certificate for "localhost", `address`
+    one for other hosts."""
 
     host = "127.0.0.1"
     user = "guest"
     password = "guest"
 
-    def __init__(self, tls: bool = False) -> None:
+    def __init__(self, tls: bool = False, address: str = "") -> None:
         home = binaries()
         if home is None:
             raise FileNotFoundError(f"no RabbitMQ at {BINARIES}")
@@ -67,6 +68,7 @@ class Broker:
         self._directory = Path(tempfile.mkdtemp(prefix="callboard-broker-"))
         self.port, epmd, distribution = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls else 0
+        self._address = address
         self._name = f"callboard-{secrets.token_hex(4)}@localhost"
         if tls:
             make_certificates(self._directory)
@@ -190,6 +192,8 @@ class Broker:
             "log.console = false",
             "disk_free_limit.absolute = 1MB",
         ]
+        if self._address:
+            lines.append(f"listeners.tcp.2 = {self._address}:{self.port}")
         if self.tls_port:
             lines += [
                 f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}",

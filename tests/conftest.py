@@ -10,6 +10,7 @@ import pytest
 from pika.exceptions import AMQPError
 
 from tests.broker import Admin, Broker, ForeignBroker, binaries
+from tests.namespaces import Network
 
 NO_BROKER = (
     "no RabbitMQ to test with: install the package rabbitmq-server (Debian, Ubuntu; it need "
@@ -55,3 +56,16 @@ def admin(broker: Broker, vhost: str) -> Iterator[Admin]:
     yield admin
     with contextlib.suppress(AMQPError):  # the test may have ended it
         admin.connection.close()
+
+
+@pytest.fixture
+def hosts() -> Iterator[Network]:
+    """A switch to put hosts on."""
+    try:
+        network = Network()
+    except PermissionError as refusal:
+        if os.environ.get("CI"):
+            pytest.fail(str(refusal))
+        pytest.skip(str(refusal))
+    yield network
+    network.close()
