@@ -20,7 +20,7 @@ from actors.connection import Connection
 from actors.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.handler import Handler
 from actors.protocol import ActorMessage, ChildExited
-from actors.supervisor import RootSupervisor
+from actors.root import RootSupervisor
 from actors.unit import UnitSupervisor
 
 ROLES: dict[str, Callable[[Any], Actor]] = {
