@@ -29,6 +29,11 @@ class ActorMessage:
 
     __slots__ = ()
 
+    @property
+    def introduces(self) -> tuple[str, ...]:
+        """Names whose addresses travel along: who receives this can send to them."""
+        return ()
+
     def __str__(self) -> str:
         return type(self).__name__
 
@@ -46,6 +51,7 @@ class Configure(ActorMessage):
     role: str
     route: str = ""  #: the route of a handler
     supervisor: str = ""  #: the name to answer to
+    leaders: tuple[str, ...] = ()  #: of a host that joins others: whom to ask, in this order
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -59,6 +65,10 @@ class Neighbours(ActorMessage):
     batcher: str = ""
     handlers: tuple[tuple[str, str], ...] = ()  #: (name, route)
     number: int = 0  #: counts up; whoever has heard of a higher one ignores it
+
+    @property
+    def introduces(self) -> tuple[str, ...]:
+        return (self.connection, self.batcher, *(name for name, _ in self.handlers))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

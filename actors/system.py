@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from actors.errors import Exit, UnreachableError
+from actors.network import Network
 from actors.plan import Plan
 from actors.protocol import Drain, Drained, Failed, ReportStatus, Status
 from actors.runtime import RuntimeFile, find, runtime_directory
@@ -41,10 +42,13 @@ def run(
     *,
     name: str,
     admin_port: int = 0,
+    network: Network | None = None,
     runtime_dir: Path | None = None,
     on_status: OnStatus | None = None,
 ) -> int:
     """Play `plan` until it is done or a signal ends it; return the exit code.
+
+    With a network it can be joined by other hosts, or joins others; else it is on loopback.
 
     The first SIGTERM or SIGINT drains, the second stops at once. When this returns,
     every process of the system is gone. To be called in the main thread. Raises
@@ -54,15 +58,15 @@ def run(
         from actors.stages.launcher import Launcher
 
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        launcher = Launcher(replace(plan, since=since), admin_port)
+        launcher = Launcher(replace(plan, since=since), admin_port, network)
         code: int = Exit.CRASH
         try:
             file.write(
                 {
                     "name": name,
+                    "host": launcher.network.host,
                     "admin_port": launcher.admin_port,
-                    "root_port": launcher.root_port,
-                    "key": launcher.key.hex(),
+                    "key": launcher.network.keys[0].hex(),
                     "pids": {"launcher": os.getpid(), "admin": launcher.session},
                 }
             )
@@ -91,7 +95,8 @@ def status(
         return None
     from actors.stages.launcher import ask
 
-    answer = ask(found["root_port"], bytes.fromhex(found["key"]), ReportStatus(), timeout)
+    network = Network(found["host"], found["admin_port"], (bytes.fromhex(found["key"]),))
+    answer = ask(network, ReportStatus(), timeout)
     if not isinstance(answer, Status):
         raise UnreachableError(f"{found['name']} runs, but did not answer within {timeout:g} s")
     report: dict[str, Any] = json.loads(answer.report)

@@ -21,14 +21,30 @@ from thespian.system.messages.multiproc import EndpointConnected
 from thespian.system.multiprocCommon import MultiProcAdmin, detach_child, multiprocessCommon
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
+from actors.network import Network
 from actors.stages.processes import die_with_parent, show_as
-from actors.stages.transport import LoopbackTransport, sealed_with
+from actors.stages.thespian import Envelope
+from actors.stages.transport import LoopbackTransport, transport_of
 
 STARTUP = timedelta(seconds=5)
+TOP = "Callboard Top"  #: the capability that says the name of the system's top actor
 
 
 class Admin(MultiProcAdmin):  # type: ignore[misc]
-    """Thespian's admin without its logger; its one child is the root actor."""
+    """Thespian's admin without its logger; its one child is the system's top actor."""
+
+    def handleIncoming(self, envelope: Any) -> Any:
+        if not isinstance(envelope.message, Envelope):
+            return super().handleIncoming(envelope)
+        for child in self.childAddresses:
+            self._send_intent(TransmitIntent(child, self._for_top(envelope)))
+        return True
+
+    def _for_top(self, envelope: Any) -> Envelope:
+        """Others know the admin's address alone; the top actor is to answer them itself."""
+        message: Envelope = envelope.message
+        introduced = (*message.addresses, (message.sender, envelope.sender))
+        return message._replace(to=self.capabilities[TOP], addresses=introduced)
 
     def h_LogRecord(self, envelope: Any) -> bool:
         logging.getLogger(envelope.message.name).handle(envelope.message)
@@ -81,13 +97,14 @@ class SystemBase(multiprocessCommon):  # type: ignore[misc]
 
     admin: BaseProcess
 
-    def __init__(self, admin_port: int, key: bytes) -> None:
-        self.transportType = sealed_with(key)
+    def __init__(self, network: Network, top: str) -> None:
+        self.transportType = transport_of(network)
         capabilities = {
-            "Admin Port": admin_port,
+            "Admin Port": network.port,
             "Thespian ActorSystem Name": "multiprocTCPBase",
             "Thespian ActorSystem Version": 2,
             "Thespian Watch Supported": True,
+            TOP: top,
         }
         super().__init__(SimpleNamespace(capabilities=capabilities))
 

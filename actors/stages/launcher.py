@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
+from errno import EADDRINUSE
 from typing import Any
 
 from thespian.actors import ActorSystem, ActorSystemException
@@ -16,51 +17,63 @@ from thespian.system.systemBase import ExternalOpsToActors
 from thespian.system.transport import ExternalInterfaceTransportInit
 
 from actors.errors import CallboardError, ConfigurationError
+from actors.network import Network
 from actors.plan import Plan
 from actors.protocol import ActorMessage, Configure
 from actors.stages import LOOPBACK, processes
 from actors.stages.base import SystemBase
+from actors.stages.leaders import INTERVAL, Leaders
 from actors.stages.roles import preload
 from actors.stages.thespian import Envelope, Host
-from actors.stages.transport import address_of, sealed_with
+from actors.stages.transport import address_of, transport_of
 
 LAUNCHER = "launcher"
 ROOT = "root#1"
-_ROOT_ROLE = {"name": ROOT, "role": "root"}
 _PORTS_TO_TRY = 3
 
 
 class Launcher:
-    """Starts a system whose root plays `plan`, and holds its end.
+    """Starts a system whose top actor plays `plan`, and holds its end.
 
-    Raises `ConfigurationError` where the admin port is taken.
+    The top actor is the root, or, in a system that joins others, their host here. Without
+    a network the system is on loopback. Raises `ConfigurationError` where the address of the
+    admin cannot be had.
     """
 
-    def __init__(self, plan: Plan, admin_port: int = 0) -> None:
+    def __init__(self, plan: Plan, admin_port: int = 0, network: Network | None = None) -> None:
         preload({unit.kind for unit in plan.units} | {"runner"})
-        self.key = secrets.token_bytes(32)
-        self._base = _start(admin_port, self.key)
+        self.network = network or Network(LOOPBACK, admin_port, (secrets.token_bytes(32),))
+        role = "host" if self.network.leaders else "root"
+        self.top = f"{role}#{_unique()}" if network else ROOT
+        self._base = _start(self.network, self.top)
         self._admin = self._base.admin
         assert self._admin.pid is not None
         self.session = self._admin.pid  #: the admin's, and that of all processes of the system
         self.admin_port: int = self._base.adminAddr.addressDetails.sockname[1]
         try:
-            self._root = ActorSystem(self._base, transientUnique=True).createActor(Host, _ROOT_ROLE)
+            self._root = ActorSystem(self._base, transientUnique=True).createActor(
+                Host, {"name": self.top, "role": role}
+            )
         except BaseException:
             self.shutdown(0.0)
             raise
-        self.root_port: int = self._root.addressDetails.sockname[1]
-        self.send(Configure(plan, role="root", supervisor=LAUNCHER))
+        self._leaders = Leaders(self.network.leaders)
+        self._configure = Configure(plan, role, supervisor=LAUNCHER, leaders=self.network.leaders)
+        self.send(self._configure)
 
     def send(self, message: ActorMessage) -> None:
-        """Send to the root; it leaves with the next `receive`."""
-        self._base._tx_to_actor(self._root, Envelope(ROOT, LAUNCHER, message))
+        """Send to the top actor; it leaves with the next `receive`."""
+        envelope = Envelope(self.top, LAUNCHER, message, self._leaders.addresses())
+        self._base._tx_to_actor(self._root, envelope)
 
     def receive(self, seconds: float, watch: Iterable[int] = ()) -> ActorMessage | None:
-        """What the root says next.
+        """What the top actor says next.
 
         None when time is up, when a watched descriptor is readable, or when the system died.
         """
+        if self._leaders.moved():
+            self.send(self._configure)
+        seconds = min(seconds, INTERVAL)
         transport = self._base.transport
         transport.set_watch([self._admin.sentinel, *watch])
         try:
@@ -79,6 +92,7 @@ class Launcher:
             self._base._tx_to_admin(SystemShutdown())
             while self.is_alive() and (left := deadline - time.monotonic()) > 0:
                 self.receive(left)
+        self._leaders.close()
         survivors = processes.end(self.session, 2.0)
         self._admin.join(1.0)
         self._base.transport.close()
@@ -90,7 +104,7 @@ class InProcess:
 
     def __init__(self, plan: Plan) -> None:
         self._system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
-        self._root = self._system.createActor(Host, _ROOT_ROLE)
+        self._root = self._system.createActor(Host, {"name": ROOT, "role": "root"})
         self.send(Configure(plan, role="root", supervisor=LAUNCHER))
 
     def send(self, message: ActorMessage) -> None:
@@ -107,47 +121,51 @@ class InProcess:
         return []
 
 
-def ask(port: int, key: bytes, message: ActorMessage, seconds: float) -> ActorMessage | None:
-    """Ask the root that listens on `port`, as a stranger who holds the key; starts nothing."""
-    transport = sealed_with(key)(ExternalInterfaceTransportInit(), {}, None, None)
+def ask(network: Network, message: ActorMessage, seconds: float) -> ActorMessage | None:
+    """Ask the top actor of a system, as a visitor who holds the key; starts nothing."""
+    transport = transport_of(network)(ExternalInterfaceTransportInit(), {}, None, None)
     try:
-        root = address_of(port)
-        visitor = f"visitor-{os.getpid()}#{secrets.token_hex(4)}"
-        answer = ExternalOpsToActors(root, transport).ask(
-            root, Envelope(ROOT, visitor, message), timedelta(seconds=seconds)
+        admin = address_of(network.port, network.host)
+        answer = ExternalOpsToActors(admin, transport).ask(
+            admin, Envelope("", f"visitor#{_unique()}", message), timedelta(seconds=seconds)
         )
         return answer.message if isinstance(answer, Envelope) else None
     finally:
         transport.close()
 
 
-def _start(admin_port: int, key: bytes) -> SystemBase:
-    if admin_port:
-        if not _is_free(admin_port):
-            raise ConfigurationError(f"--admin-port {admin_port}: the port is in use")
-        return SystemBase(admin_port, key)
+def _unique() -> str:
+    """A word that no other start, here or on another host, has in its actors' names."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+
+def _start(network: Network, top: str) -> SystemBase:
+    if network.port:
+        _check(network.host, network.port)
+        return SystemBase(network, top)
     for attempts_left in reversed(range(_PORTS_TO_TRY)):
         try:
-            return SystemBase(_free_port(), key)
+            return SystemBase(replace(network, port=_free_port(network.host)), top)
         except ActorSystemException:  # somebody took the port between our look and our bind
             if not attempts_left:
                 raise
     raise CallboardError("no admin port could be had")
 
 
-def _is_free(port: int) -> bool:
+def _check(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True
+            probe.bind((host, port))
+        except OSError as problem:
+            cause = "the port is in use" if problem.errno == EADDRINUSE else problem.strerror
+            setting = f"--admin-port {port}" if host == LOOPBACK else f"--listen {host}:{port}"
+            raise ConfigurationError(f"{setting}: {cause}") from None
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 

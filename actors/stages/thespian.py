@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from thespian import actors as thespian
 
 from actors.context import CLIENT, SELF, STAGE, Actor, Client
-from actors.protocol import ActorMessage, ChildExited, Neighbours
+from actors.protocol import ActorMessage, ChildExited
 from actors.stages.processes import Child, die_with_parent, obey_only_the_supervisor, show_as
 from actors.stages.roles import CLIENTS, ROLES, resolve
 from actors.stages.transport import Tally
@@ -133,10 +133,7 @@ class HostContext:
         return child.address if child else self._learned.get(name)
 
     def _introduced(self, message: ActorMessage) -> tuple[tuple[str, Any], ...]:
-        if not isinstance(message, Neighbours):
-            return ()
-        names = (message.connection, message.batcher, *(name for name, _ in message.handlers))
-        known = ((name, self._address_of(name)) for name in names)
+        known = ((name, self._address_of(name)) for name in message.introduces)
         return tuple((name, address) for name, address in known if address is not None)
 
 
@@ -182,9 +179,9 @@ class Host(thespian.Actor):  # type: ignore[misc]
         context = self.context
         match message:
             case Envelope(to=context.name, message=ActorMessage()):
-                for name, address in message.addresses:
-                    context.learn(name, address)
                 context.learn(message.sender, sender)
+                for name, address in message.addresses:  # the sender's, where one passed it on
+                    context.learn(name, address)
                 self._play(message.message, message.sender, now)
             case Envelope():
                 context.tally.add(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import pickle
 import socket
 import time
@@ -25,12 +26,12 @@ from thespian.system.transport.TCPTransport import (
     TCPTransport,
 )
 
+from actors.network import Network
 from actors.stages import LOOPBACK
 from actors.stages.seal import HEADER_SIZE, MAC_SIZE, Header, Refused, Seal, mac_of
 
 # Thespian binds to all interfaces whatever address it advertises.
-IPActorAddress.bindArgs = property(lambda self: ((LOOPBACK, self.bindname[1]),))
-IPActorAddress.connectArgs = property(lambda self: ((LOOPBACK, self.sockname[1]),))
+IPActorAddress.bindArgs = property(lambda self: ((self.sockname[0], self.bindname[1]),))
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +111,10 @@ class LoopbackTransport(TCPTransport):  # type: ignore[misc]
     """One endpoint: a listening socket on loopback and a seal of its own."""
 
     key: ClassVar[bytes]
+    host: ClassVar[str]
 
     def __init__(self, *args: Any) -> None:
+        os.environ["THESPIAN_BASE_IPADDR"] = self.host  # for addresses made without a host
         super().__init__(*args)
         self.seal = Seal(self.key)
         self.tally = Tally(log)
@@ -232,11 +235,11 @@ class LoopbackTransport(TCPTransport):  # type: ignore[misc]
         inc.close()
 
 
-def sealed_with(key: bytes) -> type[LoopbackTransport]:
+def transport_of(network: Network) -> type[LoopbackTransport]:
     """The transport of one system; forks inherit the class, and the key with it."""
-    return type("SealedTransport", (LoopbackTransport,), {"key": key})
+    return type("Transport", (LoopbackTransport,), {"key": network.keys[0], "host": network.host})
 
 
-def address_of(port: int) -> Any:
-    """The address of the endpoint that listens on a port of this host."""
-    return ActorAddress(TCPv4ActorAddress(LOOPBACK, port, external=True))
+def address_of(port: int, host: str = LOOPBACK) -> Any:
+    """The address of the endpoint that listens on a port of a host."""
+    return ActorAddress(TCPv4ActorAddress(host, port, external=True))

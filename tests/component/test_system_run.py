@@ -20,6 +20,7 @@ import pytest
 
 from actors import system
 from actors.errors import ConfigurationError, UnreachableError
+from actors.network import Network
 from actors.protocol import ActorMessage
 from actors.runtime import RuntimeFile, find, runtime_directory
 from actors.stages import processes
@@ -60,7 +61,8 @@ def found(directory: Path) -> dict[str, Any]:
 
 def tell(directory: Path, message: ActorMessage) -> None:
     where = found(directory)
-    ask(where["root_port"], bytes.fromhex(where["key"]), message, 0.2)
+    key = bytes.fromhex(where["key"])
+    ask(Network(where["host"], where["admin_port"], (key,)), message, 0.2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -220,7 +222,7 @@ def test_status_finds_the_only_one_by_port_and_by_name(directory: Path) -> None:
 def test_status_of_several_names_them(directory: Path) -> None:
     with RuntimeFile(directory, "one") as one, RuntimeFile(directory, "two") as two:
         for name, file in (("one", one), ("two", two)):
-            file.write({"name": name, "admin_port": 1, "root_port": 1, "key": ""})
+            file.write({"name": name, "admin_port": 1, "key": ""})
         with pytest.raises(ConfigurationError, match="one, two"):
             system.status(None, runtime_dir=directory)
 

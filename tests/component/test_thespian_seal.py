@@ -7,6 +7,7 @@ import pickle
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,8 @@ def test_what_is_not_sealed_changes_nothing(stage: Launcher, port: int, tmp_path
         b"512>" + b"\x00" * 512,
         os.urandom(4096),
         Seal(os.urandom(32)).seal(port, pickle.dumps(Trap(trace))),
-        Seal(stage.key).seal(port + 1, pickle.dumps(Trap(trace))),
-        Seal(stage.key).seal(port, body)[:-1] + b"!",
+        Seal(stage.network.keys[0]).seal(port + 1, pickle.dumps(Trap(trace))),
+        Seal(stage.network.keys[0]).seal(port, body)[:-1] + b"!",
     ]
     before = report(stage)
     for frame in unsealed:
@@ -159,7 +160,7 @@ def test_what_is_not_sealed_changes_nothing(stage: Launcher, port: int, tmp_path
 
 
 def test_a_replayed_frame_is_answered_and_dropped(stage: Launcher, port: int) -> None:
-    sender = Seal(stage.key)
+    sender = Seal(stage.network.keys[0])
     body = pickle.dumps((address_of(1), Envelope(ROOT, LAUNCHER, Play("remind", (0.0, "once")))))
     frame = sender.seal(port, body)
     for _ in range(3):
@@ -172,7 +173,7 @@ def test_a_replayed_frame_is_answered_and_dropped(stage: Launcher, port: int) ->
 
 
 def test_a_frame_in_pieces_is_put_together(stage: Launcher, port: int) -> None:
-    sender = Seal(stage.key)
+    sender = Seal(stage.network.keys[0])
     body = pickle.dumps((address_of(1), Envelope(ROOT, LAUNCHER, Play("remind", (0.0, "slow")))))
     with socket.create_connection(("127.0.0.1", port)) as peer:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -195,5 +196,6 @@ def test_strangers_who_say_nothing_starve_nobody(stage: Launcher, port: int) -> 
 
 
 def test_a_visitor_without_the_key_gets_no_answer(stage: Launcher, port: int) -> None:
-    assert ask(port, os.urandom(32), Play("remind", (0.0, "visitor")), 0.3) is None
+    stranger = replace(stage.network, port=stage.admin_port, keys=(os.urandom(32),))
+    assert ask(stranger, Play("remind", (0.0, "visitor")), 0.3) is None
     assert "visitor self" not in report(stage)["heard"]

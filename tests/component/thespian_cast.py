@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from actors import system
+from actors.network import Network
 from actors.plan import Plan
 from actors.protocol import (
     ActorMessage,
@@ -43,7 +44,12 @@ PUPPET = "tests.component.thespian_cast:Puppet"
 @contextmanager
 def cast() -> Iterator[None]:
     """Puppets in the roles, for as long as it lasts: other tests play the real ones."""
-    roles = {"root": PUPPET, "puppet": PUPPET, "broken": "tests.component.thespian_cast:Nobody"}
+    roles = {
+        "root": PUPPET,
+        "host": PUPPET,
+        "puppet": PUPPET,
+        "broken": "tests.component.thespian_cast:Nobody",
+    }
     clients = {"pipe": "tests.component.thespian_cast:Pipe"}
     with patch.dict(ROLES, roles), patch.dict(CLIENTS, clients):
         yield
@@ -177,6 +183,9 @@ class Puppet:
     def introduce(self, to: str, other: str) -> None:
         self.context.send(to, Neighbours(connection=other))
 
+    def ask(self, to: str, number: int) -> None:
+        self.context.send(to, ReportStatus(number))
+
     def open(self, port: int) -> None:
         self.client = self.context.client("pipe", port)
 
@@ -230,9 +239,9 @@ def report_of(launcher: Launcher | InProcess, child: str) -> dict[str, Any]:
 
 
 @contextmanager
-def on_stage() -> Iterator[Launcher]:
+def on_stage(network: Network | None = None) -> Iterator[Launcher]:
     with cast():
-        launcher = Launcher(PLAN)
+        launcher = Launcher(PLAN, network=network)
         try:
             yield launcher
         finally:
