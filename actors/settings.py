@@ -30,13 +30,25 @@ class Settings(Schema):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["", "text", "json"] = ""  #: empty: what suits stderr
     health: str = ""  #: `HOST:PORT` to answer probes on
+    listen: str = ""  #: `HOST:PORT` at which other hosts may join this system
+    join: tuple[str, ...] = ()  #: `HOST:PORT` of the first host, or of several, tried in order
+    key_file: str = ""  #: of the keys that the hosts share
     max_bytes: int = Field(default=0, ge=0)  #: unsettled bytes over all connections; 0: no limit
 
     @model_validator(mode="after")
-    def _health_is_an_address(self) -> Self:
-        host, _, port = self.health.rpartition(":")
-        if self.health and not (host and port.isdecimal() and int(port) <= 65535):
-            raise ConfigurationError(f"setting health: must be HOST:PORT, not {self.health!r}")
+    def _addresses_are_addresses(self) -> Self:
+        given = [("health", self.health), ("listen", self.listen)]
+        given += [("join", each or "''") for each in self.join]
+        for name, address in given:
+            host, _, port = address.rpartition(":")
+            if address and not (host and port.isdecimal() and int(port) <= 65535):
+                raise ConfigurationError(f"setting {name}: must be HOST:PORT, not {address!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_port_of_the_admin(self) -> Self:
+        if self.listen and self.admin_port:
+            raise ConfigurationError("--admin-port: with --listen its port is that of the admin")
         return self
 
 

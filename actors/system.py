@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from actors.errors import Exit, UnreachableError
+from actors.keys import read_keys
 from actors.network import Network
 from actors.plan import Plan
 from actors.protocol import Drain, Drained, Failed, ReportStatus, Status
@@ -66,7 +67,7 @@ def run(
                     "name": name,
                     "host": launcher.network.host,
                     "admin_port": launcher.admin_port,
-                    "key": launcher.network.keys[0].hex(),
+                    **_key(launcher.network),
                     "pids": {"launcher": os.getpid(), "admin": launcher.session},
                 }
             )
@@ -95,12 +96,27 @@ def status(
         return None
     from actors.stages.launcher import ask
 
-    network = Network(found["host"], found["admin_port"], (bytes.fromhex(found["key"]),))
-    answer = ask(network, ReportStatus(), timeout)
+    answer = ask(_network(found), ReportStatus(), timeout)
     if not isinstance(answer, Status):
         raise UnreachableError(f"{found['name']} runs, but did not answer within {timeout:g} s")
     report: dict[str, Any] = json.loads(answer.report)
     return report
+
+
+def _key(network: Network) -> dict[str, str]:
+    """The key as a runtime file has it; one that hosts share stays where it is."""
+    if network.key_file:
+        return {"key_file": network.key_file}
+    return {"key": network.keys[0].hex()}
+
+
+def _network(found: dict[str, Any]) -> Network:
+    """How the system is reached of which a runtime file tells."""
+    if key_file := found.get("key_file"):
+        keys = read_keys(key_file)
+    else:
+        keys = (bytes.fromhex(found["key"]),)
+    return Network(found["host"], found["admin_port"], keys)
 
 
 class _Signals:

@@ -11,6 +11,7 @@ import click
 
 from actors.cli.dead import dead
 from actors.cli.flags import blame
+from actors.cli.key import key
 from actors.cli.publish import publish
 from actors.cli.run import check, run
 from actors.cli.spool import spool
@@ -53,7 +54,7 @@ def callboard() -> None:
     """
 
 
-for verb in (run, check, status, publish, dead, spool):
+for verb in (run, check, status, publish, dead, spool, key):
     callboard.add_command(verb)
 
 

@@ -165,6 +165,24 @@ RUN = flags(
         metavar="PORT",
     ),
     flag(
+        "--listen",
+        "Where other hosts may join this one; needs a key file.",
+        metavar="HOST:PORT",
+    ),
+    flag(
+        "--join",
+        "Join the system whose first host listens there; needs a key file. Several are tried "
+        "in order.",
+        multiple=True,
+        metavar="HOST:PORT",
+    ),
+    flag(
+        "--key-file",
+        "The keys that all hosts of a system share, as `callboard key` makes them.",
+        type=click.Path(),
+        metavar="FILE",
+    ),
+    flag(
         "--app-dir",
         "Where the app is imported from.  [default: .]",
         type=click.Path(exists=True, file_okay=False),

@@ -12,6 +12,7 @@ from actors import log
 from actors.cli.flags import RUN
 from actors.cli.table import table
 from actors.loader import load
+from actors.network import network_of
 from actors.plan import RoutePlan, UnitPlan
 from actors.planning import check_app
 from actors.settings import Settings
@@ -45,7 +46,9 @@ def run(app: str, **values: Any) -> int:
     title = f"{plan.name} {plan.version}".rstrip()
     for unit in plan.units:
         logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
-    return system.run(plan, admin_port=settings.admin_port, name=plan.name)
+    return system.run(
+        plan, admin_port=settings.admin_port, network=network_of(settings), name=plan.name
+    )
 
 
 @click.command(short_help="Show what `run` would play.")

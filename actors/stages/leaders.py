@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from threading import Event, Thread
 from typing import Any
 
+from actors import network
 from actors.stages.transport import address_of
 
 INTERVAL = 10.0  #: seconds between two looks: a leader that was started anew has moved
@@ -42,15 +42,7 @@ class Leaders:
         for name in self._names:
             host, _, port = name.rpartition(":")
             try:
-                found[name] = (address_of_host(host), int(port))
+                found[name] = (network.address_of(host), int(port))
             except OSError:
                 continue  # it may come; until then its actors cannot be sent to
         return found
-
-
-def address_of_host(name: str) -> str:
-    """The IPv4 address that a host's name stands for; raises `OSError`."""
-    ((_, _, _, _, (address, *_)), *_) = socket.getaddrinfo(
-        name, None, socket.AF_INET, socket.SOCK_STREAM
-    )
-    return str(address)
