@@ -36,6 +36,7 @@ from actors.protocol import (
     Ready,
     Reminder,
     ReportStatus,
+    Retired,
     Settlement,
     Single,
     Status,
@@ -144,7 +145,7 @@ class Batcher:
             self._handler_lost(handler, "gone", now)
         for handler, route in present.items():
             self._working[handler] = route
-            self._lines[route].hire(handler)
+            self._lines[route].hire(handler, retiring=handler in message.retiring)
 
     # ── deliveries in, bulks out ──────────────────────────────────────────────
 
@@ -275,6 +276,8 @@ class Batcher:
             for handler, credit in line.handlers.items():
                 if round_is_due and credit.bulks:
                     self._context.send(handler, Held(tuple(credit.bulks), self._next_bulk))
+            for handler in line.retired():
+                self._context.send(self._supervisor, Retired(handler))
         if round_is_due:
             self._next_round = now + ROUND
         times = [line.due(now) for line in self._lines.values()]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from actors.clients import Done, Runner
 from actors.context import Context
+from actors.logic.wear import Wear
 from actors.plan import UnitPlan
-from actors.protocol import Bulk, Configure, Held, Settlement
+from actors.protocol import Bulk, Configure, Held, Retire, Settlement
 from actors.usercode import UserCodeActor
 
 
@@ -22,6 +23,8 @@ class Handler(UserCodeActor[Runner]):
         super().__init__(context)
         self._batcher = ""
         self._in_flight = 1
+        self._wear = Wear(0, 0)
+        self._worn = ""  # why it asked to be replaced
         self._working: set[int] = set()
         self._answered: dict[int, Settlement] = {}
         # Numbers below this one are refused, but for those that the batcher still waits for.
@@ -32,6 +35,7 @@ class Handler(UserCodeActor[Runner]):
         assert isinstance(message.plan, UnitPlan)
         (route,) = (route for route in message.plan.routes if route.name == message.route)
         self._in_flight = route.in_flight
+        self._wear = Wear(route.max_messages, route.max_memory)
         runner: Runner = self._context.client("runner", (message.plan, message.route))
         return runner
 
@@ -41,8 +45,10 @@ class Handler(UserCodeActor[Runner]):
                 self._bulk(message, sender, code)
             case Done():
                 self._done(message)
+                self._look_at_wear(code)
             case Held():
                 self._held(message, sender)
+                self._ask_to_retire()  # the first word may have got lost
             case _:
                 raise TypeError(f"a handler has no use for {message}")
 
@@ -55,6 +61,7 @@ class Handler(UserCodeActor[Runner]):
             # It came before, in whole or in part; what is missing the batcher sends again.
             return
         self._working |= numbers
+        self._wear.take(sum(bulk.sizes))
         code.submit(bulk)
         if self._in_flight > 1:
             self._context.send(sender, Held(tuple(self._working | self._answered.keys())))
@@ -69,6 +76,15 @@ class Handler(UserCodeActor[Runner]):
         settlement = Settlement(0, done.numbers, done.ranges, done.singles, done.error)
         self._answered.update(dict.fromkeys(done.numbers, settlement))
         self._context.send(self._batcher, settlement)
+
+    def _look_at_wear(self, code: Runner) -> None:
+        if not self._worn:
+            self._worn = self._wear.cause(code.memory() if self._wear.weighs else 0)
+            self._ask_to_retire()
+
+    def _ask_to_retire(self) -> None:
+        if self._worn:
+            self._context.send(self._supervisor, Retire(self._context.name, self._worn))
 
     def _held(self, message: Held, sender: str) -> None:
         """Say again what the batcher still waits for, and what is here."""

@@ -24,6 +24,8 @@ class Options(StrEnum):
     IN_FLIGHT = "in_flight"
     TIMEOUT = "timeout"
     MAX_CRASHES = "max_crashes"
+    MAX_MESSAGES = "max_messages"
+    MAX_MEMORY = "max_memory"
     ORDER_BY = "order_by"
     POOL = "pool"
     REQUIRES = "requires"
@@ -99,6 +101,9 @@ class RouteOptions(Schema):
     in_flight: int | None = Field(default=None, ge=1)
     timeout: float = Field(default=1500.0, gt=0)  #: seconds for one bulk, under RabbitMQ's 30 min
     max_crashes: int = Field(default=3, ge=1)
+    #: Messages after which a process is replaced, and bytes of memory at which it is. None: never.
+    max_messages: int | None = Field(default=None, ge=1)
+    max_memory: int | None = Field(default=None, ge=1)
     order_by: str = Field(default="", pattern=r"^(routing_key|header:.+)?$")
     pool: str = ""  #: routes of one pool share handler processes
     requires: dict[str, str | int | bool] = Field(default_factory=dict)  #: of the handler's host

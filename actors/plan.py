@@ -29,6 +29,8 @@ class RoutePlan:
     prefetch: int = 128  #: unsettled deliveries, for each queue
     timeout: float = 1500.0  #: seconds for one bulk, then its process is killed
     max_crashes: int = 3
+    max_messages: int = 0  #: after which a process is replaced; 0: never
+    max_memory: int = 0  #: bytes of a process at which it is replaced; 0: never
     order_by: str = ""  #: "", "routing_key" or "header:NAME"
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
     on_timeout: Decision = REQUEUE

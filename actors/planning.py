@@ -118,6 +118,8 @@ def _route(served: Served) -> RoutePlan:
         prefetch=served.window.prefetch,
         timeout=options.timeout,
         max_crashes=options.max_crashes,
+        max_messages=options.max_messages or 0,
+        max_memory=options.max_memory or 0,
         order_by=options.order_by,
         last_alone=_last_alone(table),
         on_timeout=decide(table, TimeoutError),

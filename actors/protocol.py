@@ -20,7 +20,7 @@ __all__ = [
     "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
     "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held",
     "Neighbours", "NotReady", "Piece", "Range", "Ready", "Reminder", "ReportStatus",
-    "Settlement", "Single", "Status", "Verdict",
+    "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
 ]  # fmt: skip
 
 
@@ -65,6 +65,7 @@ class Neighbours(ActorMessage):
     batcher: str = ""
     handlers: tuple[tuple[str, str], ...] = ()  #: (name, route)
     number: int = 0  #: counts up; whoever has heard of a higher one ignores it
+    retiring: tuple[str, ...] = ()  #: handlers that are to get no more; `Retired` follows
 
     @property
     def introduces(self) -> tuple[str, ...]:
@@ -175,6 +176,24 @@ class HandlerLost(ActorMessage):
 
     handler: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Retire(ActorMessage):
+    """Replace this handler, once it has finished what it holds: to its unit, from whoever knows.
+
+    The unit names it in `Neighbours.retiring`, and ends it once the batcher says `Retired`.
+    """
+
+    handler: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Retired(ActorMessage):
+    """A retiring handler holds nothing any more: from the batcher to the unit."""
+
+    handler: str
 
 
 # ── the end ────────────────────────────────────────────────────────────────────

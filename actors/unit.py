@@ -26,10 +26,15 @@ from actors.protocol import (
     NotReady,
     Ready,
     Reminder,
+    Retire,
+    Retired,
 )
 from actors.supervisor import MARGIN, ROUND, Supervisor
 
 log = logging.getLogger("actors.supervisor")
+
+#: Seconds that a handler which holds nothing any more may take to end.
+FAREWELL = 30.0
 
 
 class UnitSupervisor(Supervisor):
@@ -78,14 +83,17 @@ class UnitSupervisor(Supervisor):
             self._give_up_if(self._peer.queue_lost(message))
         if news:
             self._introduce()
+            self._retire_next()
 
     def _introduce(self) -> None:
         """Tell connection and batcher who stands next to them: only who has spoken."""
-        ready = tuple((h.name, h.route) for h in self._children.of("handler") if h.ready)
+        handlers = [slot for slot in self._children.of("handler") if slot.ready]
+        present = tuple((slot.name, slot.route) for slot in handlers)
+        retiring = tuple(slot.name for slot in handlers if slot.retiring)
         connection = self._connection.name if self._connection.pid else ""
         batcher = self._batcher.name if self._batcher.ready else ""
         self._introductions += 1
-        neighbours = Neighbours(connection, batcher, ready, self._introductions)
+        neighbours = Neighbours(connection, batcher, present, self._introductions, retiring)
         if batcher:
             self._context.send(batcher, neighbours)
         if batcher and connection:
@@ -155,7 +163,28 @@ class UnitSupervisor(Supervisor):
         for slot in self._children.of("handler"):
             if slot.mourned == message.handler:
                 slot.mourned = ""
-                self._restart(slot, slot.reason, now, charged=message.cause == "idle")
+                self._succeed(slot, message.cause == "idle", now)
+
+    def _succeed(self, slot: Slot, idle: bool, now: float) -> None:
+        """Begin the successor of a handler that died, or that made room for it."""
+        if slot.retiring:
+            log.info("%s retired: %s; its successor starts", slot.path, slot.worn)
+            slot.due = now
+            self._start_due(now)
+        else:
+            self._restart(slot, slot.reason, now, charged=idle)
+
+    # ── handlers that are replaced ────────────────────────────────────────────
+
+    def _retire_next(self) -> None:
+        if self._deadline is None and self._children.retire():
+            self._introduce()
+
+    def _retired(self, slot: Slot, now: float) -> None:
+        """It holds nothing any more, and will get nothing: it may end."""
+        if slot.retiring:
+            slot.overdue = slot.overdue or now + FAREWELL
+            self._context.send(slot.name, Drain(FAREWELL))
 
     # ── the end ───────────────────────────────────────────────────────────────
 
@@ -169,6 +198,13 @@ class UnitSupervisor(Supervisor):
                 self._peer.connect_if_due(now)
             case HandlerLost():
                 self._handler_lost(message, now)
+            case Retire(handler=handler, cause=cause):
+                if slot := self._children.named(handler):
+                    slot.worn = slot.worn or cause
+                    self._retire_next()
+            case Retired(handler=handler):
+                if slot := self._children.named(handler):
+                    self._retired(slot, now)
             case Drain(seconds=seconds):
                 self._drain(seconds, now)
             case Drained(left=left):
@@ -223,6 +259,8 @@ class UnitSupervisor(Supervisor):
         for slot in self._children.of("handler"):
             if slot.mourned:
                 self._context.send(self._batcher.name, HandlerLost(slot.mourned, slot.reason))
+            if slot.name and slot.overdue is not None and now > slot.overdue:
+                self._context.kill(slot.name)
         if self._deadline is not None:
             self._advance_drain(now)
 

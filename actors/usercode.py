@@ -35,6 +35,7 @@ class UserCodeActor(Generic[C]):
         self._supervisor = ""
         self._code: C | None = None
         self._ready = False
+        self._ending = False
         self._reason = ""
         self._backoff = Backoff()
 
@@ -57,7 +58,9 @@ class UserCodeActor(Generic[C]):
             case Reminder():
                 code.start()
             case Drain():
-                code.stop()
+                if not self._ending:  # it is said again, and hooks run once
+                    self._ending = True
+                    code.stop()
             case Ended():
                 self._context.send(self._supervisor, Drained())
                 self._context.exit()

@@ -182,6 +182,9 @@ class Runner(Code, Protocol):
     def submit(self, bulk: Any) -> None:
         """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""
 
+    def memory(self) -> int:
+        """Bytes of memory that this process holds."""
+
 
 class ClockRunner(Code, Protocol):
     """Runs the timers of an app, and its callbacks."""

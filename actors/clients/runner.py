@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
+import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from actors.app import App
@@ -26,6 +29,8 @@ from actors.protocol import Bulk
 
 #: Threads for the `def` timers of an app.
 TIMER_THREADS = 8
+
+STATM = Path("/proc/self/statm")
 
 logger = logging.getLogger("actors.handler")
 
@@ -93,6 +98,14 @@ class _HandlerRunner(_Runner):
     def submit(self, bulk: Bulk) -> None:
         """Run each bulk in it; a `Done` follows for all that a turn finds done."""
         self._loop.post(self._submit, bulk)
+
+    def memory(self) -> int:
+        """Bytes of memory that this process holds; outside Linux, the most that it ever held."""
+        try:
+            return int(STATM.read_text().split()[1]) * resource.getpagesize()
+        except OSError:
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return most if sys.platform == "darwin" else most * 1024
 
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)

@@ -29,6 +29,9 @@ class Slot:
     intensity: Intensity = field(default_factory=Intensity)
     due: float | None = None  #: when the next is to be begun
     mourned: str = ""  #: the dead handler whose bulks the batcher has not yet taken back
+    worn: str = ""  #: why a handler is to be replaced
+    retiring: bool = False  #: it is its turn: it gets no more, and ends once it holds nothing
+    overdue: float | None = None  #: when one that was told to end is to be killed
     report: str = "{}"
 
     def occupy(self, now: float, by: str) -> str:
@@ -42,6 +45,7 @@ class Slot:
         self.name = f"{self.path}#{by.partition('#')[2]}.{self.incarnation}"
         self.state, self.reason, self.since, self.due = "starting", "", now, None
         self.pid, self.ready, self.mourned, self.report = 0, False, "", "{}"
+        self.worn, self.retiring, self.overdue = "", False, None
         return self.name
 
     def play(self, pid: int) -> None:
@@ -62,7 +66,7 @@ class Slot:
             "pid": self.pid,
             "host": host,
             "route": self.route,
-            "state": self.state,
+            "state": "draining" if self.retiring and self.name else self.state,
             "reason": self.reason,
             "restarts": self.restarts,
         }
@@ -87,6 +91,16 @@ class Children:
 
     def of(self, role: str) -> list[Slot]:
         return [slot for slot in self._slots if slot.role == role]
+
+    def retire(self) -> list[Slot]:
+        """Whose turn it is now: one of a route at a time, while all others of it are at work."""
+        turn: list[Slot] = []
+        for slot in self.of("handler"):
+            staff = [other for other in self.of("handler") if other.route == slot.route]
+            if slot.worn and all(one.ready and not one.retiring for one in staff):
+                slot.retiring = True
+                turn.append(slot)
+        return turn
 
     def after(self, slot: Slot) -> list[Slot]:
         """What is started after a slot, and falls with it: handlers only after the batcher."""

@@ -31,6 +31,8 @@ class Credit:
     def __init__(self, in_flight: int) -> None:
         self.bulks: dict[int, Handed] = {}
         self.reserved = False  #: for suspects, which run in a process with nothing else in it
+        self.retiring = False  #: finishes what it has, and gets no more
+        self.missed = False  #: somebody waits to hear that it has finished
         self._in_flight = in_flight
         self._unanswered: list[set[int]] = []
         self._cost = WORTH  # seconds a bulk, learnt
@@ -38,7 +40,7 @@ class Credit:
 
     def room(self) -> int:
         """Bulks that may be sent now, in one message."""
-        if self.reserved or len(self._unanswered) >= MESSAGES:
+        if self.reserved or self.retiring or len(self._unanswered) >= MESSAGES:
             return 0
         if self._in_flight > 1:
             return min(BULKS, self._in_flight - len(self.bulks))

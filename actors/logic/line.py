@@ -60,9 +60,17 @@ class Line:
         waiting = self._innocent or self._suspects or self.batching.size
         return not waiting and not self.in_hand
 
-    def hire(self, handler: str) -> None:
-        """A handler is ready to work."""
-        self.handlers.setdefault(handler, Credit(self._in_flight))
+    def hire(self, handler: str, *, retiring: bool = False) -> None:
+        """A handler is ready to work, or to finish what it has."""
+        credit = self.handlers.setdefault(handler, Credit(self._in_flight))
+        credit.retiring, credit.missed = retiring, retiring
+
+    def retired(self) -> list[str]:
+        """Handlers that hold nothing and get nothing; each once for each time it is hired so."""
+        done = [name for name, c in self.handlers.items() if c.missed and not c.bulks]
+        for name in done:
+            self.handlers[name].missed = False
+        return done
 
     def hand_out(self, now: float, flush: bool) -> dict[str, list[Draft]]:
         """Who gets which bulks now, one message each; they are to be given by `Credit.give`."""
@@ -142,10 +150,11 @@ class Line:
 
     def _put_on_trial(self, given: dict[str, list[Draft]]) -> None:
         """Give the next suspect to the handler kept for it, once that has nothing else."""
-        if not self._suspects or not self.handlers:
+        staying = [name for name, credit in self.handlers.items() if not credit.retiring]
+        if not self._suspects or not staying:
             return
-        if not self._on_trial:
-            self._on_trial = min(self.handlers, key=lambda name: len(self.handlers[name].bulks))
+        if self._on_trial not in staying:
+            self._on_trial = min(staying, key=lambda name: len(self.handlers[name].bulks))
         credit = self.handlers[self._on_trial]
         credit.reserved = True
         if not credit.bulks and self._on_trial not in given and (draft := self._suspects.next()):

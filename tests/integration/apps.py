@@ -85,6 +85,21 @@ class Work(HandlerActor):
         note(messages, born=self.born)
 
 
+class Leak(HandlerActor):
+    """Keeps a MiB for each message, and says what it held at its end."""
+
+    async def on_start(self) -> None:
+        self.kept: list[bytes] = []
+
+    def handle(self, messages: Messages) -> None:
+        self.kept += [os.urandom(2**20) for _ in messages]
+        note(messages)
+        time.sleep(PACE)
+
+    async def on_stop(self) -> None:
+        self.log.info("held %d MiB at its end", len(self.kept))
+
+
 BULKS = {Options.BULK_SIZE: 64, Options.BULK_FLUSH_INTERVAL: 0.1}
 
 plain = App()
@@ -116,6 +131,17 @@ fragile.route(
 #: Two processes that wait for each other's messages with nobody.
 pair = App()
 pair.route(["work"], options={**BULKS, Options.BULK_SIZE: 1, Options.CONCURRENCY: 2})(work)
+
+leaky = App()
+leaky.route(
+    ["work"],
+    options={
+        **BULKS,
+        Options.BULK_SIZE: 4,
+        Options.CONCURRENCY: 2,
+        Options.MAX_MEMORY: 120 * 2**20,
+    },
+)(Leak)
 
 nowhere = App()
 nowhere.route(["work"], connection="elsewhere")(work)

@@ -79,6 +79,21 @@ def test_while_one_handler_stands_still_the_others_go_on(place: Place, run: Run)
     assert all(times == 1 for times in worker.times().values())
 
 
+def test_a_handler_that_leaks_memory_is_replaced_and_nothing_is_handled_twice(
+    place: Place, run: Run
+) -> None:
+    put(place, "work", *numbers(range(600)))
+    worker = run("leaky", "--connection", place.url, PACE="0.02")
+    until(lambda: len(worker.times()) == 600, 40.0, "all handled")
+    restarts = [actor["restarts"] for actor in worker.ready()["actors"] if actor["route"]]
+    assert sum(restarts) >= 4
+    finishes(worker, place, 600)
+    assert set(worker.times().values()) == {1}
+    assert worker.output.count("its successor starts") == sum(restarts)
+    assert worker.output.count("MiB at its end") == sum(restarts) + 2
+    assert " died: " not in worker.output
+
+
 def _restart(place: BrokerPlace) -> None:
     place.broker.ctl("stop_app")
     place.broker.ctl("start_app")

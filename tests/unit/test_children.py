@@ -51,6 +51,25 @@ def test_a_death_that_is_told_twice_finds_nobody() -> None:
     assert children.named("") is None
 
 
+def test_one_handler_of_a_route_retires_at_a_time_while_the_others_are_at_work() -> None:
+    children = unit()
+    _, _, first, second = children
+    for slot in (first, second):
+        slot.occupy(0.0, UNIT)
+    first.play(1)
+    first.worn = second.worn = "the test"
+    assert children.retire() == []  # the other is not there yet
+    second.play(2)
+    assert children.retire() == [first]
+    assert first.status("here")["state"] == "draining"
+    assert children.retire() == []
+    first.vacate("exited")
+    first.occupy(1.0, UNIT)
+    assert children.retire() == []
+    first.play(3)
+    assert children.retire() == [second]
+
+
 def test_what_was_started_after_falls_with_it_but_handlers_one_by_one() -> None:
     children = unit()
     connection, batcher, first, second = children

@@ -129,6 +129,32 @@ def test_who_answers_just_before_it_is_killed_leaves_no_suspects() -> None:
     assert hands.hand_out(10.0) == {"g": [[(1, 2)]]}
 
 
+def test_a_handler_that_retires_gets_no_more_and_is_done_once_it_holds_nothing() -> None:
+    hands = hired("g", "h")
+    hands.line.batching.add(chunk(2), 0.0)
+    hands.hand_out()
+    hands.line.hire("g", retiring=True)
+    assert hands.line.retired() == []
+    hands.answer(1)
+    hands.line.batching.add(chunk(2, number=2, first=3), 0.0)
+    assert set(hands.hand_out()) == {"h"}
+    assert hands.line.retired() == ["g"]
+    assert hands.line.retired() == []
+    hands.line.hire("g", retiring=True)  # asked again
+    assert hands.line.retired() == ["g"]
+
+
+def test_suspects_are_not_tried_by_a_handler_that_retires() -> None:
+    hands = hired("g", "h")
+    hands.line.batching.add(chunk(1), 0.0)
+    hands.hand_out()
+    hands.lose("g")
+    hands.line.hire("h", retiring=True)
+    assert hands.hand_out() == {}
+    hands.line.hire("i")
+    assert hands.hand_out() == {"i": [[(1, 1)]]}
+
+
 def test_an_ended_epoch_in_hand_is_neither_handed_out_again_nor_condemned() -> None:
     for overdue in (0, 1):
         hands = hired("h", size=2)

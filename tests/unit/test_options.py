@@ -20,6 +20,7 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     assert (options.bulk_size, options.bulk_flush_interval) == (1, 60.0)
     assert (options.concurrency, options.in_flight) == (1, None)
     assert (options.bulk_bytes, options.timeout, options.max_crashes) == (16 * 2**20, 1500.0, 3)
+    assert (options.max_messages, options.max_memory) == (None, None)
     assert (options.on_success, options.on_exception) == (Actions.ACK, None)
 
 
