@@ -61,6 +61,11 @@ class RuntimeFile:
         os.ftruncate(self._fd, 0)
         return self
 
+    @property
+    def metrics(self) -> Path:
+        """Where processes of the system may keep what they measure; it need not exist."""
+        return self._path.with_name(f"{self._path.stem}.metrics")
+
     def write(self, content: dict[str, Any]) -> None:
         os.pwrite(self._fd, json.dumps(content).encode(), 0)
 

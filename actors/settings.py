@@ -29,7 +29,7 @@ class Settings(Schema):
     app_dir: str = "."
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["", "text", "json"] = ""  #: empty: what suits stderr
-    health: str = ""  #: `HOST:PORT` to answer probes on
+    health: str = ""  #: `HOST:PORT` to answer probes on; empty: nowhere
     listen: str = ""  #: `HOST:PORT` at which other hosts may join this system
     join: tuple[str, ...] = ()  #: `HOST:PORT` of the first host, or of several, tried in order
     key_file: str = ""  #: of the keys that the hosts share

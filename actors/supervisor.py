@@ -12,6 +12,7 @@ from typing import Any
 from actors.context import Context
 from actors.errors import Exit
 from actors.logic.children import Children, Slot
+from actors.logic.inquiry import Inquiry
 from actors.protocol import (
     ChildExited,
     Configure,
@@ -43,9 +44,7 @@ class Supervisor:
         self._failed = ""
         self._deadline: float | None = None  # of a drain
         self._left = 0
-        self._asker = ""
-        self._question = 0
-        self._awaited: set[str] = set()
+        self._inquiry = Inquiry()
 
     def on(self, message: object, sender: str, now: float) -> None:
         if not (self._parent or isinstance(message, Configure)):
@@ -68,7 +67,8 @@ class Supervisor:
             case Status():
                 self._answered(message, sender)
             case Reminder(what="status"):
-                self._answer(message.generation)
+                if message.generation == self._inquiry.number:
+                    self._answer()
             case Reminder(what="restart"):
                 self._start_due(now)
             case Reminder(what="round"):
@@ -147,24 +147,25 @@ class Supervisor:
 
     def _ask_all(self, question: ReportStatus, sender: str) -> None:
         """Pass the question on, and answer once all have, or patience is over."""
-        self._asker, self._question = sender, self._question + 1
-        self._awaited = {slot.name for slot in self._children if slot.name}
-        self._answer_round = question.round
-        for name in self._awaited:
-            self._context.send(name, ReportStatus(self._question))
-        self._context.remind(PATIENCE, Reminder("status", self._question))
-        if not self._awaited:
-            self._answer(self._question)
+        if not self._inquiry.ask(sender, question.round):
+            return
+        number, names = self._inquiry.number, [slot.name for slot in self._children if slot.name]
+        self._inquiry.expect(names)
+        for name in names:
+            self._context.send(name, ReportStatus(number))
+        self._context.remind(PATIENCE, Reminder("status", number))
+        if self._inquiry.complete:
+            self._answer()
 
     def _answered(self, message: Status, sender: str) -> None:
         if slot := self._children.named(sender):
             slot.report = message.report
-        if message.round == self._question:
-            self._awaited.discard(sender)
-            if not self._awaited:
-                self._answer(self._question)
+        self._inquiry.hear(sender, message.round)
+        if self._inquiry.complete:
+            self._answer()
 
-    def _answer(self, question: int) -> None:
-        if self._asker and question == self._question:
-            asker, self._asker = self._asker, ""
-            self._context.send(asker, Status(self._answer_round, json.dumps(self._report())))
+    def _answer(self) -> None:
+        if askers := self._inquiry.end():
+            report = json.dumps(self._report())
+            for asker, round in askers:
+                self._context.send(asker, Status(round, report))

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from actors.errors import Exit, UnreachableError
+from actors.health import Health
 from actors.keys import read_keys
 from actors.network import Network
 from actors.plan import Plan
@@ -46,22 +47,29 @@ def run(
     network: Network | None = None,
     runtime_dir: Path | None = None,
     on_status: OnStatus | None = None,
+    health: str = "",
 ) -> int:
     """Play `plan` until it is done or a signal ends it; return the exit code.
 
     With a network it can be joined by other hosts, or joins others; else it is on loopback.
+    `health` is the `HOST:PORT` to answer probes on.
 
     The first SIGTERM or SIGINT drains, the second stops at once. When this returns,
     every process of the system is gone. To be called in the main thread. Raises
-    `ConfigurationError` for a name or an admin port that is in use.
+    `ConfigurationError` for a name, an admin port or an address that is in use.
     """
-    with RuntimeFile(runtime_dir or runtime_directory(), name) as file, _signals() as signals:
+    with (
+        RuntimeFile(runtime_dir or runtime_directory(), name) as file,
+        Health(health, file.metrics) as outside,
+        _signals() as signals,
+    ):
         from actors.stages.launcher import Launcher
 
         since = datetime.now(UTC).isoformat(timespec="seconds")
         launcher = Launcher(replace(plan, since=since), admin_port, network)
         code: int = Exit.CRASH
         try:
+            outside.open()
             file.write(
                 {
                     "name": name,
@@ -71,7 +79,7 @@ def run(
                     "pids": {"launcher": os.getpid(), "admin": launcher.session},
                 }
             )
-            code = _Watch(launcher, plan, signals, on_status).keep()
+            code = _Watch(launcher, plan, signals, outside, on_status).keep()
         finally:
             at_once = signals.count > 1 or code == Exit.CRASH
             if left := launcher.shutdown(0.0 if at_once else GRACE):
@@ -165,14 +173,17 @@ class _Watch:
         launcher: Launcher,
         plan: Plan,
         signals: _Signals,
+        outside: Health,
         on_status: OnStatus | None,
     ) -> None:
         self._launcher = launcher
         self._plan = plan
         self._signals = signals
+        self._outside = outside
         self._on_status = on_status
         self._drain_by = inf
-        self._ask_at = 0.0 if on_status else inf
+        self._interval = min(STATUS_INTERVAL if on_status else inf, outside.interval)
+        self._ask_at = 0.0 if self._interval < inf else inf
         self._round = 0
 
     def keep(self) -> int:
@@ -189,6 +200,7 @@ class _Watch:
         if self._signals.count and self._drain_by == inf:
             self._drain_by = now + self._plan.shutdown_timeout + PATIENCE
             self._launcher.send(Drain(self._plan.shutdown_timeout))
+            self._outside.drain(self._plan.shutdown_timeout)
         if now > self._drain_by:
             log.error(
                 "not drained within %g s: stopped with work left", self._plan.shutdown_timeout
@@ -197,7 +209,8 @@ class _Watch:
         if now >= self._ask_at:
             self._round += 1
             self._launcher.send(ReportStatus(self._round))
-            self._ask_at = now + STATUS_INTERVAL
+            self._ask_at = now + self._interval
+            self._outside.look(now)
         return self._listen(min(self._drain_by, self._ask_at, now + 60.0) - now)
 
     def _listen(self, seconds: float) -> int | None:
@@ -209,9 +222,14 @@ class _Watch:
             case Failed(code=code, reason=reason):
                 log.error("%s", reason)
                 return code
-            case Status(report=report) if self._on_status:
-                self._on_status(json.loads(report))
+            case Status():
+                self._tell(json.loads(message.report))
             case None if not self._launcher.is_alive():
                 log.error("the actor system died")
                 return Exit.CRASH
         return None
+
+    def _tell(self, report: dict[str, Any]) -> None:
+        self._outside.hear(report)
+        if self._on_status:
+            self._on_status(report)

@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from actors.app import App
+from actors.clients.keeper import MemoryKeeper
 from actors.clients.runner import InlineClockCode
+from actors.metrics import declared, keep_in
 from actors.plan import UnitPlan
 from actors.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.settings import Settings
@@ -72,6 +74,7 @@ class InMemorySystem:
         self._raise_errors = raise_errors
         self._seed = seed
         self._settings = settings or Settings(connections=() if app.connections else ("spool:",))
+        self._kept_metrics = MemoryKeeper()
         self._ids = itertools.count(1)
         self._codes: list[ObservedCode] = []
         self._read: set[int] = set()
@@ -94,6 +97,7 @@ class InMemorySystem:
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
             **dict.fromkeys(("amqp", "spool", "sse"), self.world.client),
         }
+        keep_in(self._kept_metrics)
         self.stage = self.stage_class(clients, self._seed)
         self.stage.create(ROOT, "root")
         self._tell(Configure(plan, "root"))
@@ -113,6 +117,7 @@ class InMemorySystem:
         finally:
             self.stage.close()
             _playing -= 1
+            keep_in(None)
             self._set_state(self._kept)
             self._app.open_outlets(())
         raised = [error for code in self._codes for error in code.raised]
@@ -190,6 +195,13 @@ class InMemorySystem:
         errors = [error for code in self._codes if code.route == route for error in code.raised]
         self._read.update(id(error) for error in errors)
         return errors
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A number that was measured in this system, named as `/metrics` would name it; 0 where
+        nothing was."""
+        base = name if name in declared() else name.rpartition("_")[0]
+        _check("metric", base, declared())
+        return self._kept_metrics.sample(name, labels)
 
     def status(self) -> dict[str, Any]:
         """What `callboard status --json` would print; time passes where an actor is silent."""

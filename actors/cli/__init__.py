@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import NoReturn
 
 import click
@@ -24,6 +23,7 @@ from actors.errors import (
     UnreachableError,
 )
 from actors.log import redact
+from actors.version import version
 
 #: As a shell reports a program that SIGINT ended.
 INTERRUPTED = 130
@@ -36,17 +36,10 @@ class Verbs(click.Group):
         return list(self.commands)
 
 
-def _version() -> str:
-    try:
-        return metadata.version("callboard")
-    except metadata.PackageNotFoundError:
-        return "of a checkout"
-
-
 @click.group(
     cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(_version(), prog_name="callboard", message="%(prog)s %(version)s")
+@click.version_option(version(), prog_name="callboard", message="%(prog)s %(version)s")
 def callboard() -> None:
     """A worker for message streams, built as an actor system.
 

@@ -212,6 +212,11 @@ RUN = flags(
         metavar="FORMAT",
     ),
     flag(
+        "--health",
+        "Answer /livez, /readyz and /metrics over HTTP there.  [default: nowhere]",
+        metavar="HOST:PORT",
+    ),
+    flag(
         "--max-bytes",
         "Memory for all unsettled messages.  [default: no limit]",
         type=click.IntRange(min=0),

@@ -47,7 +47,11 @@ def run(app: str, **values: Any) -> int:
     for unit in plan.units:
         logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
     return system.run(
-        plan, admin_port=settings.admin_port, network=network_of(settings), name=plan.name
+        plan,
+        admin_port=settings.admin_port,
+        network=network_of(settings),
+        name=plan.name,
+        health=settings.health,
     )
 
 

@@ -11,6 +11,7 @@ import click
 
 from actors.cli.flags import flag
 from actors.cli.table import table
+from actors.report import why
 
 READY, NOT_READY, NOTHING = 0, 1, 3
 
@@ -41,7 +42,7 @@ def status(name: str | None, as_json: bool, ready: bool, admin_port: int | None)
     if as_json:
         click.echo(json.dumps(report))
     elif ready:
-        click.echo("ready" if report["ready"] else f"not ready: {_why(report)}")
+        click.echo("ready" if report["ready"] else f"not ready: {why(report)}")
     else:
         click.echo(_page(report))
     return READY if report["ready"] else NOT_READY
@@ -59,7 +60,7 @@ def _page(report: dict[str, Any]) -> str:
 
 
 def _head(report: dict[str, Any]) -> str:
-    ready = "ready" if report["ready"] else f"not ready: {_why(report)}"
+    ready = "ready" if report["ready"] else f"not ready: {why(report)}"
     words = [
         report["app"],
         report["version"],
@@ -96,12 +97,3 @@ def _routes(report: dict[str, Any]) -> str:
         rows.append(("total", *(report["totals"][count] for count in _COUNTS), ""))
     heads = ("route", *(count.replace("_", " ") for count in _COUNTS), "oldest")
     return table(heads, rows)
-
-
-def _why(report: dict[str, Any]) -> str:
-    """What keeps it from being ready: the first actor that is not what it was told to be."""
-    for actor in report["actors"]:
-        if actor["state"] not in ("running", "stopped"):
-            what = f"{actor['role']} {actor['name']} is {actor['state']}"
-            return f"{what}: {actor['reason']}" if actor.get("reason") else what
-    return str(report["state"])

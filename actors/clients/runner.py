@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from actors.app import App
 from actors.clients import Done, Ended, Started, StartFailed
+from actors.clients.keeper import opened
 from actors.clients.loops import InlineLoop, Loop, ThreadLoop
 from actors.clients.singleton import open_lock
 from actors.clients.timercode import TimerCode
@@ -24,6 +25,7 @@ from actors.clients.usercode import AppCode, HandlerCode
 from actors.clients.verdicts import Share, describe, joined, shares
 from actors.errors import CallboardError
 from actors.loader import load
+from actors.metrics import keep_in
 from actors.plan import Plan, RoutePlan, UnitPlan
 from actors.protocol import Bulk
 
@@ -212,7 +214,8 @@ class InlineClockCode(_ClockRunner):
 
 
 def _app_of(plan: UnitPlan | Plan) -> App:
-    """The app, its connections where the plan has them."""
+    """The app, its connections where the plan has them, its metrics where the system has."""
+    keep_in(opened())
     app = load(plan.app)
     app.open_outlets(plan.outlets)
     return app

@@ -19,7 +19,9 @@ from actors.clients.verdicts import Rules, Share, describe, settle
 from actors.decoding import decoder_for
 from actors.errors import ConfigurationError, InvalidMessage
 from actors.kinds import KINDS
+from actors.logic.failure import class_name
 from actors.message import Handout, Message
+from actors.metrics import Counter, Histogram
 from actors.options import compile_table, decision
 
 if TYPE_CHECKING:
@@ -27,6 +29,21 @@ if TYPE_CHECKING:
 
 #: Seconds for each thing that is done at the end.
 STOP_SECONDS = 10.0
+
+DURATION = Histogram(
+    "callboard_handler_duration_seconds", "Time that a handler took for a bulk.", ["route"]
+)
+BULK_SIZE = Histogram(
+    "callboard_bulk_size",
+    "Messages in a bulk.",
+    ["route"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096),
+)
+FAILURES = Counter(
+    "callboard_handler_failures",
+    "Bulks on which a handler raised, by the class of the exception.",
+    ["route", "exception"],
+)
 
 #: Calls a function of the user's where it may block.
 Call = Callable[..., Any]
@@ -122,6 +139,7 @@ class HandlerCode(AppCode):
         self._kind = kind
         self._instance: Any = None  #: of the user's HandlerActor
         self._ready = False
+        self._duration, self._bulk_size = DURATION.labels(route), BULK_SIZE.labels(route)
 
     async def start(self) -> None:
         """… and prepare the handler, a new instance each time."""
@@ -147,7 +165,7 @@ class HandlerCode(AppCode):
         handout = Handout(self._name, self._decode)
         messages = share.messages(self._message, handout)
         valid = self._valid(messages, handout) if self._typed else list(messages)
-        error = await self.failure(self._run, valid) if valid else None
+        error = await self._measured(valid) if valid else None
         with contextlib.suppress(Exception):  # a log of the user's that fails costs no answer
             self._log(error, handout, len(messages))
         return settle(share, messages, handout, error, self._rules)
@@ -160,6 +178,16 @@ class HandlerCode(AppCode):
         self._ready = False
         after = await super().stop()  # whatever became of on_stop
         return cause or after
+
+    async def _measured(self, messages: list[Message[Any]]) -> BaseException | None:
+        clock = asyncio.get_running_loop().time
+        begin = clock()
+        error = await self.failure(self._run, messages)
+        self._duration.observe(clock() - begin)
+        self._bulk_size.observe(len(messages))
+        if error is not None:
+            FAILURES.labels(self._name, class_name(type(error))).inc()
+        return error
 
     async def _run(self, messages: list[Message[Any]]) -> None:
         result = await awaited(await self._invoke(messages))

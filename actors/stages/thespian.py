@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import multiprocessing
 import os
 import socket
 import time
@@ -146,6 +147,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         if self._can_watch:  # simpleSystemBase plays all actors in the caller's process
             die_with_parent()
             obey_only_the_supervisor()
+            multiprocessing.current_process().name = requirements["name"]
             show_as(f"callboard: {requirements['name']}")
             logging.root = logging.Logger.root = _ROOT_LOGGER
             logging.Logger.manager = _LOGGERS

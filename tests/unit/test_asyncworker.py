@@ -18,6 +18,7 @@ from actors.asyncworker.options import DefaultValues
 from actors.errors import ConfigurationError, InvalidConnection, InvalidMessage, InvalidRoute
 from actors.kinds import Event, RabbitMQMessage
 from actors.loader import load as load_app
+from actors.metrics import Counter, Gauge, Histogram
 from tests.moved import load, moved
 
 PATHS = {
@@ -47,6 +48,9 @@ PATHS = {
     "asyncworker.rabbitmq.message.Message": RabbitMQMessage,
     "asyncworker.rabbitmq.message.RabbitMQMessage": RabbitMQMessage,
     "asyncworker.routes.AMQPRouteOptions": actors.AMQPRouteOptions,
+    "asyncworker.metrics.Counter": Counter,
+    "asyncworker.metrics.Gauge": Gauge,
+    "asyncworker.metrics.Histogram": Histogram,
     "asyncworker.sse.app.SSEApplication": actors.SSEApplication,
     "asyncworker.sse.message.SSEMessage": Event,
     "asyncworker.utils.Timeit": actors.Timeit,
@@ -59,9 +63,6 @@ ABSENT = [
     "asyncworker.http.decorators.parse_path",
     "asyncworker.http.types.PathParam",
     "asyncworker.http.wrapper.RequestWrapper",
-    "asyncworker.metrics.Counter",
-    "asyncworker.metrics.Gauge",
-    "asyncworker.metrics.Histogram",
     "asyncworker.testing.HttpClientContext",
     "asyncworker.testing.http_client",
 ]

@@ -23,7 +23,7 @@ ACTORS = SUPERVISORS | {
 }
 
 #: What only the clients import; these do it in functions, for what a spool can do without.
-CLIENTS = {"pika", "httpx", "sseclient", "sqlite3"}
+CLIENTS = {"pika", "httpx", "sseclient", "sqlite3", "prometheus_client"}
 LAZY = {"decoding", "publisher", "wire"}
 
 

@@ -1,0 +1,119 @@
+"""`/metrics`: the report of the system, and what its processes measured, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from actors.version import version
+
+#: Of a route's numbers, those that say what became of a delivery.
+SETTLED = ("acked", "rejected", "requeued", "retried", "dead")
+ROLES = ("supervisor", "connection", "batcher", "handler", "clock")
+
+
+def exposition(report: dict[str, Any], directory: Path) -> bytes:
+    """The whole page. `directory` is where the processes keep their files."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Reported(report))
+    registry.register(_Measured(report, directory))
+    return generate_latest(registry)
+
+
+class _Reported:
+    """What the actors count themselves."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self._report = report
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._system()
+        yield from self._routes()
+        yield from self._actors()
+
+    def _system(self) -> Iterator[Metric]:
+        report = self._report
+        labels = {
+            "version": version(),
+            "python": platform.python_version(),
+            "app": report["app"],
+            "app_version": report["version"],
+        }
+        info = GaugeMetricFamily("callboard_build_info", "Always 1.", labels=list(labels))
+        info.add_metric(list(labels.values()), 1)
+        yield info
+        yield GaugeMetricFamily(
+            "callboard_ready", "Whether it consumes and does not drain.", report["ready"]
+        )
+        yield CounterMetricFamily(
+            "callboard_settlements_stale",
+            "Answers that came too late to settle anything.",
+            report["totals"]["stale"],
+        )
+
+    def _routes(self) -> Iterator[Metric]:
+        received = CounterMetricFamily(
+            "callboard_messages_received", "Deliveries taken in.", labels=["route"]
+        )
+        settled = CounterMetricFamily(
+            "callboard_messages_settled", "What became of them.", labels=["route", "status"]
+        )
+        in_flight = GaugeMetricFamily(
+            "callboard_in_flight", "Deliveries taken in and not settled.", labels=["route"]
+        )
+        oldest = GaugeMetricFamily(
+            "callboard_oldest_age_seconds",
+            "Age of the oldest that is not settled, over the routes of its connection.",
+            labels=["route"],
+        )
+        for route in self._report["routes"]:
+            name = [route["name"]]
+            received.add_metric(name, route["received"])
+            for status in SETTLED:
+                settled.add_metric([*name, status], route[status])
+            in_flight.add_metric(name, route["in_flight"])
+            oldest.add_metric(name, route["oldest_s"])
+        yield from (received, settled, in_flight, oldest)
+
+    def _actors(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("callboard_actors_up", "Actors that run.", labels=["role"])
+        restarts = CounterMetricFamily(
+            "callboard_actor_restarts", "Deaths made good.", labels=["role", "actor"]
+        )
+        connected = GaugeMetricFamily(
+            "callboard_connected", "Whether all its queues are consumed.", labels=["connection"]
+        )
+        actors = self._report["actors"]
+        running = Counter(actor["role"] for actor in actors if actor["state"] == "running")
+        for role in ROLES:
+            up.add_metric([role], running[role])
+        for actor in actors:
+            restarts.add_metric([actor["role"], actor["name"]], actor["restarts"])
+            if actor["role"] == "connection":
+                name = actor["name"].rpartition("/")[0]
+                connected.add_metric([name], actor["state"] == "running")
+        yield from (up, restarts, connected)
+
+
+class _Measured:
+    """What the processes measured, the dead ones too; but what a gauge said died with them."""
+
+    def __init__(self, report: dict[str, Any], directory: Path) -> None:
+        self._living = {actor["name"] for actor in report["actors"] if actor["pid"]}
+        self._directory = directory
+
+    def collect(self) -> Iterator[Metric]:
+        files = [str(file) for file in self._directory.glob("*.db") if self._counts(file)]
+        yield from MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+
+    def _counts(self, file: Path) -> bool:
+        kind, _, rest = file.stem.partition("_")
+        return kind != "gauge" or unquote(rest.partition("_")[2]) in self._living

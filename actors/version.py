@@ -1,0 +1,12 @@
+"""Which Callboard this is."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+
+def version() -> str:
+    try:
+        return metadata.version("callboard")
+    except metadata.PackageNotFoundError:
+        return "of a checkout"

@@ -1,0 +1,127 @@
+"""Metrics as handlers declare and use them; nothing is kept where nobody asked for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors.clients.keeper import FileKeeper, MemoryKeeper
+from actors.metrics import Counter, Gauge, Histogram, keep_in
+
+SEEN = Counter("test_seen", "Seen.", ["kind", "place"])
+OPEN = Gauge("test_open", "Open.")
+LAST = Gauge("test_last", "The last.", over="mostrecent")
+TOOK = Histogram("test_took_seconds", "Took.", buckets=[0.1, 1.0])
+
+
+@pytest.fixture
+def keeper() -> Iterator[MemoryKeeper]:
+    keeper = MemoryKeeper()
+    keep_in(keeper)
+    yield keeper
+    keep_in(None)
+
+
+def test_a_counter_counts_by_its_labels_in_order_or_by_name(keeper: MemoryKeeper) -> None:
+    SEEN.labels("a", "b").inc()
+    SEEN.labels(place="b", kind="a").inc(2)
+    SEEN.labels("a", 1).inc()
+    assert keeper.sample("test_seen_total", {"kind": "a", "place": "b"}) == 3
+    assert keeper.sample("test_seen_total", {"kind": "a", "place": "1"}) == 1
+
+
+def test_a_gauge_goes_up_and_down(keeper: MemoryKeeper) -> None:
+    OPEN.set(5)
+    OPEN.inc(2)
+    OPEN.dec()
+    LAST.set(3)
+    assert (keeper.sample("test_open", {}), keeper.sample("test_last", {})) == (6, 3)
+
+
+def test_a_histogram_counts_below_its_bounds_and_times_what_raises(keeper: MemoryKeeper) -> None:
+    for value in (0.05, 0.5, 5.0):
+        TOOK.observe(value)
+    with pytest.raises(KeyError), TOOK.time():
+        raise KeyError
+    assert keeper.sample("test_took_seconds_bucket", {"le": "1.0"}) == 3
+    assert keeper.sample("test_took_seconds_count", {}) == 4
+
+
+def test_the_same_declaration_again_is_the_same_metric(keeper: MemoryKeeper) -> None:
+    Counter("test_seen_total", "Seen.", ("kind", "place")).labels("x", "y").inc()
+    assert keeper.sample("test_seen_total", {"kind": "x", "place": "y"}) == 1
+    with pytest.raises(ValueError, match="'test_seen' is declared a second time, and differently"):
+        Counter("test_seen", "Seen.", ["kind"])
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: SEEN.labels("a").inc(),
+        lambda: SEEN.labels(kind="a").inc(),
+        lambda: SEEN.labels("a", place="b"),
+        lambda: SEEN.labels("a", "b").labels("a", "b"),
+        lambda: SEEN.inc(),
+        lambda: SEEN.labels("a", "b").inc(-1),
+        lambda: Counter("with-dash", "."),
+        lambda: Counter("test_label", ".", ["__name"]),
+        lambda: Histogram("test_buckets", ".", buckets=[2, 1]),
+        lambda: Histogram("test_le", ".", ["le"]),
+    ],
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_mistake_is_one_with_and_without_health(mistake: object, kept: bool) -> None:
+    keep_in(MemoryKeeper() if kept else None)
+    try:
+        with pytest.raises(ValueError, match=r"label|name|grows|ascend"):
+            mistake()  # type: ignore[operator]
+    finally:
+        keep_in(None)
+
+
+def test_the_next_process_of_a_slot_goes_on_counting_but_its_gauges_begin_anew(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import os, pathlib, sys\n"
+        "from actors.clients.keeper import FileKeeper\n"
+        "from actors.metrics import Counter, Gauge, keep_in\n"
+        "keep_in(FileKeeper(pathlib.Path(os.environ['PROMETHEUS_MULTIPROC_DIR']), 'a/b_c/1'))\n"
+        "Counter('seen', '.').inc(2)\n"
+        "if len(sys.argv) > 1: Gauge('open', '.').set(3)\n"
+        "os._exit(9)\n"
+    )
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)}
+    for argument in (["first"], []):
+        done = subprocess.run([sys.executable, "-c", script, *argument], env=environment)
+        assert done.returncode == 9
+    assert [file.name for file in tmp_path.iterdir()] == ["counter_a%2Fb_c%2F1.db"]
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    (metric,) = MultiProcessCollector.merge(map(str, tmp_path.iterdir()))  # type: ignore[no-untyped-call]
+    assert [sample.value for sample in metric.samples] == [4.0]
+
+
+def test_gauges_of_other_slots_stay(tmp_path: Path) -> None:
+    other = tmp_path / "gauge_livesum_a%2F2.db"
+    own = tmp_path / "gauge_livesum_a%2F1.db"
+    other.touch()
+    own.touch()
+    FileKeeper(tmp_path, "a/1")
+    assert other.exists()
+    assert not own.exists()
+
+
+def test_who_keeps_nothing_does_not_load_prometheus_client() -> None:
+    script = (
+        "import sys, actors.clients.runner\n"
+        "from actors.metrics import Counter\n"
+        "Counter('seen', '.').inc()\n"
+        "sys.exit('prometheus_client' in sys.modules)\n"
+    )
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", script], env=environment).returncode == 0
