@@ -9,19 +9,16 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable
-from functools import partial
 
 from actors.alarm import Alarm
 from actors.context import Context
 from actors.errors import HandlerCrashed
-from actors.kinds import order_key
-from actors.logic.batching import Batching
-from actors.logic.bulk import Chunk, Draft
-from actors.logic.failure import Verdict
-from actors.logic.line import Line
-from actors.logic.ordering import Ordering
+from actors.logic.bulk import Chunk
+from actors.logic.credit import Handed
+from actors.logic.line import Line, Losses
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
+from actors.logic.staff import Staff
 from actors.plan import RoutePlan, UnitPlan
 from actors.protocol import (
     Bulk,
@@ -34,6 +31,7 @@ from actors.protocol import (
     Neighbours,
     Range,
     Ready,
+    Received,
     Reminder,
     ReportStatus,
     Retired,
@@ -41,15 +39,12 @@ from actors.protocol import (
     Single,
     Status,
 )
+from actors.staffing import staffs_of
 
 #: Seconds between two rounds of `Held`, while anything is outstanding.
 ROUND = 2.0
-#: Seconds that a bulk waits for more at the most where the system runs until nothing is left.
-BURST_FLUSH = 0.25
 #: Dead handlers of which it is remembered whether they held a bulk.
 REMEMBERED = 256
-
-_COMES_BACK = (Verdict.REQUEUE, Verdict.RETRY)
 
 
 class Batcher:
@@ -65,10 +60,10 @@ class Batcher:
         self._chunks: Sequence[Deliveries] = Sequence()
         self._epochs: dict[str, int] = {}  # the live one, by queue
         self._routes: dict[str, RoutePlan] = {}
-        self._lines: dict[str, Line] = {}  # by route
-        self._lines_by_queue: dict[str, Line] = {}
+        self._lines: dict[str, Line] = {}  # by queue
+        self._staffs: dict[str, Staff] = {}  # by pool
         self._settling = Settling({}, broker_copies=False, random=context.random)
-        self._working: dict[str, str] = {}  # route, by handler
+        self._working: dict[str, Staff] = {}  # by handler
         self._lost: set[str] = set()  # handlers that may still be introduced as living
         self._deaths: dict[str, str] = {}  # "busy" or "idle", by handler
         self._condemned: dict[str, int] = {}  # the overdue bulk, by handler
@@ -89,6 +84,9 @@ class Batcher:
                 self._held_by_connection(message, now)
             case Held():
                 self._held_by_handler(message, sender, now)
+            case Received():
+                if staff := self._working.get(sender):
+                    staff.workers[sender].received(message.numbers)
             case Reminder():
                 self._alarm.rang(message)
             case HandlerLost():
@@ -113,22 +111,14 @@ class Batcher:
     def _configure(self, message: Configure, sender: str) -> None:
         plan = message.plan
         assert isinstance(plan, UnitPlan)
-        if not self._lines:
+        if not self._staffs:
+            self._staffs = staffs_of(plan)
             for route in plan.routes:
-                batching = open_bulks(route, plan)
-                line = Line(
-                    batching,
-                    route.in_flight,
-                    route.timeout,
-                    route.max_crashes,
-                    timeout_is_final=route.on_timeout.verdict not in _COMES_BACK,
-                )
-                self._routes[route.name], self._lines[route.name] = route, line
-                self._lines_by_queue.update(dict.fromkeys(route.queues, line))
+                line = self._staffs[route.pool or route.name].lines[route.name]
+                self._routes[route.name] = route
+                self._lines.update(dict.fromkeys(route.queues, line))
             self._settling = Settling(
-                self._lines_by_queue,
-                broker_copies=plan.kind == "amqp",
-                random=self._context.random,
+                self._lines, broker_copies=plan.kind == "amqp", random=self._context.random
             )
         self._supervisor = sender
         self._context.send(sender, Ready("batcher", self._context.pid))
@@ -140,12 +130,12 @@ class Batcher:
         self._connection = message.connection
         # It may have been on its way when one of these died.
         self._lost &= {name for name, _ in message.handlers}
-        present = {name: route for name, route in message.handlers if name not in self._lost}
+        present = {name: pool for name, pool in message.handlers if name not in self._lost}
         for handler in [name for name in self._working if name not in present]:
             self._handler_lost(handler, "gone", now)
-        for handler, route in present.items():
-            self._working[handler] = route
-            self._lines[route].hire(handler, retiring=handler in message.retiring)
+        for handler, pool in present.items():
+            self._working[handler] = self._staffs[pool]
+            self._staffs[pool].hire(handler, retiring=handler in message.retiring)
 
     # ── deliveries in, bulks out ──────────────────────────────────────────────
 
@@ -158,7 +148,7 @@ class Batcher:
 
     def _enter(self, arrived: Iterable[Deliveries], now: float) -> None:
         for message in arrived:
-            queue, line = message.queue, self._lines_by_queue[message.queue]
+            queue, line = message.queue, self._lines[message.queue]
             self._incarnation = message.incarnation
             if message.epoch > self._epochs.get(queue, 0):
                 self._epochs[queue] = message.epoch
@@ -179,29 +169,25 @@ class Batcher:
 
     def _hand_out(self, now: float) -> None:
         flush = self._last_chunk is not None and self._chunks.next > self._last_chunk
-        for route, line in self._lines.items():
-            while given := line.hand_out(now, flush):
-                for handler, drafts in given.items():
-                    numbered = list(enumerate(drafts, self._next_bulk))
-                    self._next_bulk += len(drafts)
-                    line.handlers[handler].give(numbered, now)
-                    self._send(handler, route, numbered)
+        for staff in self._staffs.values():
+            for handler, route, bulks in staff.hand_out(now, flush):
+                self._next_bulk = bulks[-1].number + 1
+                self._send(staff, handler, route, bulks)
         if flush and self._connection and not self._settling.register.open:
             self._context.send(self._connection, Drained())
 
-    def _send(self, handler: str, route: str, numbered: list[tuple[int, Draft]]) -> None:
-        drafts = [draft for _, draft in numbered]
+    def _send(self, staff: Staff, handler: str, route: str, bulks: list[Handed]) -> None:
         flagged: list[tuple[int, int]] = []
         offset = 0
-        for draft in drafts:
-            flagged += draft.flagged(offset)
-            offset += draft.size
+        for handed in bulks:
+            flagged += handed.draft.flagged(offset)
+            offset += handed.draft.size
         bulk = Bulk(
-            numbered[0][0],
-            min(self._lines[route].handlers[handler].bulks),
+            bulks[0].number,
+            min(staff.workers[handler].bulks),
             route,
-            tuple(part.piece() for draft in drafts for part in draft.parts),
-            tuple(draft.size for draft in drafts),
+            tuple(part.piece() for handed in bulks for part in handed.draft.parts),
+            tuple(handed.draft.size for handed in bulks),
             tuple(flagged),
         )
         self._context.send(handler, bulk)
@@ -209,10 +195,10 @@ class Batcher:
     # ── answers in, settlements out ───────────────────────────────────────────
 
     def _settlement(self, message: Settlement, sender: str, now: float) -> None:
-        route = self._working.get(sender)
-        if not route:
+        staff = self._working.get(sender)
+        if staff is None:
             self._stale += 1
-        elif self._lines[route].answer(sender, message.numbers, now):  # or it was said before
+        elif staff.answer(sender, message.numbers, now):  # or it was said before
             self._stale += self._settling.settle(message.ranges, message.singles, now)
 
     def _tell(self, entries: list[Range | Single], error: str = "") -> None:
@@ -223,22 +209,26 @@ class Batcher:
             self._context.send(self._connection, settlement)
 
     def _handler_lost(self, handler: str, cause: str, now: float) -> None:
-        route = self._working.pop(handler, "")
+        staff = self._working.pop(handler, None)
         overdue = self._condemned.pop(handler, 0)
-        if route:
-            plan, losses = self._routes[route], self._lines[route].lose(handler, overdue, now)
-            late = f"the bulk took longer than TIMEOUT, {plan.timeout:g} s"
-            died = f"alone in a process that died, {plan.max_crashes} times: {cause}"
-            condemn = self._settling.condemn
-            condemn(losses.timed_out, plan.on_timeout, TimeoutError, late, now)
-            condemn(losses.crashed, plan.on_crash, HandlerCrashed, died, now)
-            self._deaths[handler] = "busy" if losses.bulks else "idle"
+        if staff is not None:
+            losses = staff.lose(handler, overdue, now)
+            for route, lost in losses.items():
+                self._condemn(self._routes[route], lost, cause, now)
+            self._deaths[handler] = "busy" if losses else "idle"
             while len(self._deaths) > REMEMBERED:
                 del self._deaths[next(iter(self._deaths))]
         # The supervisor charges a death to the bulk in hand, or else to the handler; it may
         # ask again.
         held = self._deaths.get(handler, "idle")
         self._context.send(self._supervisor, HandlerLost(handler, held))
+
+    def _condemn(self, plan: RoutePlan, lost: Losses, cause: str, now: float) -> None:
+        late = f"the bulk took longer than TIMEOUT, {plan.timeout:g} s"
+        died = f"alone in a process that died, {plan.max_crashes} times: {cause}"
+        condemn = self._settling.condemn
+        condemn(lost.timed_out, plan.on_timeout, TimeoutError, late, now)
+        condemn(lost.crashed, plan.on_crash, HandlerCrashed, died, now)
 
     def _drain(self, last_chunk: int, now: float) -> None:
         if self._last_chunk is None:
@@ -256,45 +246,33 @@ class Batcher:
         self._context.send(self._connection, Held(known, self._chunks.next))
 
     def _held_by_handler(self, message: Held, sender: str, now: float) -> None:
-        if route := self._working.get(sender):
-            credit = self._lines[route].handlers[sender]
-            credit.received(message.numbers)
-            for handed in credit.unknown(set(message.numbers), before=now - ROUND):
-                credit.again(handed, now)
-                self._send(sender, route, [(handed.number, handed.draft)])
+        if staff := self._working.get(sender):
+            worker = staff.workers[sender]
+            worker.received(message.numbers)
+            for handed in worker.unknown(set(message.numbers), before=now - ROUND):
+                staff.again(sender, handed, now)
+                self._send(staff, sender, handed.route, [handed])
 
     def _watch(self, now: float) -> None:
         """Have handlers killed that hang, ask the others what they hold, and look again
         when something is due."""
-        working = any(line.in_hand for line in self._lines.values())
+        working = any(staff.in_hand for staff in self._staffs.values())
         round_is_due = working and now >= self._next_round
-        for line in self._lines.values():
-            for handler, handed in line.overdue(now):
+        for staff in self._staffs.values():
+            for handler, handed in staff.overdue(now):
                 if round_is_due or handler not in self._condemned:
                     self._condemned[handler] = handed.number
                     self._context.send(self._supervisor, HandlerLost(handler, "overdue"))
-            for handler, credit in line.handlers.items():
-                if round_is_due and credit.bulks:
-                    self._context.send(handler, Held(tuple(credit.bulks), self._next_bulk))
-            for handler in line.retired():
+            for handler, worker in staff.workers.items():
+                if round_is_due and worker.bulks:
+                    self._context.send(handler, Held(tuple(worker.bulks), self._next_bulk))
+            for handler in staff.retired():
                 self._context.send(self._supervisor, Retired(handler))
         if round_is_due:
             self._next_round = now + ROUND
-        times = [line.due(now) for line in self._lines.values()]
+        times = [staff.due(now) for staff in self._staffs.values()]
         self._alarm.set([*times, self._next_round if working else None], now)
 
     def _report(self) -> str:
-        bulks = sum(line.in_hand for line in self._lines.values())
+        bulks = sum(staff.in_hand for staff in self._staffs.values())
         return json.dumps({"bulks": bulks, "stale": self._stale})
-
-
-def open_bulks(route: RoutePlan, plan: UnitPlan) -> Batching | Ordering:
-    """The grouping that a route asks for."""
-    interval = route.bulk_flush_interval
-    if plan.burst:
-        interval = min(interval, BURST_FLUSH)
-    size, most, alone = route.bulk_size, route.bulk_bytes, route.last_alone
-    if route.order_by:
-        key_of = partial(order_key, plan.kind, order_by=route.order_by)
-        return Ordering(size, most, interval, alone, key_of)
-    return Batching(size, most, interval, alone)

@@ -136,7 +136,8 @@ class Connection:
         match message:
             case Neighbours() if message.number > self._introduced:
                 self._introduced = message.number
-                self._served = {route for _, route in message.handlers}
+                pools = self._plan.pools
+                self._served = {r.name for _, pool in message.handlers for r in pools[pool]}
                 self._traffic.meet(message.batcher)
                 if self._state == "closed" and self._lost.cause != "connecting":
                     self._tell_lost(lived=0.0)  # in case the first word got lost

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from actors.clients import Done, Runner
 from actors.context import Context
-from actors.logic.wear import Wear
+from actors.logic.wear import Wear, least
 from actors.plan import UnitPlan
-from actors.protocol import Bulk, Configure, Held, Retire, Settlement
+from actors.protocol import Bulk, Configure, Held, Received, Retire, Settlement
 from actors.usercode import UserCodeActor
 
 
 class Handler(UserCodeActor[Runner]):
-    """One process of user code for one route."""
+    """One process of user code, for the routes of one pool."""
 
     role = "handler"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._batcher = ""
-        self._in_flight = 1
+        self._receipts = False  # several bulks are done at once: say what has come
         self._wear = Wear(0, 0)
         self._worn = ""  # why it asked to be replaced
         self._working: set[int] = set()
@@ -33,10 +33,12 @@ class Handler(UserCodeActor[Runner]):
 
     def _client_for(self, message: Configure) -> Runner:
         assert isinstance(message.plan, UnitPlan)
-        (route,) = (route for route in message.plan.routes if route.name == message.route)
-        self._in_flight = route.in_flight
-        self._wear = Wear(route.max_messages, route.max_memory)
-        runner: Runner = self._context.client("runner", (message.plan, message.route))
+        routes = message.plan.pools[message.pool]
+        one_by_one = len({route.row for route in routes}) == 1 and routes[0].in_flight == 1
+        self._receipts = not one_by_one
+        max_messages = least(route.max_messages for route in routes)
+        self._wear = Wear(max_messages, least(route.max_memory for route in routes))
+        runner: Runner = self._context.client("runner", (message.plan, message.pool))
         return runner
 
     def _work(self, message: object, sender: str, code: Runner) -> None:
@@ -63,8 +65,8 @@ class Handler(UserCodeActor[Runner]):
         self._working |= numbers
         self._wear.take(sum(bulk.sizes))
         code.submit(bulk)
-        if self._in_flight > 1:
-            self._context.send(sender, Held(tuple(self._working | self._answered.keys())))
+        if self._receipts:
+            self._context.send(sender, Received(tuple(numbers)))
 
     def _refuses(self, number: int) -> bool:
         if number in self._working or number in self._answered:

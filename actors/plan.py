@@ -24,8 +24,10 @@ class RoutePlan:
     bulk_size: int = 1  #: deliveries; already `min(BULK_SIZE, prefetch)`
     bulk_flush_interval: float = 60.0  #: seconds from the oldest delivery
     bulk_bytes: int = 16 * 1024 * 1024
-    concurrency: int = 1  #: handler processes
+    pool: str = ""  #: routes of one pool share handler processes; empty: its own
+    concurrency: int = 1  #: handler processes, of its whole pool
     in_flight: int = 1  #: bulks at once in a process
+    serial: bool = False  #: `def`, one bulk at a time: takes turns with the like of its pool
     prefetch: int = 128  #: unsettled deliveries, for each queue
     timeout: float = 1500.0  #: seconds for one bulk, then its process is killed
     max_crashes: int = 3
@@ -35,6 +37,11 @@ class RoutePlan:
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
     on_timeout: Decision = REQUEUE
     on_crash: Decision = DEAD_LETTER
+
+    @property
+    def row(self) -> str:
+        """Where its bulks queue up in a handler process: alone, or with others in turn."""
+        return "" if self.serial else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,15 @@ class UnitPlan:
     state_dir: str = ""
     topology: tuple[tuple[str, str], ...] = ()  #: (queue, what to declare for it, as JSON)
     outlets: Outlets = field(default=(), repr=False)
+
+    @property
+    def pools(self) -> dict[str, tuple[RoutePlan, ...]]:
+        """The routes of each pool; a route that names none has one to itself, of its name."""
+        pools: dict[str, tuple[RoutePlan, ...]] = {}
+        for route in self.routes:
+            pool = route.pool or route.name
+            pools[pool] = (*pools.get(pool, ()), route)
+        return pools
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,10 @@ def _route(served: Served) -> RoutePlan:
         bulk_size=served.window.bulk_size,
         bulk_flush_interval=options.bulk_flush_interval,
         bulk_bytes=options.bulk_bytes,
-        concurrency=options.concurrency,
+        pool=options.pool,
+        concurrency=served.concurrency,
         in_flight=served.window.in_flight,
+        serial=served.window.in_flight == 1 and not served.route.is_async,
         prefetch=served.window.prefetch,
         timeout=options.timeout,
         max_crashes=options.max_crashes,
@@ -161,9 +163,8 @@ def _of_route(served: Served) -> Iterable[str]:
                 f"queue {queue.name} has a delivery limit and no dead-letter exchange: RabbitMQ"
                 " deletes a message that comes back more often"
             )
-    for name in ("pool", "requires"):
-        if getattr(route.options, name):
-            yield f"option {name} has no effect yet"
+    if route.options.requires:
+        yield "option requires has no effect yet"
     try:
         payload_type(route.handler)
     except Exception as error:

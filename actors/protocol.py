@@ -19,8 +19,8 @@ from actors.plan import Plan, UnitPlan
 __all__ = [
     "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
     "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held",
-    "Neighbours", "NotReady", "Piece", "Range", "Ready", "Reminder", "ReportStatus",
-    "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
+    "Neighbours", "NotReady", "Piece", "Range", "Ready", "Received", "Reminder",
+    "ReportStatus", "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
 ]  # fmt: skip
 
 
@@ -49,7 +49,7 @@ class Configure(ActorMessage):
 
     plan: Plan | UnitPlan
     role: str
-    route: str = ""  #: the route of a handler
+    pool: str = ""  #: the routes that a handler serves, by the name of their pool
     supervisor: str = ""  #: the name to answer to
     leaders: tuple[str, ...] = ()  #: of a host that joins others: whom to ask, in this order
 
@@ -63,7 +63,7 @@ class Neighbours(ActorMessage):
 
     connection: str = ""
     batcher: str = ""
-    handlers: tuple[tuple[str, str], ...] = ()  #: (name, route)
+    handlers: tuple[tuple[str, str], ...] = ()  #: (name, pool)
     number: int = 0  #: counts up; whoever has heard of a higher one ignores it
     retiring: tuple[str, ...] = ()  #: handlers that are to get no more; `Retired` follows
 
@@ -146,6 +146,13 @@ class Bulk(ActorMessage):
     pieces: tuple[Piece, ...]
     sizes: tuple[int, ...]  #: deliveries in each bulk
     flagged: tuple[tuple[int, int], ...] = ()  #: (index over all bulks, attempts before)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Received(ActorMessage):
+    """These bulks are here: a handler that does several at once has room for another message."""
+
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

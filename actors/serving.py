@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from actors.connections import Connection, parse_connection, split_name
 from actors.errors import InvalidConnection, InvalidRoute
@@ -31,10 +31,19 @@ class Served:
     connection: Connection
     vhost: str
     window: Window
+    concurrency: int  #: handler processes, of its whole pool
 
     @property
     def table(self) -> dict[type[BaseException], Decision]:
         return compile_table(self.route.options.on_exception, self.connection.kind)
+
+
+class Place(NamedTuple):
+    """A route and where it is served."""
+
+    route: Route
+    connection: Connection
+    vhost: str
 
 
 def serve(app: App, settings: Settings) -> list[Served]:
@@ -52,7 +61,9 @@ def serve(app: App, settings: Settings) -> list[Served]:
     connections = resolve_connections(app, settings.connections)
     if chosen and not connections:
         raise InvalidConnection(NO_CONNECTION)
-    served = [_served(route, _choose(route, connections), settings) for route in chosen]
+    places = [_place(route, _choose(route, connections)) for route in chosen]
+    _check_pools(chosen)
+    served = [_served(place, _concurrency(place, places), settings) for place in places]
     _check_queues(served)
     return served
 
@@ -111,14 +122,46 @@ def _choose(route: Route, connections: dict[str, Connection]) -> Connection:
     return fitting[0]
 
 
-def _served(route: Route, connection: Connection, settings: Settings) -> Served:
+def _place(route: Route, connection: Connection) -> Place:
+    vhost = getattr(connection, "vhost", "")  # only a broker has any
+    return Place(route, connection, (route.vhost or vhost) if vhost else "")
+
+
+def _served(place: Place, concurrency: int, settings: Settings) -> Served:
+    route, connection, vhost = place
     options = route.options
     prefetch = settings.prefetch or connection.prefetch_count
-    numbers = window(
-        options.bulk_size, options.concurrency, options.in_flight, prefetch, route.is_async
-    )
-    vhost = getattr(connection, "vhost", "")  # only a broker has any
-    return Served(route, connection, (route.vhost or vhost) if vhost else "", numbers)
+    numbers = window(options.bulk_size, concurrency, options.in_flight, prefetch, route.is_async)
+    return Served(route, connection, vhost, numbers, concurrency)
+
+
+def _check_pools(routes: list[Route]) -> None:
+    """A route without a pool has one to itself, of its own name."""
+    names = {route.name for route in routes if not route.options.pool}
+    for route in routes:
+        if route.options.pool in names:
+            raise InvalidRoute(
+                f"route {route.name}: pool {route.options.pool!r} has the name of a route that"
+                " is not in it: name the pool otherwise"
+            )
+
+
+def _concurrency(place: Place, places: list[Place]) -> int:
+    """What the routes of its pool agree on: those that say nothing follow those that do."""
+    if not (pool := place.route.options.pool):
+        return place.route.options.concurrency
+    mates = [route for route, *where in places if (*where,) == place[1:]]
+    asked: dict[int, str] = {}
+    for route in mates:
+        if route.options.pool == pool and "concurrency" in route.options.model_fields_set:
+            asked.setdefault(route.options.concurrency, route.name)
+    if len(asked) > 1:
+        (one, name), (other, another) = list(asked.items())[:2]
+        raise InvalidRoute(
+            f"routes {name} and {another} share pool {pool!r}, but their concurrency is"
+            f" {one} and {other}: give one of them"
+        )
+    return next(iter(asked), place.route.options.concurrency)
 
 
 def _check_queues(served: list[Served]) -> None:

@@ -120,7 +120,7 @@ class InMemorySystem:
             keep_in(None)
             self._set_state(self._kept)
             self._app.open_outlets(())
-        raised = [error for code in self._codes for error in code.raised]
+        raised = [error for code in self._codes for _, error in code.raised]
         unread = [error for error in raised if id(error) not in self._read]
         if kind is None and self._raise_errors and unread:
             raise unread[0] if len(unread) == 1 else BaseExceptionGroup("unread errors", unread)
@@ -192,7 +192,7 @@ class InMemorySystem:
     def errors(self, route: str) -> list[BaseException]:
         """What the handlers of a route raised; they count as read from now on."""
         _check("route", route, self._app.routes)
-        errors = [error for code in self._codes if code.route == route for error in code.raised]
+        errors = [error for code in self._codes for error in code.errors(route)]
         self._read.update(id(error) for error in errors)
         return errors
 

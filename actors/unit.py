@@ -59,17 +59,17 @@ class UnitSupervisor(Supervisor):
             self._connection = self._children.add(Slot("connection", f"{plan.name}/connection"))
             self._peer = Peer(plan, self._context, self._parent, self._connection)
             self._batcher = self._children.add(Slot("batcher", f"{plan.name}/batcher"))
-            for route in plan.routes:
-                for number in range(1, route.concurrency + 1):
-                    path = f"{plan.name}/{route.name}/{number}"
-                    self._children.add(Slot("handler", path, route.name))
+            for pool, routes in plan.pools.items():
+                for number in range(1, max(route.concurrency for route in routes) + 1):
+                    names = ", ".join(route.name for route in routes)
+                    self._children.add(Slot("handler", f"{plan.name}/{pool}/{number}", names, pool))
             for slot in self._children:
                 self._start(slot, now)
             self._context.remind(ROUND, Reminder("round"))
         self._context.send(self._parent, Ready("unit", self._context.pid))
 
     def _configure(self, slot: Slot) -> Configure:
-        return Configure(self._plan, slot.role, slot.route)
+        return Configure(self._plan, slot.role, slot.pool)
 
     def _start(self, slot: Slot, now: float) -> None:
         super()._start(slot, now)
@@ -88,7 +88,7 @@ class UnitSupervisor(Supervisor):
     def _introduce(self) -> None:
         """Tell connection and batcher who stands next to them: only who has spoken."""
         handlers = [slot for slot in self._children.of("handler") if slot.ready]
-        present = tuple((slot.name, slot.route) for slot in handlers)
+        present = tuple((slot.name, slot.pool) for slot in handlers)
         retiring = tuple(slot.name for slot in handlers if slot.retiring)
         connection = self._connection.name if self._connection.pid else ""
         batcher = self._batcher.name if self._batcher.ready else ""

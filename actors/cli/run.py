@@ -108,8 +108,12 @@ def _names(unit: UnitPlan) -> str:
 
 
 def _routes(unit: UnitPlan) -> str:
-    heads = ("route", "queues", "bulk", "flush", "processes", "in flight", "prefetch", "timeout")
-    return table(heads, [_row(route) for route in unit.routes])
+    heads = ["route", "queues", "bulk", "flush", "processes", "in flight", "prefetch", "timeout"]
+    rows = [_row(route) for route in unit.routes]
+    if any(route.pool for route in unit.routes):
+        heads.append("pool")
+        rows = [(*row, route.pool) for row, route in zip(rows, unit.routes, strict=True)]
+    return table(heads, rows)
 
 
 def _row(route: RoutePlan) -> tuple[object, ...]:

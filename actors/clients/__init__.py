@@ -177,7 +177,7 @@ class Code(Client, Protocol):
 
 
 class Runner(Code, Protocol):
-    """Runs the handler of a route."""
+    """Runs the handlers of a pool."""
 
     def submit(self, bulk: Any) -> None:
         """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""

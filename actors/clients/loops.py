@@ -10,9 +10,13 @@ import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
+
+#: To be awaited on the loop: calls a function.
+Call = Callable[..., Awaitable[Any]]
 
 logger = logging.getLogger("actors.handler")
 
@@ -26,8 +30,8 @@ class Loop(Protocol):
     def report(self, event: Any) -> None:
         """On the loop: hand an event to the owner."""
 
-    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """On the loop: call a function that may block."""
+    def caller(self, threads: int) -> Call:
+        """How functions that may block are called: in so many threads; 0: on the loop itself."""
 
     def fileno(self) -> int: ...
 
@@ -47,9 +51,9 @@ class ThreadLoop:
     could not be terminated.
     """
 
-    def __init__(self, name: str, threads: int = 0) -> None:
+    def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._pool = ThreadPoolExecutor(threads, name) if threads else None
+        self._executors: list[ThreadPoolExecutor] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._events: deque[Any] = deque()
         self._lock = threading.Lock()
@@ -71,11 +75,18 @@ class ThreadLoop:
                 with contextlib.suppress(BlockingIOError):  # full: it is readable anyway
                     os.write(self._clapper, b"\0")
 
-    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        if self._pool is None:
-            return function(*args)
+    def caller(self, threads: int) -> Call:
+        if not threads:
+            return call_here
+        executor = ThreadPoolExecutor(threads, self._thread.name)
+        self._executors.append(executor)
+        return partial(self._call_in, executor)
+
+    async def _call_in(
+        self, executor: ThreadPoolExecutor, function: Callable[..., Any], *args: Any
+    ) -> Any:
         run = contextvars.copy_context().run
-        result, error = await self._loop.run_in_executor(self._pool, run, _outcome, function, *args)
+        result, error = await self._loop.run_in_executor(executor, run, _outcome, function, *args)
         if error is not None:
             raise error
         return result
@@ -106,8 +117,8 @@ class ThreadLoop:
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
                 self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(1.0)
-        if self._pool:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for executor in self._executors:
+            executor.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -134,8 +145,8 @@ class InlineLoop:
     def report(self, event: Any) -> None:
         self._events.append(event)
 
-    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
+    def caller(self, threads: int) -> Call:
+        return call_here
 
     def fileno(self) -> int:
         return -1
@@ -193,6 +204,11 @@ class _StillSelector(selectors.DefaultSelector):
         if not ready and (timeout is None or timeout > 0):
             self._idle(timeout)
         return ready
+
+
+async def call_here(function: Callable[..., Any], *args: Any) -> Any:
+    """A call on the loop itself."""
+    return function(*args)
 
 
 def _outcome(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:

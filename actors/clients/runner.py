@@ -10,18 +10,19 @@ import asyncio
 import logging
 import resource
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from actors.app import App
 from actors.clients import Done, Ended, Started, StartFailed
+from actors.clients.handlercode import HandlerCode, RouteCode
 from actors.clients.keeper import opened
-from actors.clients.loops import InlineLoop, Loop, ThreadLoop
+from actors.clients.loops import Call, InlineLoop, Loop, ThreadLoop, call_here
 from actors.clients.singleton import open_lock
 from actors.clients.timercode import TimerCode
-from actors.clients.usercode import AppCode, HandlerCode
+from actors.clients.usercode import AppCode
 from actors.clients.verdicts import Share, describe, joined, shares
 from actors.errors import CallboardError
 from actors.loader import load
@@ -78,7 +79,7 @@ class _Runner:
             self._failed = ""
             self._loop.report(Started())
             return
-        cause = describe(error)
+        cause = f"{self._code.place}{describe(error)}"
         if cause != self._failed and not isinstance(error, CallboardError):
             logger.error("start failed: %s", cause, exc_info=error)
         self._failed = cause
@@ -93,9 +94,21 @@ class _HandlerRunner(_Runner):
 
     _code: HandlerCode
 
-    def __init__(self, code: HandlerCode, loop: Loop, in_flight: int) -> None:
-        super().__init__(code, loop)
-        self._room = asyncio.Semaphore(in_flight)
+    def __init__(
+        self,
+        source: Callable[[], App],
+        plans: Sequence[RoutePlan],
+        kind: str,
+        loop: Loop,
+        hooks: bool = True,
+    ) -> None:
+        routes = [
+            RouteCode(plan.name, kind, call, one_thread=plan.serial)
+            for plan, call in zip(plans, _calls(plans, loop), strict=True)
+        ]
+        super().__init__(HandlerCode(source, routes, hooks), loop)
+        rows = {plan.row: asyncio.Semaphore(plan.in_flight) for plan in plans}
+        self._rooms = {plan.name: rows[plan.row] for plan in plans}
 
     def submit(self, bulk: Bulk) -> None:
         """Run each bulk in it; a `Done` follows for all that a turn finds done."""
@@ -120,37 +133,32 @@ class _HandlerRunner(_Runner):
 
     def _submit(self, bulk: Bulk) -> None:
         for share in shares(bulk):
-            self._spawn(self._handle, share)
+            self._spawn(self._handle, bulk.route, share)
 
-    async def _handle(self, share: Share) -> None:
-        async with self._room:
-            done = await self._code.handle(share)
+    async def _handle(self, route: str, share: Share) -> None:
+        async with self._rooms[route]:
+            done = await self._code.handle(route, share)
         self._loop.report(done)
 
 
 class UserCode(_HandlerRunner):
-    """The handler of a route, in a thread of its own. Settings: the unit's plan, the route."""
+    """The handlers of a pool, in a thread of their own. Settings: the unit's plan, the pool."""
 
     def __init__(self, settings: tuple[UnitPlan, str]) -> None:
-        unit, name = settings
-        plan = next(route for route in unit.routes if route.name == name)
-        self._set_up(partial(_app_of, unit), plan, unit.kind)
+        unit, pool = settings
+        loop = ThreadLoop(f"handler {pool}")
+        super().__init__(partial(_app_of, unit), unit.pools[pool], unit.kind, loop)
 
     @classmethod
-    def for_route(cls, app: App, plan: RoutePlan, kind: str) -> Self:
+    def for_routes(cls, app: App, plans: Sequence[RoutePlan], kind: str) -> Self:
         """The same for an app that is at hand."""
         runner = cls.__new__(cls)
-        runner._set_up(lambda: app, plan, kind)
+        _HandlerRunner.__init__(runner, lambda: app, plans, kind, ThreadLoop("handler"))
         return runner
-
-    def _set_up(self, source: Callable[[], App], plan: RoutePlan, kind: str) -> None:
-        threads = plan.in_flight if plan.in_flight > 1 else 0
-        loop = ThreadLoop(f"handler {plan.name}", threads)
-        super().__init__(HandlerCode(source, loop.call, plan.name, kind), loop, plan.in_flight)
 
 
 class InlineUserCode(_HandlerRunner):
-    """The handler of a route on its owner's thread, while it is turned, in virtual time.
+    """The handlers of a pool on their owner's thread, while it is turned, in virtual time.
 
     `hooks=False` leaves out the startup and shutdown hooks. A `lethal` exception of the
     user's code is the death of the process: it is raised by `turn`, and no bulk answered.
@@ -159,23 +167,21 @@ class InlineUserCode(_HandlerRunner):
     def __init__(
         self,
         app: App,
-        plan: RoutePlan,
+        plans: Sequence[RoutePlan],
         kind: str,
         clock: Callable[[], float],
         hooks: bool = True,
         lethal: tuple[type[BaseException], ...] = (),
     ) -> None:
-        loop = InlineLoop(clock)
-        code = HandlerCode(lambda: app, loop.call, plan.name, kind, hooks)
-        super().__init__(code, loop, plan.in_flight)
+        super().__init__(lambda: app, plans, kind, InlineLoop(clock), hooks)
         self._lethal = lethal
-        #: All that the user's code raised so far.
-        self.raised: list[BaseException] = []
-        code.raised = self.raised
+        #: All that the user's code raised so far, with the route whose handler it was.
+        self.raised: list[tuple[str, BaseException]] = []
+        self._code.raised = self.raised
 
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
-        for error in self.raised:
+        for _, error in self.raised:
             if isinstance(error, self._lethal):
                 raise error
         return events
@@ -196,8 +202,9 @@ class ClockCode(_ClockRunner):
     """The timers of an app, in a thread of their own."""
 
     def __init__(self, settings: Plan) -> None:
-        loop = ThreadLoop("clock", TIMER_THREADS)
-        code = TimerCode(partial(_app_of, settings), loop.call, locks=partial(open_lock, settings))
+        loop = ThreadLoop("clock")
+        call, locks = loop.caller(TIMER_THREADS), partial(open_lock, settings)
+        code = TimerCode(partial(_app_of, settings), call, locks=locks)
         super().__init__(code, loop)
 
 
@@ -206,11 +213,24 @@ class InlineClockCode(_ClockRunner):
 
     def __init__(self, app: App, clock: Callable[[], float], hooks: bool = True) -> None:
         loop = InlineLoop(clock)
-        code = TimerCode(lambda: app, loop.call, hooks)
+        code = TimerCode(lambda: app, call_here, hooks)
         super().__init__(code, loop)
         #: All that the user's code raised so far.
-        self.raised: list[BaseException] = []
+        self.raised: list[tuple[str, BaseException]] = []
         code.raised = self.raised
+
+
+def _calls(plans: Sequence[RoutePlan], loop: Loop) -> Iterator[Call]:
+    """How each handler is called: `def` ones that take turns on the loop itself, but in a
+    thread beside it where that would keep others from running; what runs several bulks at
+    once in threads of its own."""
+    beside = any(not plan.serial for plan in plans) and any(plan.serial for plan in plans)
+    in_turn = loop.caller(int(beside))
+    for plan in plans:
+        if plan.serial:
+            yield in_turn
+        else:
+            yield loop.caller(plan.in_flight if plan.in_flight > 1 else 0)
 
 
 def _app_of(plan: UnitPlan | Plan) -> App:

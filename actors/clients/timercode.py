@@ -8,7 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from actors.clients.usercode import STOP_SECONDS, AppCode, Call, awaited
+from actors.clients.loops import Call
+from actors.clients.usercode import STOP_SECONDS, AppCode, awaited
 from actors.clients.verdicts import describe
 from actors.errors import ConfigurationError, Fault, UnreachableError
 
@@ -41,7 +42,8 @@ class TimerCode(AppCode):
         locks: Callable[[str], Lock] | None = None,
     ) -> None:
         """`locks` opens the lock of a name; without it, this process is the only one."""
-        super().__init__(load, call, hooks)
+        super().__init__(load, hooks)
+        self._call = call
         self._tickers: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._open_lock = locks

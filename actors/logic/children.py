@@ -14,8 +14,9 @@ class Slot:
     """A place for one actor. At most one lives in it, confirmed dead before the next."""
 
     role: str
-    path: str  #: "rabbitmq/handler/words/1"
-    route: str = ""
+    path: str  #: "rabbitmq/words/1"
+    route: str = ""  #: of a handler; those of its pool with commas between them
+    pool: str = ""
     name: str = ""  #: of the actor in it; empty while there is none
     incarnation: int = 0
     pid: int = 0
@@ -93,10 +94,10 @@ class Children:
         return [slot for slot in self._slots if slot.role == role]
 
     def retire(self) -> list[Slot]:
-        """Whose turn it is now: one of a route at a time, while all others of it are at work."""
+        """Whose turn it is now: one of a pool at a time, while all others of it are at work."""
         turn: list[Slot] = []
         for slot in self.of("handler"):
-            staff = [other for other in self.of("handler") if other.route == slot.route]
+            staff = [other for other in self.of("handler") if other.pool == slot.pool]
             if slot.worn and all(one.ready and not one.retiring for one in staff):
                 slot.retiring = True
                 turn.append(slot)

@@ -22,9 +22,10 @@ class Suspects:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def died(self, drafts: list[Draft]) -> list[Draft]:
-        """All that was in a process when it died; returns what is found guilty."""
-        if len(drafts) > 1:
+    def died(self, drafts: list[Draft], *, alone: bool) -> list[Draft]:
+        """These were in a process when it died, where `alone` one with nothing else in it;
+        returns what is found guilty."""
+        if not alone:
             for draft in drafts:
                 self.accuse(draft)
             return []

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 MIB = 1024 * 1024
+
+
+def least(limits: Iterable[int]) -> int:
+    """The limit of a process that several share, of which 0 is none."""
+    return min((limit for limit in limits if limit), default=0)
 
 
 class Wear:

@@ -28,24 +28,28 @@ class Crash(BaseException):
 
 
 class ObservedCode(InlineUserCode):
-    """The handler of one route of a unit, with the world that its messages come from."""
+    """The handlers of one pool of a unit, with the world that their messages come from."""
 
     def __init__(
         self,
         app: App,
         unit: UnitPlan,
-        route: str,
+        pool: str,
         world: World,
         doomed: list[When],
         hooks: bool,
     ) -> None:
-        (plan,) = (plan for plan in unit.routes if plan.name == route)
-        super().__init__(app, plan, unit.kind, world.clock, hooks, lethal=(Crash,))
-        self.route = route
+        super().__init__(app, unit.pools[pool], unit.kind, world.clock, hooks, lethal=(Crash,))
+        self._plans = unit.pools[pool]
         self._unit = unit
         self._world = world
         self._doomed = doomed
         self._dies = False
+
+    def errors(self, route: str) -> list[BaseException]:
+        """What a route's handler raised, and whatever else of its process did."""
+        serves = any(route == plan.name for plan in self._plans)
+        return [error for by, error in self.raised if serves and by in ("", route)]
 
     def submit(self, bulk: Bulk) -> None:
         for piece in bulk.pieces:
@@ -64,7 +68,7 @@ class ObservedCode(InlineUserCode):
         try:
             return super().turn(now)
         except Crash as crash:
-            self.raised.remove(crash)
+            self.raised[:] = [each for each in self.raised if each[1] is not crash]
             raise Died(str(crash)) from crash
 
     def _fate(self, bulk: Bulk) -> When | None:

@@ -97,9 +97,8 @@ def inline_code(settings: tuple[UnitPlan, str]) -> Any:
 
 def _runner(app: App, clock: Callable[[], float]) -> Callable[[tuple[UnitPlan, str]], Any]:
     def make(settings: tuple[UnitPlan, str]) -> InlineUserCode:
-        unit, name = settings
-        (route,) = (route for route in unit.routes if route.name == name)
-        _codes.append(InlineUserCode(app, route, unit.kind, clock))
+        unit, pool = settings
+        _codes.append(InlineUserCode(app, unit.pools[pool], unit.kind, clock))
         return _codes[-1]
 
     return make
@@ -132,10 +131,10 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         _codes.pop().close()
 
 
-def put(world: World, count: int) -> list[Stored]:
+def put(world: World, count: int, queue: str = "work") -> list[Stored]:
     messages = [Stored(b"%d" % number, str(number)) for number in range(count)]
     for message in messages:
-        world.put("work", message)
+        world.put(queue, message)
     return messages
 
 
@@ -196,4 +195,25 @@ def test_what_a_cut_connection_had_in_hand_comes_again_and_says_so(stage: Stage)
     theatre.world.disconnect()
     theatre.until(lambda: all(message.actions == [Actions.ACK] for message in messages))
     assert {body for body, redelivered in seen if redelivered} == {0, 1, 2}
+    assert theatre.drain().left == 0
+
+
+def test_routes_of_one_pool_share_a_handler(stage: Stage) -> None:
+    app = App(connections=[parse_connection("spool:")])
+    handled: list[str] = []
+
+    def handle(messages: list[Any]) -> None:
+        handled.extend(message.route for message in messages)
+
+    async def handle_async(messages: list[Any]) -> None:
+        handle(messages)
+
+    queues = [f"work-{number}" for number in range(10)]
+    for number, queue in enumerate(queues):
+        app.route([queue], options={Options.POOL: "small"})(handle_async if number % 2 else handle)
+    theatre = stage(app)
+    messages = [message for queue in queues for message in put(theatre.world, 5, queue)]
+    theatre.until(lambda: all(message.actions == [Actions.ACK] for message in messages))
+    assert sorted(handled) == sorted(queue for queue in queues for _ in range(5))
+    assert len(_codes) == 1
     assert theatre.drain().left == 0

@@ -33,7 +33,7 @@ def bulk(number: int) -> Bulk:
 
 def inline(app: App, clock: Clock, in_flight: int = 1, **more: Any) -> InlineUserCode:
     plan = RoutePlan("words", ("words",), in_flight=in_flight)
-    code = InlineUserCode(app, plan, "spool", clock, **more)
+    code = InlineUserCode(app, (plan,), "spool", clock, **more)
     code.start()
     assert code.deadline() == 0.0
     assert code.turn(0.0) == [Started()]
@@ -97,7 +97,7 @@ def test_what_user_code_raises_is_kept() -> None:
     code.submit(bulk(1))
     code.turn(0.0)
     code.close()
-    assert code.raised == [error]
+    assert code.raised == [("words", error)]
 
 
 def test_a_lethal_exception_is_the_death_of_the_process() -> None:

@@ -38,7 +38,7 @@ def bulk(number: int, count: int = 1) -> Bulk:
 @contextmanager
 def running(app: App, in_flight: int = 1) -> Iterator[UserCode]:
     plan = RoutePlan("words", ("words",), in_flight=in_flight)
-    code = UserCode.for_route(app, plan, "spool")
+    code = UserCode.for_routes(app, (plan,), "spool")
     try:
         code.start()
         yield code

@@ -44,7 +44,7 @@ def run(
 ) -> Done:
     app = App()
     app.route(["words"], options={Events[name]: action for name, action in events.items()})(handler)
-    code = InlineUserCode(app, RoutePlan("words", ("words",)), kind, lambda: 0.0)
+    code = InlineUserCode(app, [RoutePlan("words", ("words",))], kind, lambda: 0.0)
     code.start()
     assert code.turn(0.0) == [Started()]
     if not sizes:
@@ -360,7 +360,7 @@ def test_a_class_is_started_before_its_first_bulk_and_stopped_after_its_last() -
     app.route(["words"])(Index)
     app.run_on_startup(lambda app: app.update(key="value"))
     app.run_on_shutdown(lambda app: told.append("shutdown"))
-    code = InlineUserCode(app, RoutePlan("words", ("words",)), "spool", lambda: 0.0)
+    code = InlineUserCode(app, [RoutePlan("words", ("words",))], "spool", lambda: 0.0)
     code.start()
     code.submit(Bulk(1, 1, "words", (piece(b"1"),), (1,)))
     code.turn(0.0)

@@ -101,7 +101,7 @@ def handle(*words: str, attempts: int = 0) -> Done:
     ends = array("I", accumulate(map(len, raws))).tobytes()
     piece = Piece("words_to_index", 1, 1, b"".join(raws), ends, 0)
     (name,) = app.routes
-    code = InlineUserCode(app, RoutePlan(name, (name,)), "spool", lambda: 0.0)
+    code = InlineUserCode(app, [RoutePlan(name, (name,))], "spool", lambda: 0.0)
     code.start()
     assert code.turn(0.0) == [Started()]
     code.submit(Bulk(1, 1, name, (piece,), (len(words),)))

@@ -18,7 +18,7 @@ from handlers.log import app
 def test_the_smallest_handler_logs_what_comes(caplog: pytest.LogCaptureFixture) -> None:
     raw = pack("id", "log", b"", 0, 1.0, 0, b'{"hello": "world"}')
     piece = Piece("log", 1, 1, raw, array("I", [len(raw)]).tobytes(), 0)
-    code = InlineUserCode(app, RoutePlan("log", ("log",)), "spool", lambda: 0.0)
+    code = InlineUserCode(app, [RoutePlan("log", ("log",))], "spool", lambda: 0.0)
     code.start()
     assert code.turn(0.0) == [Started()]
     code.submit(Bulk(1, 1, "log", (piece,), (1,)))

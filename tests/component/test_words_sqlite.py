@@ -46,7 +46,7 @@ def handle(*bodies: bytes) -> Done:
     ends = array("I", accumulate(map(len, raws))).tobytes()
     piece = Piece("words_to_index", 1, 1, b"".join(raws), ends, 0)
     (name,) = app.routes
-    code = InlineUserCode(app, RoutePlan(name, (name,)), "spool", lambda: 0.0)
+    code = InlineUserCode(app, [RoutePlan(name, (name,))], "spool", lambda: 0.0)
     code.start()
     assert code.turn(0.0) == [Started()]
     code.submit(Bulk(1, 1, name, (piece,), (len(bodies),)))

@@ -7,6 +7,7 @@ swaps settlements, and the rounds in which the two tell each other what they hol
 from __future__ import annotations
 
 from array import array
+from itertools import count as counting
 from random import Random
 from typing import Any
 
@@ -21,6 +22,7 @@ from actors.logic.frames import settle
 from actors.logic.ledger import Flush
 from actors.logic.line import Line
 from actors.logic.settling import Range, Settling, Single
+from actors.logic.staff import Staff
 from actors.protocol import Deliveries, Held, Settlement
 from actors.traffic import Traffic
 from tests.channel import Channel
@@ -73,12 +75,12 @@ class Pair:
         self.traffic = Traffic("amqp", made, client)
         self.traffic.meet("batcher")
         self.traffic.custody.begin(1, "q", "r", 1000)
-        self.line = Line(Batching(size, 10_000, 10.0), 2, 100.0, 3)
+        self.line = Line("q", Batching(size, 10_000, 10.0), 2, 100.0, 3)
+        self.staff = Staff([self.line], counting(1))
         self.settling = Settling({"q": self.line}, broker_copies=True, random=self.random)
         self.incarnation = 0
         self.way: list[Settlement] = []
         self.verdicts: dict[int, Verdict] = {}
-        self._bulks = 0
 
     def deliver(self, count: int) -> None:
         first = len(self.world.channel.unacked) + len(self.world.channel.told) + 1
@@ -98,15 +100,12 @@ class Pair:
 
     def work(self) -> None:
         """A handler takes what there is, answers bulk by bulk, and may say it twice."""
-        self.line.hire("h")
-        while given := self.line.hand_out(self.now, True):
-            numbered = list(enumerate(given["h"], self._bulks + 1))
-            self._bulks += len(numbered)
-            self.line.handlers["h"].give(numbered, self.now)
-            for number, draft in numbered:
-                ranges, singles = self.decide(draft)
+        self.staff.hire("h")
+        while assigned := self.staff.hand_out(self.now, True):
+            for handed in (handed for assignment in assigned for handed in assignment.bulks):
+                ranges, singles = self.decide(handed.draft)
                 for _ in range(self.random.choice([1, 2])):
-                    if self.line.answer("h", (number,), self.now):
+                    if self.staff.answer("h", (handed.number,), self.now):
                         self.settling.settle(ranges, singles, self.now)
         self.tell(self.settling.take())
 

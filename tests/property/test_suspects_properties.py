@@ -7,6 +7,7 @@ else is in it, at any moment, and under any traffic.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count as counting
 from random import Random
 
 from hypothesis import given
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
-from actors.logic.line import Line
+from actors.logic.line import Line, Losses
 from actors.logic.ordering import Ordering
+from actors.logic.staff import Staff
 from tests.deliveries import Receipt, chunk, one, receipts
 
 TIMEOUT = 100.0
@@ -34,7 +36,8 @@ class Theatre:
         batching: Batching | Ordering = Batching(size, 1000, 10.0)
         if ordered:
             batching = Ordering(size, 1000, 10.0, 0, lambda raw: raw.decode())
-        self.line = Line(batching, in_flight, TIMEOUT, crashes)
+        self.line = Line("q", batching, in_flight, TIMEOUT, crashes)
+        self.staff = Staff([self.line], counting(1))
         self.hands: dict[str, dict[int, Draft]] = {}
         self.epoch = 1
         self.open: set[Receipt] = set()
@@ -43,13 +46,12 @@ class Theatre:
         self.deaths_alone: Counter[Receipt] = Counter()
         self._chunks = 0
         self._arrived = 0
-        self._bulks = 0
         self._hired = 0
 
     def hire(self) -> None:
         self._hired += 1
         name = f"h{self._hired}"
-        self.line.hire(name)
+        self.staff.hire(name)
         self.hands[name] = {}
 
     def arrive(self, count: int) -> None:
@@ -65,12 +67,8 @@ class Theatre:
         self.line.batching.add(made, 0.0)
 
     def hand_out(self) -> None:
-        while given := self.line.hand_out(0.0, True):
-            for name, drafts in given.items():
-                numbered = [(self._bulks + place, draft) for place, draft in enumerate(drafts, 1)]
-                self._bulks += len(drafts)
-                self.line.handlers[name].give(numbered, 0.0)
-                self.hands[name].update(numbered)
+        for name, _, bulks in self.staff.hand_out(0.0, True):
+            self.hands[name].update((handed.number, handed.draft) for handed in bulks)
         out = [r for hand in self.hands.values() for d in hand.values() for r in receipts(d)]
         assert len(set(out)) == len(out)  # nothing is in two hands
         for hand in self.hands.values():
@@ -85,8 +83,7 @@ class Theatre:
         held = [receipt for draft in drafts for receipt in receipts(draft)]
         if len(held) == 1 and not overdue:
             self.deaths_alone[held[0]] += 1
-        losses = self.line.lose(name, overdue, 0.0)
-        assert losses.bulks == len(drafts)
+        losses = self.staff.lose(name, overdue, 0.0).get("q", Losses())
         for made, index in losses.crashed:
             receipt = made.epoch, made.first + index
             assert held == [receipt]
@@ -101,7 +98,7 @@ class Theatre:
 
     def answer(self, name: str, number: int) -> None:
         draft = self.hands[name].pop(number)
-        self.line.answer(name, (number,), 0.0)
+        self.staff.answer(name, (number,), 0.0)
         for made, index in draft.deliveries():
             receipt = made.epoch, made.first + index
             if made.epoch == self.epoch:

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
-from actors.logic.credit import BULKS, MESSAGES, Credit
+from actors.logic.credit import BULKS, MESSAGES, Handed
+from actors.logic.line import Line
+from actors.logic.worker import Worker
 from tests.deliveries import chunk, whole
 
 
-def draft() -> Draft:
-    return Draft([whole(chunk(1))])
+def line(name: str, in_flight: int = 1, row: str | None = None) -> Line:
+    return Line(name, Batching(1, 1000, 60.0), in_flight, 10.0, 3, row=row)
 
 
-def given(in_flight: int, *messages: tuple[int, ...]) -> Credit:
-    """A handler that was sent these numbers, a message for each group, at time 0."""
-    credit = Credit(in_flight)
+class Hand:
+    """A handler, and what it was sent at which time."""
+
+    def __init__(self, *lines: Line) -> None:
+        self.worker = Worker()
+        self.lines = {line.name: line for line in lines}
+
+    def give(self, route: str, *numbers: int, now: float = 0.0) -> None:
+        """One message."""
+        line = self.lines[route]
+        draft = Draft([whole(chunk(1))])
+        bulks = [Handed(number, route, draft, line.timeout, now) for number in numbers]
+        self.worker.give(line, bulks, now)
+
+    def answer(self, *numbers: int, now: float = 1.0) -> list[int]:
+        return [handed.number for handed in self.worker.answer(self.lines, numbers, now)]
+
+    def room(self, route: str = "q") -> int:
+        return self.worker.room(self.lines[route])
+
+
+def given(in_flight: int, *messages: tuple[int, ...]) -> Hand:
+    """A handler of one route that was sent these numbers, a message for each group."""
+    hand = Hand(line("q", in_flight))
     for numbers in messages:
-        credit.give([(number, draft()) for number in numbers], 0.0)
-    return credit
+        hand.give("q", *numbers)
+    return hand
 
 
 def test_two_unanswered_messages_are_enough() -> None:
@@ -26,71 +50,105 @@ def test_two_unanswered_messages_are_enough() -> None:
 
 
 def test_who_runs_several_bulks_at_once_may_have_more_once_it_has_them() -> None:
-    credit = given(4, (1,), (2,))
-    credit.received([1, 2])
-    assert credit.room() == 2
+    hand = given(4, (1,), (2,))
+    hand.worker.received([1, 2])
+    assert hand.room() == 2
 
 
 def test_who_runs_bulks_one_by_one_gets_no_more_for_having_them() -> None:
-    credit = given(1, (1,), (2,))
-    credit.received([1, 2])
-    assert credit.room() == 0
+    hand = given(1, (1,), (2,))
+    hand.worker.received([1, 2])
+    assert hand.room() == 0
+
+
+def test_two_unheard_messages_are_enough_whatever_their_routes() -> None:
+    hand = Hand(line("a", 8), line("b", 8), line("c"))
+    hand.give("a", 1)
+    hand.give("b", 2)
+    assert [hand.room(route) for route in "abc"] == [0, 0, 0]
+    hand.worker.received([2])
+    assert [hand.room(route) for route in "abc"] == [7, 7, 1]
+
+
+def test_routes_of_one_row_share_its_room_and_leave_the_others_theirs() -> None:
+    hand = Hand(line("a", row=""), line("b", row=""), line("c", 8))
+    hand.give("a", 1)
+    hand.worker.received([1])
+    hand.give("b", 2)
+    hand.worker.received([2])
+    assert [hand.room(route) for route in "abc"] == [0, 0, 8]
+    hand.answer(1)
+    assert [hand.room(route) for route in "abc"] == [1, 1, 8]
+
+
+def test_a_bulk_behind_one_of_another_route_in_its_row_is_not_late_for_waiting() -> None:
+    hand = Hand(line("a", row=""), line("b", row=""), line("c"))
+    hand.give("a", 1)
+    hand.give("b", 2)
+    hand.give("c", 3)
+    assert hand.worker.bulks[2].started is None
+    assert hand.worker.bulks[3].started == 0.0
+    hand.answer(1, now=7.0)
+    assert hand.worker.bulks[2].deadline == 17.0
+
+
+def test_what_a_bulk_costs_is_learnt_for_each_route() -> None:
+    hand = Hand(line("quick", row=""), line("slow", row=""))
+    now = 0.0
+    for number in range(0, 80, 2):
+        hand.give("quick", number, now=now)
+        hand.answer(number, now=now + 1e-4)
+        hand.give("slow", number + 1, now=now + 1e-4)
+        now += 1.0
+        hand.answer(number + 1, now=now)
+    assert hand.room("quick") > 10
+    assert hand.room("slow") == 1
 
 
 def test_a_message_that_is_answered_in_part_is_still_unanswered() -> None:
-    credit = given(1, (1, 2), (3,))
-    credit.answer([1], 1.0)
-    assert credit.room() == 0
-    credit.answer([2], 2.0)
-    assert credit.room() == 1
+    hand = given(1, (1, 2), (3,))
+    hand.answer(1)
+    assert hand.room() == 0
+    hand.answer(2)
+    assert hand.room() == 1
 
 
 def test_a_bulk_is_answered_once() -> None:
-    credit = given(1, (1, 2))
-    assert [handed.number for handed in credit.answer([2, 7], 1.0)] == [2]
-    assert [handed.number for handed in credit.answer([2, 1], 1.0)] == [1]
-    assert credit.answer([1, 2], 1.0) == []
+    hand = given(1, (1, 2))
+    assert hand.answer(2, 7) == [2]
+    assert hand.answer(2, 1) == [1]
+    assert hand.answer(1, 2) == []
 
 
 def test_quick_bulks_travel_together_up_to_a_limit() -> None:
-    credit = given(1, (0,))
+    hand = given(1, (0,))
     for number in range(1, 40):
-        credit.answer([number - 1], number * 1e-4)
-        credit.give([(number, draft())], number * 1e-4)
-    assert 10 <= credit.room() <= BULKS
+        hand.answer(number - 1, now=number * 1e-4)
+        hand.give("q", number, now=number * 1e-4)
+    assert 10 <= hand.room() <= BULKS
     for number in range(40, 80):
-        credit.answer([number - 1], number * 1.0)
-        credit.give([(number, draft())], number * 1.0)
-    assert credit.room() == 1
-
-
-def test_a_reserved_handler_has_no_room_until_it_has_answered_all() -> None:
-    credit = given(8, (1, 2))
-    credit.reserved = True
-    assert credit.room() == 0
-    credit.answer([1], 1.0)
-    assert credit.room() == 0
-    credit.answer([2], 1.0)
-    assert credit.room() == 8
+        hand.answer(number - 1, now=number * 1.0)
+        hand.give("q", number, now=number * 1.0)
+    assert hand.room() == 1
 
 
 def test_what_the_handler_does_not_know_is_sent_again_after_a_while() -> None:
-    credit = given(1, (1,))
-    credit.give([(2, draft())], 5.0)
-    assert credit.unknown({1, 2}, before=9.0) == []
-    assert [handed.number for handed in credit.unknown(set(), before=4.0)] == [1]
-    assert [handed.number for handed in credit.unknown({1}, before=9.0)] == [2]
+    hand = given(1, (1,))
+    hand.give("q", 2, now=5.0)
+    unknown = hand.worker.unknown
+    assert unknown({1, 2}, before=9.0) == []
+    assert [handed.number for handed in unknown(set(), before=4.0)] == [1]
+    assert [handed.number for handed in unknown({1}, before=9.0)] == [2]
 
 
 def test_a_bulk_is_late_by_when_the_handler_could_begin_it() -> None:
-    credit = given(1, (1,), (2,))
-    credit.answer([1], 9.0)
-    assert credit.overdue(18.9, timeout=10.0) is None
-    late = credit.overdue(19.0, timeout=10.0)
+    hand = given(1, (1,), (2,))
+    hand.answer(1, now=9.0)
+    late = hand.worker.latest()
     assert late is not None
-    assert late.number == 2
+    assert (late.number, late.deadline) == (2, 19.0)
 
 
 def test_bulks_that_run_at_once_are_late_at_once() -> None:
-    assert given(2, (1, 2, 3)).bulks[2].started == 0.0
-    assert given(2, (1, 2, 3)).bulks[3].started is None
+    hand = given(2, (1, 2, 3))
+    assert [handed.started for handed in hand.worker.bulks.values()] == [0.0, 0.0, None]

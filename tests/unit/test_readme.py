@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 #: What is typed beside Callboard's own commands.
 ELSEWHERE = ("echo", "pip", ".")
 #: Accepted and without effect; the README says so.
-NOT_YET = {"pool", "requires"}
+NOT_YET = {"requires"}
 
 
 def blocks(language: str) -> list[str]:

@@ -20,7 +20,7 @@ def settling(ordered: bool = False, broker: bool = True) -> tuple[Settling, Line
     batching: Batching | Ordering = Batching(10, 1000, 60.0)
     if ordered:
         batching = Ordering(100, 1000, 60.0, 0, lambda raw: raw[-2:-1].decode())
-    line = Line(batching, 1, 60.0, 3)
+    line = Line("q", batching, 1, 60.0, 3)
     return Settling({"q": line}, broker_copies=broker, random=Random(0)), line
 
 

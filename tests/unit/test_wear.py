@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from actors.logic.wear import MIB, Wear
+from actors.logic.wear import MIB, Wear, least
+
+
+def test_the_lowest_limit_of_routes_that_share_a_process_counts() -> None:
+    assert least([0, 10, 3, 0]) == 3
+    assert least([0, 0]) == 0
 
 
 def test_without_limits_a_process_works_for_ever() -> None:
