@@ -90,7 +90,7 @@ class Connection:
             case Held():
                 self._traffic.held(message, now)
             case Moved() | MoveFailed():
-                self._traffic.moved(message)
+                self._traffic.moved(message, now)
             case Reminder(what="move", generation=token):
                 self._traffic.move_again(token)
             case Reminder():

@@ -133,7 +133,8 @@ class Intake:
     def _lose(self, source: Source, event: QueueLost, now: float) -> float:
         self._traffic.end(source.epoch)
         permanent = event.fault != Fault.UNREACHABLE
-        delay = source.lose(event.cause, permanent, now, self._context.random)
+        random = self._context.random
+        delay = source.lose(event.cause, permanent, now, random, proven=event.proven)
         if self.ending:
             source.channel = Channel.STOPPED
         return delay

@@ -54,7 +54,7 @@ def run(
     With a network it can be joined by other hosts, or joins others; else it is on loopback.
     `health` is the `HOST:PORT` to answer probes on.
 
-    The first SIGTERM or SIGINT drains, the second stops at once. When this returns,
+    The first SIGTERM, SIGINT or SIGHUP drains, the second stops at once. When this returns,
     every process of the system is gone. To be called in the main thread. Raises
     `ConfigurationError` for a name, an admin port or an address that is in use.
     """
@@ -156,7 +156,10 @@ class _Signals:
 @contextmanager
 def _signals() -> Iterator[_Signals]:
     signals = _Signals()
-    before = {each: signal.signal(each, signals.note) for each in (signal.SIGTERM, signal.SIGINT)}
+    asked = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        asked.remove(signal.SIGHUP)  # nohup
+    before = {each: signal.signal(each, signals.note) for each in asked}
     try:
         yield signals
     finally:

@@ -19,6 +19,8 @@ log = logging.getLogger("actors.connection")
 ROUND = 2.0
 #: Seconds that a snoozed delivery may wait here; for longer it waits outside.
 SNOOZE_HERE = 60.0
+#: Seconds until it is said again why copies cannot be stored.
+TELL_AGAIN = 60.0
 #: Seconds that a requeue waits where half the prefetch is held already.
 CROWDED = 1.0
 
@@ -39,6 +41,7 @@ class Traffic:
         self._incarnation = context.random.getrandbits(64)
         self._moves: dict[int, Move] = {}
         self._last_token = 0
+        self._told: dict[str, float] = {}  # why a copy could not be stored, and when it was said
 
     def meet(self, batcher: str) -> None:
         """A new batcher knows nothing of what the old one held: that returns to the world."""
@@ -128,7 +131,7 @@ class Traffic:
         self._moves[move.token] = move
         self._client.move(move)
 
-    def moved(self, event: Moved | MoveFailed) -> None:
+    def moved(self, event: Moved | MoveFailed, now: float) -> None:
         """The original is acknowledged once its copy is safe, and not before."""
         if isinstance(event, Moved):
             if move := self._moves.pop(event.token, None):
@@ -138,7 +141,12 @@ class Traffic:
                 log.warning("connection %s: a copy too many: its original is back", self._name)
         elif move := self._moves.get(event.token):
             where = "dead letters" if move.dead else "retries"
-            log.error("connection %s: %s of %s: %s", self._name, where, move.queue, event.cause)
+            trouble = f"{where} of {move.queue}: {event.cause}"
+            self.custody.blame(move.epoch, trouble)
+            if now >= self._told.get(trouble, -math.inf) + TELL_AGAIN:
+                self._told = {what: at for what, at in self._told.items() if now < at + TELL_AGAIN}
+                self._told[trouble] = now
+                log.error("connection %s: %s", self._name, trouble)
             self._context.remind(ROUND, Reminder("move", event.token))
 
     def move_again(self, token: int) -> None:

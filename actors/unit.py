@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from actors.context import Context
+from actors.errors import Exit
 from actors.logic.children import Slot
 from actors.peer import Peer
 from actors.plan import UnitPlan
@@ -33,6 +34,8 @@ from actors.supervisor import MARGIN, ROUND, Supervisor
 
 log = logging.getLogger("actors.supervisor")
 
+#: Attempts to start the code of a handler, where the system runs until nothing is left.
+BURST_STARTS = 5
 #: Seconds that a handler which holds nothing any more may take to end.
 FAREWELL = 30.0
 
@@ -81,9 +84,18 @@ class UnitSupervisor(Supervisor):
         super()._heard(slot, message, now)
         if isinstance(message, NotReady) and message.fault:
             self._give_up_if(self._peer.queue_lost(message))
+        if isinstance(message, NotReady) and slot.role == "handler":
+            self._start_failed(slot)
         if news:
             self._introduce()
             self._retire_next()
+
+    def _start_failed(self, slot: Slot) -> None:
+        """A burst is to end: it does not wait for a handler that never starts."""
+        slot.attempts += 1
+        if self._plan.burst and slot.attempts == BURST_STARTS:
+            cause = f"its start failed {slot.attempts} times: {slot.reason}"
+            self._fail(Exit.CRASH, f"{slot.path}: {cause}")
 
     def _introduce(self) -> None:
         """Tell connection and batcher who stands next to them: only who has spoken."""

@@ -65,10 +65,20 @@ class Broker:
         if home is None:
             raise FileNotFoundError(f"no RabbitMQ at {BINARIES}")
         self._home = home
+        self._address = address
+        self._process = _nothing()
+        self._prepare(tls)
+        try:
+            self.start()
+        except RuntimeError:  # somebody may have taken a port between our look and its bind
+            self._prepare(tls)
+            self.start()
+
+    def _prepare(self, tls: bool) -> None:
+        """A directory, a name and ports of its own."""
         self._directory = Path(tempfile.mkdtemp(prefix="callboard-broker-"))
         self.port, epmd, distribution = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls else 0
-        self._address = address
         self._name = f"callboard-{secrets.token_hex(4)}@localhost"
         if tls:
             make_certificates(self._directory)
@@ -91,8 +101,6 @@ class Broker:
             # A node for tests need not spin while it waits for work.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
         }
-        self._process = _nothing()
-        self.start()
 
     # ── life and death ───────────────────────────────────────────────────────
 

@@ -95,6 +95,7 @@ class QueueLost:
     epoch: int
     cause: str
     fault: str = "unreachable"
+    proven: bool = False  #: it had brought what it is there for: past failures no longer count
 
 
 @dataclass(frozen=True, slots=True)

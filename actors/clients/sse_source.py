@@ -167,7 +167,8 @@ class Source:
                 self._paused = False
                 thread.resume(self.attempt)
         if self._lost and not self.intake.unsettled:
-            reports.append(QueueLost(self.queue, epoch, self._lost.cause, self._lost.fault))
+            lost = self._lost
+            reports.append(QueueLost(self.queue, epoch, lost.cause, lost.fault, self._brought))
             self._lost, self._consumed, self._began = None, False, False
         return reports
 

@@ -30,6 +30,7 @@ class Slot:
     intensity: Intensity = field(default_factory=Intensity)
     due: float | None = None  #: when the next is to be begun
     mourned: str = ""  #: the dead handler whose bulks the batcher has not yet taken back
+    attempts: int = 0  #: to start the code of the actor in it, all in vain
     worn: str = ""  #: why a handler is to be replaced
     retiring: bool = False  #: it is its turn: it gets no more, and ends once it holds nothing
     overdue: float | None = None  #: when one that was told to end is to be killed
@@ -47,6 +48,7 @@ class Slot:
         self.state, self.reason, self.since, self.due = "starting", "", now, None
         self.pid, self.ready, self.mourned, self.report = 0, False, "", "{}"
         self.worn, self.retiring, self.overdue = "", False, None
+        self.attempts = 0
         return self.name
 
     def play(self, pid: int) -> None:

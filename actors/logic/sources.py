@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
-from actors.logic.restart import Backoff
+from actors.logic.restart import HEALTHY, Backoff
 
 #: Seconds until a queue is tried again that is refused or missing.
 SLOW = 60.0
@@ -41,9 +41,13 @@ class Source:
     def consumes(self, now: float) -> None:
         self.channel, self.reason, self.since, self.empty = Channel.CONSUMING, "", now, False
 
-    def lose(self, cause: str, permanent: bool, now: float, random: Random) -> float:
+    def lose(
+        self, cause: str, permanent: bool, now: float, random: Random, *, proven: bool = False
+    ) -> float:
         """Its channel is gone; returns the seconds until it may have another."""
         lived = now - self.since if self.channel is Channel.CONSUMING else 0.0
+        if proven:
+            lived = HEALTHY
         self.channel, self.epoch, self.reason = Channel.IDLE, 0, cause
         delay = self.backoff.fail(lived, random)
         if permanent:

@@ -40,6 +40,19 @@ def obey_only_the_supervisor() -> None:
         signal.signal(request, _nothing)
 
 
+def restore_signals_in_forks() -> None:
+    """Have what user code forks obey signals like any process: `multiprocessing` ends its
+    workers by SIGTERM."""
+    os.register_at_fork(after_in_child=_obey_everybody)
+
+
+def _obey_everybody() -> None:
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def show_as(title: str) -> None:
     """Put `title` in the place of this process's command line (Linux).
 
@@ -62,11 +75,13 @@ def _nothing(_signum: int, _frame: object) -> None:
 
 
 class Child:
-    """A child as its parent's stage sees it; without a process of its own on simpleSystemBase."""
+    """A child as its parent's stage sees it; without a process of its own on simpleSystemBase,
+    or where the system had none left for it."""
 
-    def __init__(self, address: Any, process: BaseProcess | None) -> None:
+    def __init__(self, address: Any, process: BaseProcess | None, lacks: bool = False) -> None:
         self.address = address
         self.process = process
+        self._lacks = lacks and process is None
         self.kill_at: float | None = None  #: from then on: it has said goodbye, or was killed
 
     def is_dead(self) -> bool:
@@ -75,6 +90,8 @@ class Child:
         return not self.process.is_alive()
 
     def cause(self) -> str:
+        if self._lacks:
+            return "no process could be started for it"
         code = self.process.exitcode if self.process else 0
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"

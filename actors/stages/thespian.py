@@ -22,7 +22,13 @@ from thespian import actors as thespian
 
 from actors.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.protocol import ActorMessage, ChildExited
-from actors.stages.processes import Child, die_with_parent, obey_only_the_supervisor, show_as
+from actors.stages.processes import (
+    Child,
+    die_with_parent,
+    obey_only_the_supervisor,
+    restore_signals_in_forks,
+    show_as,
+)
 from actors.stages.roles import CLIENTS, ROLES, resolve
 from actors.stages.transport import Tally
 
@@ -31,6 +37,7 @@ log = logging.getLogger(__name__)
 POLL = 0.002  #: seconds between looks at a client where nothing can be watched
 LINGER = 1.0  #: seconds for a child to end after it said goodbye
 LATE = 0.05  #: seconds after which an armed wakeup counts as lost
+USER_CODE = ("handler", "clock")  #: roles whose processes run it
 MAX_LEARNED = 1024  #: names of others that are remembered
 
 # Thespian replaces both in every process by ones that send each record as a message.
@@ -79,7 +86,8 @@ class HostContext:
 
     def create(self, name: str, role: str) -> None:
         address = self._host.createActor(Host, {"name": name, "role": role})
-        self.children[name] = Child(address, self._host.process_of(address))
+        process = self._host.process_of(address)
+        self.children[name] = Child(address, process, lacks=self._host.forks)
 
     def kill(self, name: str) -> None:
         child = self.children.get(name)
@@ -143,12 +151,15 @@ class Host(thespian.Actor):  # type: ignore[misc]
 
     def __init__(self, capabilities: dict[str, Any], requirements: dict[str, str]) -> None:
         super().__init__()
-        self._can_watch = bool(capabilities["Thespian Watch Supported"])
-        if self._can_watch:  # simpleSystemBase plays all actors in the caller's process
+        # simpleSystemBase plays all actors in the caller's process, and watches nothing.
+        self.forks = bool(capabilities["Thespian Watch Supported"])
+        if self.forks:
             die_with_parent()
             obey_only_the_supervisor()
             multiprocessing.current_process().name = requirements["name"]
             show_as(f"callboard: {requirements['name']}")
+            if requirements["role"] in USER_CODE:
+                restore_signals_in_forks()
             logging.root = logging.Logger.root = _ROOT_LOGGER
             logging.Logger.manager = _LOGGERS
         self.context = HostContext(self, requirements["name"])
@@ -205,7 +216,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
                 context.tally.add("dropped an unknown message", type(message).__name__)
         for reminder in context.due_reminders(now):
             self._play(reminder, SELF, now)
-        self._turn(now, isinstance(message, thespian.WatchMessage) or not self._can_watch)
+        self._turn(now, isinstance(message, thespian.WatchMessage) or not self.forks)
         self._bury(now)
         if context.leaving:
             self._leave()
@@ -270,7 +281,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
 
     def _next_due(self, now: float) -> float | None:
         times = [self.context.next_due()]
-        if self.context.current_client and not self._can_watch:
+        if self.context.current_client and not self.forks:
             times.append(now + POLL)
         if any(child.kill_at is not None for child in self.context.children.values()):
             times.append(now + 0.01)
@@ -278,7 +289,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
 
     def _watch(self) -> Any:
         client = self.context.current_client
-        if client is None or not self._can_watch:
+        if client is None or not self.forks:
             return None
         fd = client.fileno()
         return thespian.ThespianWatch([fd]) if fd >= 0 else None

@@ -195,14 +195,20 @@ def test_a_retry_waits_outside_the_queue_and_ends_as_a_dead_letter(kind: str) ->
 
 
 @both_kinds
-def test_a_copy_that_fails_is_tried_again_and_the_original_kept(kind: str) -> None:
+def test_a_copy_that_fails_is_tried_again_and_the_original_kept(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with InMemorySystem(
         failing(kind, RuntimeError("always"), DEAD_LETTER), raise_errors=False
     ) as system:
         system.world.storing = False
         (sent,) = system.deliver("q", [1])
-        system.advance(10.0)
+        system.advance(70.0)
         assert (sent.actions, system.dead("q")) == ([], [])
+        told = [r.message for r in caplog.records if "copies are refused" in r.message]
+        assert len(told) == 2  # once a minute
+        (route,) = system.status()["routes"]
+        assert route["last_error"] == "dead letters of q: copies are refused"
         system.world.storing = True
         system.advance(10.0)
         assert sent.actions == [DEAD_LETTER]

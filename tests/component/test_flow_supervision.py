@@ -208,6 +208,24 @@ def test_a_start_that_fails_fetches_nothing_and_is_tried_again() -> None:
         assert system.status()["ready"] is True
 
 
+def test_a_burst_does_not_wait_for_a_handler_that_never_starts() -> None:
+    app = app_on("spool")
+
+    class Index(HandlerActor):
+        async def on_start(self) -> None:
+            raise ConnectionError("the index is away")
+
+        async def handle(self, messages: list[Message[int]]) -> None: ...
+
+    app.route(["q"])(Index)
+    with InMemorySystem(app, settings=Settings(burst=True), raise_errors=False) as system:
+        system.deliver("q", [1])
+        system.advance(60.0)
+        (failed,) = {m.reason for m in system.stage.outbox if isinstance(m, Failed)}
+        assert "its start failed 5 times: ConnectionError: the index is away" in failed
+        assert failures(system)[:1] == [1]
+
+
 def test_status_has_the_shape_that_is_promised() -> None:
     app = App(connections=[AMQPConnection(host="memory", name="one")])
 

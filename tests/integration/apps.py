@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -58,6 +59,12 @@ def act(message: Message[Any]) -> None:
         case "loop":
             while True:
                 pass
+        case "fork":
+            child = multiprocessing.get_context("fork").Process(target=signal.pause)
+            child.start()
+            child.terminate()
+            child.join(5.0)
+            note([message], exitcode=child.exitcode)
         case "wait":
             while os.path.exists(GATE):
                 time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 
 import pytest
@@ -98,6 +99,13 @@ def test_a_handler_that_calls_exit_or_has_no_memory_left_has_raised(place: Place
     (letter,) = place.dead("work")
     assert (letter.body, letter.error) == (b'{"n": 6, "do": "sys.exit"}', "SystemExit")
     assert place.ready("work") == 0
+
+
+def test_a_process_that_a_handler_forks_ends_by_sigterm(spool: Place, run: Run) -> None:
+    put(spool, "work", {"n": 0, "do": "fork"})
+    worker = run("plain", "--connection", spool.url, "--burst")
+    assert worker.wait() == 0
+    assert worker.handled()[-1]["exitcode"] == -signal.SIGTERM
 
 
 def test_an_endless_loop_is_killed_and_dead_lettered_alone(place: Place, run: Run) -> None:

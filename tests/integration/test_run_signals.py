@@ -41,7 +41,7 @@ def rest_is_handled(place: Place, run: Run) -> Counter[int]:
     return again.times()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_under_load_drains_and_nothing_is_handled_twice(
     place: Place, run: Run, number: int
 ) -> None:
@@ -52,6 +52,20 @@ def test_a_signal_under_load_drains_and_nothing_is_handled_twice(
     assert 0 < len(handled) < COUNT
     assert place.ready("work") == COUNT - len(handled)
     assert rest_is_handled(place, run) == Counter(range(COUNT))
+
+
+def test_a_worker_that_is_told_to_outlive_its_terminal_does(spool: Place, run: Run) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        worker = run("plain", "--connection", spool.url)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    worker.ready()
+    worker.signal(signal.SIGHUP, to_all=True)
+    put(spool, "work", *numbers(range(10)))
+    until(lambda: len(worker.times()) == 10)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
 
 
 def test_a_signal_to_every_process_at_once_drains_the_same(place: Place, run: Run) -> None:

@@ -94,6 +94,7 @@ def test_a_stream_that_breaks_is_told_and_goes_on_after_the_last_event(
         lost = driver.wait_for(QueueLost)
         assert (lost.queue, lost.epoch, lost.fault) == ("/x", 1, Fault.UNREACHABLE)
         assert cause in lost.cause
+        assert lost.proven
         driver.client.consume("/x", 2, 10)
         driver.wait_for_events(2)
     assert driver.ids() == ["1", "2"]

@@ -143,8 +143,8 @@ class Pair:
         if self.world.moves:
             move = self.world.moves.pop(self.random.randrange(len(self.world.moves)))
             self.world.copied.append((move.position, move.dead))
-            self.traffic.moved(Moved(move.token))
-            self.traffic.moved(Moved(move.token))
+            self.traffic.moved(Moved(move.token), self.now)
+            self.traffic.moved(Moved(move.token), self.now)
             self.traffic.flush(self.now)
 
     def round(self) -> None:

@@ -110,6 +110,7 @@ def test_a_supervisor_that_may_not_fork_tries_again(rabbitmq: BrokerPlace) -> No
         may_have(unit, 0)
         os.kill(handler, signal.SIGKILL)
         until(lambda: worker.output.count("rabbitmq/work/1 died") >= 2, 20.0)
+        assert "no process could be started for it" in worker.output
         may_have(unit, before)
         put(rabbitmq, "work", *numbers(range(100)))
         account(worker, rabbitmq, 100, 40.0)

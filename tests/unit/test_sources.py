@@ -62,6 +62,14 @@ def test_a_queue_that_consumed_for_long_begins_its_backoff_anew() -> None:
     assert source.lose("closed", False, 100.0 + HEALTHY, Random(0)) <= 1.0
 
 
+def test_a_queue_that_brought_something_begins_its_backoff_anew() -> None:
+    source = opened("q")["q"]
+    for _ in range(8):
+        source.lose("closed", False, 0.0, Random(0))
+    source.consumes(100.0)
+    assert source.lose("ended", False, 101.0, Random(0), proven=True) <= 1.0
+
+
 @pytest.mark.parametrize("channel", Channel)
 def test_all_is_said_of_every_queue(channel: Channel) -> None:
     sources = opened("q", "p")
