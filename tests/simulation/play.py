@@ -103,6 +103,7 @@ class Play:
                 Options.TIMEOUT: 60.0,
                 Options.MAX_CRASHES: random.choice((1, 2, 3)),
                 Options.ORDER_BY: random.choice(("", "", "header:key")),
+                Options.POOL: random.choice(("", "shared")),
                 Events.ON_EXCEPTION: table,
             },
             "acts": [act for act in ACTS if random.random() < 0.4],
