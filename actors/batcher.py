@@ -15,7 +15,7 @@ from actors.context import Context
 from actors.errors import HandlerCrashed
 from actors.logic.bulk import Chunk
 from actors.logic.credit import Handed
-from actors.logic.line import Line, Losses
+from actors.logic.line import NO_BULK, Line, Losses
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
 from actors.logic.staff import Staff
@@ -91,7 +91,7 @@ class Batcher:
                 self._alarm.rang(message)
             case HandlerLost():
                 self._lost.add(message.handler)
-                self._handler_lost(message.handler, message.cause, now)
+                self._handler_lost(message, now)
             case Neighbours():
                 self._neighbours(message, now)
             case Drain():
@@ -132,7 +132,7 @@ class Batcher:
         self._lost &= {name for name, _ in message.handlers}
         present = {name: pool for name, pool in message.handlers if name not in self._lost}
         for handler in [name for name in self._working if name not in present]:
-            self._handler_lost(handler, "gone", now)
+            self._handler_lost(HandlerLost(handler, "gone"), now)
         for handler, pool in present.items():
             self._working[handler] = self._staffs[pool]
             self._staffs[pool].hire(handler, retiring=handler in message.retiring)
@@ -208,13 +208,13 @@ class Batcher:
             settlement = Settlement(self._incarnation, (), ranges, singles, error)
             self._context.send(self._connection, settlement)
 
-    def _handler_lost(self, handler: str, cause: str, now: float) -> None:
-        staff = self._working.pop(handler, None)
-        overdue = self._condemned.pop(handler, 0)
+    def _handler_lost(self, death: HandlerLost, now: float) -> None:
+        handler, staff = death.handler, self._working.pop(death.handler, None)
+        overdue = self._condemned.pop(handler, NO_BULK if death.innocent else 0)
         if staff is not None:
             losses = staff.lose(handler, overdue, now)
             for route, lost in losses.items():
-                self._condemn(self._routes[route], lost, cause, now)
+                self._condemn(self._routes[route], lost, death.cause, now)
             self._deaths[handler] = "busy" if losses else "idle"
             while len(self._deaths) > REMEMBERED:
                 del self._deaths[next(iter(self._deaths))]

@@ -43,7 +43,6 @@ class Context(Protocol):
 
     name: str  #: of this actor; new for each incarnation
     pid: int  #: of the process that plays this actor
-    host: str
     random: Random
 
     def send(self, to: str, message: ActorMessage) -> None:

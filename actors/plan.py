@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision
+from actors.logic.placement import Offer
 
 #: Where handlers may put messages: (name, kind, settings as JSON) of each connection.
 Outlets = tuple[tuple[str, str, str], ...]
@@ -35,6 +36,7 @@ class RoutePlan:
     max_memory: int = 0  #: bytes of a process at which it is replaced; 0: never
     order_by: str = ""  #: "", "routing_key" or "header:NAME"
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
+    requires: tuple[Offer, ...] = ()  #: of the hosts that its handlers may run on
     on_timeout: Decision = REQUEUE
     on_crash: Decision = DEAD_LETTER
 
@@ -59,6 +61,9 @@ class UnitPlan:
     state_dir: str = ""
     topology: tuple[tuple[str, str], ...] = ()  #: (queue, what to declare for it, as JSON)
     outlets: Outlets = field(default=(), repr=False)
+    host: str = ""  #: the name of this host
+    offers: tuple[Offer, ...] = ()  #: of this host
+    spread: bool = False  #: handlers also run on the hosts that join
 
     @property
     def pools(self) -> dict[str, tuple[RoutePlan, ...]]:
@@ -81,6 +86,22 @@ class Plan:
     singleton: str = ""  #: what replicas have in common: the app's name, whatever theirs
     state_dir: str = ""
     outlets: Outlets = field(default=(), repr=False)
+    version: str = ""
+    host: str = ""  #: the name of this host
+    shutdown_timeout: float = 25.0  #: seconds for the whole drain
+    since: str = ""  #: when it was started, ISO 8601
+    log_level: str = "INFO"
+    log_format: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """A host that joins a system: what its host supervisor is to play."""
+
+    app: str  #: import string; the leader runs the same
+    name: str
+    host: str
+    offers: tuple[Offer, ...] = ()
     version: str = ""
     shutdown_timeout: float = 25.0  #: seconds for the whole drain
     since: str = ""  #: when it was started, ISO 8601

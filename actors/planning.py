@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from actors.errors import HandlerCrashed
 from actors.logic.failure import Decision, Verdict, decide
+from actors.logic.placement import parse_offers
 from actors.options import Actions
-from actors.plan import Outlets, Plan, RoutePlan, UnitPlan
+from actors.plan import HostPlan, Outlets, Plan, RoutePlan, UnitPlan
 from actors.route import payload_type
 from actors.serving import NO_CONNECTION, Served, resolve_connections, serve
 from actors.settings import Settings, state_dir
@@ -46,6 +47,21 @@ def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
         clock=bool(app.timers) or any(app.fail_callbacks(name) for name, _ in units),
         singleton=_system_name(import_string),
         state_dir=str(state_dir()),
+        version=app.version,
+        host=settings.host_name,
+        shutdown_timeout=settings.shutdown_timeout,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+
+
+def build_host_plan(app: App, import_string: str, settings: Settings) -> HostPlan:
+    """What is to be played on a host that joins another. Raises `ConfigurationError`."""
+    return HostPlan(
+        app=import_string,
+        name=settings.name or _system_name(import_string),
+        host=settings.host_name,
+        offers=parse_offers(settings.offer),
         version=app.version,
         shutdown_timeout=settings.shutdown_timeout,
         log_level=settings.log_level,
@@ -102,6 +118,9 @@ def _unit(
             for one in served
             for queue in one.route.declared
         ),
+        host=settings.host_name,
+        offers=parse_offers(settings.offer),
+        spread=settings.placement == "spread",
     )
 
 
@@ -123,6 +142,7 @@ def _route(served: Served) -> RoutePlan:
         max_messages=options.max_messages or 0,
         max_memory=options.max_memory or 0,
         order_by=options.order_by,
+        requires=tuple(options.requires.items()),
         last_alone=_last_alone(table),
         on_timeout=decide(table, TimeoutError),
         on_crash=decide(table, HandlerCrashed),
@@ -163,8 +183,6 @@ def _of_route(served: Served) -> Iterable[str]:
                 f"queue {queue.name} has a delivery limit and no dead-letter exchange: RabbitMQ"
                 " deletes a message that comes back more often"
             )
-    if route.options.requires:
-        yield "option requires has no effect yet"
     try:
         payload_type(route.handler)
     except Exception as error:

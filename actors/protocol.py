@@ -1,4 +1,4 @@
-"""Every message between actors, in the order it travels.
+"""Every message between actors, in the order it travels; between hosts: `actors.joining`.
 
 Messages are frozen, slotted and made of bytes, numbers, strings and tuples of
 them, so that each pickles small and means the same on both sides. Thespian
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.settling import Range, Single
-from actors.plan import Plan, UnitPlan
+from actors.plan import HostPlan, Plan, UnitPlan
 
 __all__ = [
     "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
@@ -47,7 +47,7 @@ class ActorMessage:
 class Configure(ActorMessage):
     """The first message of every actor: what it is to be."""
 
-    plan: Plan | UnitPlan
+    plan: Plan | UnitPlan | HostPlan
     role: str
     pool: str = ""  #: the routes that a handler serves, by the name of their pool
     supervisor: str = ""  #: the name to answer to
@@ -66,6 +66,7 @@ class Neighbours(ActorMessage):
     handlers: tuple[tuple[str, str], ...] = ()  #: (name, pool)
     number: int = 0  #: counts up; whoever has heard of a higher one ignores it
     retiring: tuple[str, ...] = ()  #: handlers that are to get no more; `Retired` follows
+    waiting: tuple[str, ...] = ()  #: routes for which there is no host: nothing may be fetched
 
     @property
     def introduces(self) -> tuple[str, ...]:
@@ -183,6 +184,7 @@ class HandlerLost(ActorMessage):
 
     handler: str
     cause: str
+    innocent: bool = False  #: its host is gone: nothing that it held is to blame
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from actors.joining import Join, Joined, Leave, Leaving
 from actors.logic.children import Slot
+from actors.logic.members import Members
 from actors.plan import Plan
 from actors.protocol import (
     AttemptFailed,
@@ -16,6 +18,7 @@ from actors.protocol import (
     Ready,
     Reminder,
 )
+from actors.report import of_system
 from actors.supervisor import MARGIN, ROUND, Supervisor
 
 
@@ -23,12 +26,18 @@ class RootSupervisor(Supervisor):
     """Has the units play, and ends the system once they have ended."""
 
     _plan: Plan
+    _members: Members
+
+    def on(self, message: object, sender: str, now: float) -> None:
+        self._now = now
+        super().on(message, sender, now)
 
     def _configured(self, message: Configure, now: float) -> None:
         assert isinstance(message.plan, Plan)
         if not list(self._children):
             self._plan = message.plan
             self._dry: set[str] = set()
+            self._members = Members(self._plan.host, self._plan.app, self._plan.version)
             for unit in self._plan.units:
                 self._children.add(Slot("unit", unit.name))
             if self._plan.clock:
@@ -58,6 +67,10 @@ class RootSupervisor(Supervisor):
                         self._context.send(slot.name, message)
             case Failed(code=code, reason=reason):
                 self._fail(code, reason)
+            case Join():
+                self._join(message, sender, now)
+            case Leave(host=host):
+                self._context.send(sender, self._have_leave(host, now))
             case Drain(seconds=seconds):
                 self._drain(seconds, now)
             case Drained(left=left):
@@ -69,6 +82,23 @@ class RootSupervisor(Supervisor):
                         self._context.kill(slot.name)
             case _:
                 raise TypeError(f"the root has no use for {message}")
+
+    def _join(self, message: Join, sender: str, now: float) -> None:
+        """A host may have handlers of the units, if it runs the same app."""
+        member = self._members.hear(
+            *(sender, message.host, message.app, message.version, message.pid, message.state, now)
+        )
+        open_to_it = self._deadline is None and not member.refused
+        units = [slot.name for slot in self._children.of("unit") if slot.pid and open_to_it]
+        self._context.send(sender, Joined(tuple(units), member.refused, member.leave))
+
+    def _have_leave(self, host: str, now: float) -> Leaving:
+        if host == self._plan.host:
+            self._drain(self._plan.shutdown_timeout, now)
+        elif not self._members.drain(host):
+            names = ", ".join(self._members.names())
+            return Leaving(f"no host is named {host}; there are: {names}")
+        return Leaving()
 
     def _drained(self, sender: str, left: int, now: float) -> None:
         slot = self._children.named(sender)
@@ -106,26 +136,13 @@ class RootSupervisor(Supervisor):
             self._advance_drain()
 
     def _report(self) -> dict[str, Any]:
-        host, pid = self._context.host, self._context.pid
-        reports = [json.loads(slot.report) for slot in self._children.of("unit")]
-        routes = [route for report in reports for route in report.get("routes", ())]
-        actors = [actor for report in reports for actor in report.get("actors", ())]
-        actors += [slot.status(host) for slot in self._children.of("clock")]
+        host, pid = self._plan.host, self._context.pid
+        units = [json.loads(slot.report) for slot in self._children.of("unit")]
         root = Slot("supervisor", "root", pid=pid, state=self._state)
-        keys = ("received", "acked", "rejected", "requeued", "retried", "dead", "in_flight")
-        totals = {key: sum(route[key] for route in routes) for key in keys}
-        totals["stale"] = sum(report.get("stale", 0) for report in reports)
-        return {
-            "app": self._plan.app,
-            "name": self._plan.name,
-            "version": self._plan.version,
-            "state": self._state,
-            "ready": self._state == "running",
-            "since": self._plan.since,
-            "actors": [root.status(host), *actors],
-            "routes": routes,
-            "totals": totals,
-        }
+        actors = [root.status(host), *self._members.status(self._now)]
+        actors += [actor for report in units for actor in report.get("actors", ())]
+        actors += [slot.status(host) for slot in self._children.of("clock")]
+        return of_system(self._plan, self._state, actors, units)
 
     @property
     def _state(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from actors.errors import ConfigurationError
+from actors.logic.placement import parse_offers
 from actors.schema import Schema
 
 
@@ -29,6 +31,11 @@ class Settings(Schema):
     app_dir: str = "."
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["", "text", "json"] = ""  #: empty: what suits stderr
+    #: What this host is called among those that join each other.
+    host_name: str = Field(default_factory=socket.gethostname, pattern=r"^[\w.:-]+$")
+    offer: tuple[str, ...] = ()  #: `KEY` or `KEY=VALUE`: what this host has that routes require
+    #: Where handlers run: on every host that offers what they require, or on the first alone.
+    placement: Literal["spread", "local"] = "spread"
     health: str = ""  #: `HOST:PORT` to answer probes on; empty: nowhere
     listen: str = ""  #: `HOST:PORT` at which other hosts may join this system
     join: tuple[str, ...] = ()  #: `HOST:PORT` of the first host, or of several, tried in order
@@ -49,6 +56,14 @@ class Settings(Schema):
     def _one_port_of_the_admin(self) -> Self:
         if self.listen and self.admin_port:
             raise ConfigurationError("--admin-port: with --listen its port is that of the admin")
+        return self
+
+    @model_validator(mode="after")
+    def _offers_are_readable(self) -> Self:
+        try:
+            parse_offers(self.offer)
+        except ValueError as error:
+            raise ConfigurationError(f"setting offer: {error}") from None
         return self
 
 

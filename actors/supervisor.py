@@ -59,9 +59,7 @@ class Supervisor:
             case ChildExited(child=child, cause=cause):
                 # Thespian may tell a death twice: by then the name is gone from its slot.
                 if slot := self._children.named(child):
-                    known = slot.ready
-                    slot.vacate(cause)
-                    self._died(slot, child, cause, known, now)
+                    self._lose(slot, cause, now)
             case ReportStatus():
                 self._ask_all(message, sender)
             case Status():
@@ -76,6 +74,11 @@ class Supervisor:
                 self._context.remind(ROUND, Reminder("round"))
             case _:
                 self._on_other(message, sender, now)
+
+    def _lose(self, slot: Slot, cause: str, now: float, *, innocent: bool = False) -> None:
+        name, known = slot.name, slot.ready
+        slot.vacate(cause, innocent=innocent)
+        self._died(slot, name, cause, known, now)
 
     # ── what each kind of supervisor adds ─────────────────────────────────────
 
@@ -104,7 +107,7 @@ class Supervisor:
     def _round(self, now: float) -> None:
         """Say again what a child has not answered yet."""
         for slot in self._children:
-            if slot.name and not slot.ready:
+            if slot.name and slot.reachable and not slot.ready:
                 self._context.send(slot.name, self._configure(slot))
 
     # ── starting and restarting ───────────────────────────────────────────────
@@ -118,7 +121,7 @@ class Supervisor:
         """Begin a slot anew, at once or after its backoff; too many deaths are the parent's."""
         if self._failed:
             return
-        if charged and slot.intensity.exceeded(now):
+        if charged and slot.intensity.exceeded(now) and not slot.host:
             most, period = slot.intensity.deaths, slot.intensity.period
             self._fail(Exit.CRASH, f"{slot.path} died more than {most} times in {period:g} s")
             return
@@ -149,7 +152,8 @@ class Supervisor:
         """Pass the question on, and answer once all have, or patience is over."""
         if not self._inquiry.ask(sender, question.round):
             return
-        number, names = self._inquiry.number, [slot.name for slot in self._children if slot.name]
+        number = self._inquiry.number
+        names = [slot.name for slot in self._children if slot.name and slot.reachable]
         self._inquiry.expect(names)
         for name in names:
             self._context.send(name, ReportStatus(number))

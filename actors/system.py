@@ -23,7 +23,7 @@ from actors.errors import Exit, UnreachableError
 from actors.health import Health
 from actors.keys import read_keys
 from actors.network import Network
-from actors.plan import Plan
+from actors.plan import HostPlan, Plan
 from actors.protocol import Drain, Drained, Failed, ReportStatus, Status
 from actors.runtime import RuntimeFile, find, runtime_directory
 
@@ -40,7 +40,7 @@ OnStatus = Callable[[dict[str, Any]], None]
 
 
 def run(
-    plan: Plan,
+    plan: Plan | HostPlan,
     *,
     name: str,
     admin_port: int = 0,
@@ -174,7 +174,7 @@ class _Watch:
     def __init__(
         self,
         launcher: Launcher,
-        plan: Plan,
+        plan: Plan | HostPlan,
         signals: _Signals,
         outside: Health,
         on_status: OnStatus | None,

@@ -7,13 +7,15 @@ peer does: it says so, and this supervisor says when to try again.
 
 from __future__ import annotations
 
-import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 from actors.context import Context
-from actors.errors import Exit
+from actors.guests import Guests, handler_slots
+from actors.joining import Present
 from actors.logic.children import Slot
+from actors.logic.placement import lacking
 from actors.peer import Peer
 from actors.plan import UnitPlan
 from actors.protocol import (
@@ -30,14 +32,11 @@ from actors.protocol import (
     Retire,
     Retired,
 )
+from actors.report import of_unit
 from actors.supervisor import MARGIN, ROUND, Supervisor
+from actors.upkeep import Upkeep
 
 log = logging.getLogger("actors.supervisor")
-
-#: Attempts to start the code of a handler, where the system runs until nothing is left.
-BURST_STARTS = 5
-#: Seconds that a handler which holds nothing any more may take to end.
-FAREWELL = 30.0
 
 
 class UnitSupervisor(Supervisor):
@@ -47,6 +46,8 @@ class UnitSupervisor(Supervisor):
     _connection: Slot
     _batcher: Slot
     _peer: Peer
+    _guests: Guests
+    _upkeep: Upkeep
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -55,6 +56,11 @@ class UnitSupervisor(Supervisor):
         self._stopping = False  # handlers end
         self._introductions = 0
 
+    def on(self, message: object, sender: str, now: float) -> None:
+        super().on(message, sender, now)
+        if self._parent:
+            self._guests.tell()
+
     def _configured(self, message: Configure, now: float) -> None:
         assert isinstance(message.plan, UnitPlan)
         if not list(self._children):
@@ -62,19 +68,26 @@ class UnitSupervisor(Supervisor):
             self._connection = self._children.add(Slot("connection", f"{plan.name}/connection"))
             self._peer = Peer(plan, self._context, self._parent, self._connection)
             self._batcher = self._children.add(Slot("batcher", f"{plan.name}/batcher"))
-            for pool, routes in plan.pools.items():
-                for number in range(1, max(route.concurrency for route in routes) + 1):
-                    names = ", ".join(route.name for route in routes)
-                    self._children.add(Slot("handler", f"{plan.name}/{pool}/{number}", names, pool))
+            self._guests = Guests(plan, self._context, self._children)
+            self._upkeep = Upkeep(
+                plan, self._context, self._children, self._batcher, self._restart, self._kill
+            )
+            for slot in handler_slots(plan, plan.offers):
+                self._children.add(slot)
             for slot in self._children:
                 self._start(slot, now)
             self._context.remind(ROUND, Reminder("round"))
         self._context.send(self._parent, Ready("unit", self._context.pid))
 
     def _configure(self, slot: Slot) -> Configure:
-        return Configure(self._plan, slot.role, slot.pool)
+        # What the connection's peer is to be told is not for other hosts.
+        plan = replace(self._plan, settings="") if slot.host else self._plan
+        return Configure(plan, slot.role, slot.pool)
 
     def _start(self, slot: Slot, now: float) -> None:
+        if slot.host:
+            self._guests.start(slot, now)
+            return
         super()._start(slot, now)
         if slot is self._connection:
             self._peer.connect()
@@ -85,27 +98,23 @@ class UnitSupervisor(Supervisor):
         if isinstance(message, NotReady) and message.fault:
             self._give_up_if(self._peer.queue_lost(message))
         if isinstance(message, NotReady) and slot.role == "handler":
-            self._start_failed(slot)
+            self._give_up_if(self._upkeep.start_failed(slot))
         if news:
             self._introduce()
             self._retire_next()
 
-    def _start_failed(self, slot: Slot) -> None:
-        """A burst is to end: it does not wait for a handler that never starts."""
-        slot.attempts += 1
-        if self._plan.burst and slot.attempts == BURST_STARTS:
-            cause = f"its start failed {slot.attempts} times: {slot.reason}"
-            self._fail(Exit.CRASH, f"{slot.path}: {cause}")
-
     def _introduce(self) -> None:
         """Tell connection and batcher who stands next to them: only who has spoken."""
-        handlers = [slot for slot in self._children.of("handler") if slot.ready]
-        present = tuple((slot.name, slot.pool) for slot in handlers)
-        retiring = tuple(slot.name for slot in handlers if slot.retiring)
+        waiting = tuple(self._waiting())
+        introduced = [slot for slot in self._children.of("handler") if slot.introduced]
+        present = tuple((slot.introduced, slot.pool) for slot in introduced)
+        retiring = tuple(slot.name for slot in introduced if slot.retiring)
         connection = self._connection.name if self._connection.pid else ""
         batcher = self._batcher.name if self._batcher.ready else ""
         self._introductions += 1
-        neighbours = Neighbours(connection, batcher, present, self._introductions, retiring)
+        neighbours = Neighbours(
+            connection, batcher, present, self._introductions, retiring, waiting
+        )
         if batcher:
             self._context.send(batcher, neighbours)
         if batcher and connection:
@@ -126,17 +135,23 @@ class UnitSupervisor(Supervisor):
     # ── deaths ────────────────────────────────────────────────────────────────
 
     def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
-        if slot.role == "handler":
-            self._handler_died(slot, name, cause, known, now)
-        elif self._stopping:
+        if self._stopping:
             self._advance_drain(now)
+        elif slot.role == "handler":
+            if not self._fallen:
+                self._upkeep.died(slot, name, cause, known, now)
         elif self._fallen is None or slot in (self._connection, self._fallen):
             self._fallen, self._fallen_cause = slot, cause
             for other in self._children.after(slot):
                 other.due, other.mourned = None, ""
-                if other.name:
-                    self._context.kill(other.name)
+                self._kill(other)
         self._rebuild(now)
+
+    def _kill(self, slot: Slot) -> None:
+        if slot.host:
+            self._guests.end(slot)
+        elif slot.name:
+            self._context.kill(slot.name)
 
     def _rebuild(self, now: float) -> None:
         """Once all that fell is dead, begin again from the first of it."""
@@ -153,50 +168,44 @@ class UnitSupervisor(Supervisor):
                 other.due = fallen.due if fallen.due is not None else now
             self._start_due(now)
 
-    def _handler_died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
-        if self._stopping:
-            self._advance_drain(now)
-        elif self._fallen:
-            return
-        elif known and self._batcher.ready:
-            # The batcher says whether it held a bulk: that death is the bulk's matter.
-            slot.mourned, slot.reason = name, cause
-            self._context.send(self._batcher.name, HandlerLost(name, cause))
-        else:
-            self._restart(slot, cause, now, charged=True)
-
-    def _handler_lost(self, message: HandlerLost, now: float) -> None:
-        """The batcher's answer to a death, or its word that a handler hangs."""
-        if message.cause == "overdue":
-            if slot := self._children.named(message.handler):
-                log.warning("%s: a bulk took longer than TIMEOUT: killed", slot.path)
-                self._context.kill(slot.name)
-            return
-        for slot in self._children.of("handler"):
-            if slot.mourned == message.handler:
-                slot.mourned = ""
-                self._succeed(slot, message.cause == "idle", now)
-
-    def _succeed(self, slot: Slot, idle: bool, now: float) -> None:
-        """Begin the successor of a handler that died, or that made room for it."""
+    def _restart(self, slot: Slot, cause: str, now: float, *, charged: bool) -> None:
+        if slot.host and not self._guests.stays(slot):
+            return  # the slot goes with its host
         if slot.retiring:
             log.info("%s retired: %s; its successor starts", slot.path, slot.worn)
             slot.due = now
             self._start_due(now)
         else:
-            self._restart(slot, slot.reason, now, charged=idle)
-
-    # ── handlers that are replaced ────────────────────────────────────────────
+            super()._restart(slot, cause, now, charged=charged and not slot.innocent)
 
     def _retire_next(self) -> None:
         if self._deadline is None and self._children.retire():
             self._introduce()
 
-    def _retired(self, slot: Slot, now: float) -> None:
-        """It holds nothing any more, and will get nothing: it may end."""
-        if slot.retiring:
-            slot.overdue = slot.overdue or now + FAREWELL
-            self._context.send(slot.name, Drain(FAREWELL))
+    # ── joined hosts ──────────────────────────────────────────────────────────
+
+    def _present(self, message: Present, sender: str, now: float) -> None:
+        """A host says who lives there, and may have room for more."""
+        for slot, death in list(self._guests.hear(message, sender, now)):
+            self._lose(slot, death.cause, now, innocent=death.innocent)
+        if self._plan.spread and self._fallen is None and self._deadline is None:
+            self._guests.welcome(message, sender, now)
+            self._start_due(now)
+        if self._guests.retire(message.host):
+            self._introduce()
+        for slot in self._guests.slots(message.host):
+            if slot.name in message.handlers and not slot.pid:
+                self._context.send(slot.name, self._configure(slot))
+
+    def _lose_hosts(self, now: float) -> None:
+        for slot, death in list(self._guests.look(now)):
+            self._lose(slot, death.cause, now, innocent=death.innocent)
+
+    def _waiting(self) -> dict[str, str]:
+        """Why routes have no place, by their names."""
+        placed = {slot.pool for slot in self._children.of("handler")}
+        waiting = [r for r in self._plan.routes if (r.pool or r.name) not in placed]
+        return {route.name: lacking(route.requires) for route in waiting}
 
     # ── the end ───────────────────────────────────────────────────────────────
 
@@ -209,14 +218,16 @@ class UnitSupervisor(Supervisor):
             case Reminder(what="connect"):
                 self._peer.connect_if_due(now)
             case HandlerLost():
-                self._handler_lost(message, now)
+                self._upkeep.heard(message, now)
             case Retire(handler=handler, cause=cause):
-                if slot := self._children.named(handler):
-                    slot.worn = slot.worn or cause
-                    self._retire_next()
+                self._upkeep.retire(handler, cause)
+                self._retire_next()
             case Retired(handler=handler):
-                if slot := self._children.named(handler):
-                    self._retired(slot, now)
+                self._upkeep.retired(handler, now)
+            case Present():
+                self._present(message, sender, now)
+            case Reminder(what="guests"):
+                self._lose_hosts(now)
             case Drain(seconds=seconds):
                 self._drain(seconds, now)
             case Drained(left=left):
@@ -253,37 +264,29 @@ class UnitSupervisor(Supervisor):
             return
         handlers = [slot for slot in self._children.of("handler") if slot.name]
         for slot in handlers:
-            self._context.send(slot.name, Drain(self._deadline - now))
+            if slot.reachable:
+                self._context.send(slot.name, Drain(self._deadline - now))
+            else:
+                self._kill(slot)
         if not handlers:
             self._end_drain()
 
     def _end_drain(self, left: int = 0) -> None:
         self._stopping = True
         for slot in self._children:
-            if slot.name:
-                self._context.kill(slot.name)
+            self._kill(slot)
         self._context.send(self._parent, Drained(self._left + left))
 
     def _round(self, now: float) -> None:
         super()._round(now)
         self._introduce()
         self._peer.look(now)
-        for slot in self._children.of("handler"):
-            if slot.mourned:
-                self._context.send(self._batcher.name, HandlerLost(slot.mourned, slot.reason))
-            if slot.name and slot.overdue is not None and now > slot.overdue:
-                self._context.kill(slot.name)
+        self._upkeep.look(now)
         if self._deadline is not None:
             self._advance_drain(now)
 
     def _report(self) -> dict[str, Any]:
-        host = self._context.host
-        unit = Slot("supervisor", self._plan.name, pid=self._context.pid, state="running")
-        connection = json.loads(self._connection.report)
-        batcher = json.loads(self._batcher.report)
-        return {
-            "ready": all(slot.ready for slot in self._children) and self._deadline is None,
-            "actors": [unit.status(host), *(slot.status(host) for slot in self._children)],
-            "routes": connection.get("routes", []),
-            "stale": connection.get("stale", 0) + batcher.get("stale", 0),
-        }
+        draining = self._deadline is not None
+        return of_unit(
+            self._plan, self._context.pid, self._children, self._waiting(), draining=draining
+        )

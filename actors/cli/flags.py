@@ -159,6 +159,22 @@ RUN = flags(
     ),
     NAME,
     flag(
+        "--host-name",
+        "What this host is called in the status of several.  [default: the machine's]",
+        metavar="NAME",
+    ),
+    flag(
+        "--offer",
+        "What this host has for routes that require it.",
+        multiple=True,
+        metavar="KEY[=VALUE]",
+    ),
+    flag(
+        "--placement",
+        "Handlers on every host that joins (spread), or only on this one.  [default: spread]",
+        type=click.Choice(("spread", "local")),
+    ),
+    flag(
         "--admin-port",
         "Loopback port of the actor system.  [default: any free one]",
         type=click.IntRange(0, 65535),

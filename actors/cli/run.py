@@ -13,8 +13,8 @@ from actors.cli.flags import RUN
 from actors.cli.table import table
 from actors.loader import load
 from actors.network import network_of
-from actors.plan import RoutePlan, UnitPlan
-from actors.planning import check_app
+from actors.plan import HostPlan, Plan, RoutePlan, UnitPlan
+from actors.planning import build_host_plan, check_app
 from actors.settings import Settings
 
 logger = logging.getLogger("actors.system")
@@ -42,10 +42,8 @@ def run(app: str, **values: Any) -> int:
     settings = _settings(values)
     loaded = load(app, settings.app_dir)
     log.configure(settings.log_level, settings.log_format)  # what the app has set up stays
-    plan = loaded.plan(settings, app)
-    title = f"{plan.name} {plan.version}".rstrip()
-    for unit in plan.units:
-        logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
+    plan = build_host_plan(loaded, app, settings) if settings.join else loaded.plan(settings, app)
+    _announce(plan, settings)
     return system.run(
         plan,
         admin_port=settings.admin_port,
@@ -75,6 +73,15 @@ def check(app: str, **values: Any) -> None:
         click.echo(f"\n{describe(unit)}\n{_routes(unit)}")
     for caveat in caveats:
         click.echo(f"callboard: warning: {caveat}", err=True)
+
+
+def _announce(plan: Plan | HostPlan, settings: Settings) -> None:
+    title = f"{plan.name} {plan.version}".rstrip()
+    if isinstance(plan, HostPlan):
+        logger.info("%s: host %s joins %s", title, plan.host, " or ".join(settings.join))
+        return
+    for unit in plan.units:
+        logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
 
 
 def describe(unit: UnitPlan) -> str:

@@ -17,6 +17,7 @@ class Slot:
     path: str  #: "rabbitmq/words/1"
     route: str = ""  #: of a handler; those of its pool with commas between them
     pool: str = ""
+    host: str = ""  #: a joined host; empty: this one
     name: str = ""  #: of the actor in it; empty while there is none
     incarnation: int = 0
     pid: int = 0
@@ -34,7 +35,21 @@ class Slot:
     worn: str = ""  #: why a handler is to be replaced
     retiring: bool = False  #: it is its turn: it gets no more, and ends once it holds nothing
     overdue: float | None = None  #: when one that was told to end is to be killed
+    innocent: bool = False  #: its last death was nobody's fault: what it held is not suspected
+    reachable: bool = True  #: it may be spoken to
+    ended: bool = False  #: its host was told to kill it
     report: str = "{}"
+
+    @property
+    def introduced(self) -> str:
+        """The name by which the batcher is to know a handler.
+
+        Also of one that died without fault, until the batcher has been told so: where it finds
+        out by itself, it suspects what the handler held.
+        """
+        if self.ready:
+            return self.name
+        return self.mourned if self.innocent else ""
 
     def occupy(self, now: float, by: str) -> str:
         """A new actor takes the slot; returns its name.
@@ -48,7 +63,7 @@ class Slot:
         self.state, self.reason, self.since, self.due = "starting", "", now, None
         self.pid, self.ready, self.mourned, self.report = 0, False, "", "{}"
         self.worn, self.retiring, self.overdue = "", False, None
-        self.attempts = 0
+        self.attempts, self.ended = 0, False
         return self.name
 
     def play(self, pid: int) -> None:
@@ -56,8 +71,9 @@ class Slot:
         self.pid, self.ready, self.was_ready = pid, True, True
         self.state, self.reason = "running", ""
 
-    def vacate(self, reason: str) -> None:
+    def vacate(self, reason: str, *, innocent: bool = False) -> None:
         """Its actor is dead."""
+        self.innocent = innocent
         self.name, self.pid, self.ready = "", 0, False
         self.state, self.reason = "stopped", reason
 
@@ -67,7 +83,7 @@ class Slot:
             "role": self.role,
             "name": self.path,
             "pid": self.pid,
-            "host": host,
+            "host": self.host or host,
             "route": self.route,
             "state": "draining" if self.retiring and self.name else self.state,
             "reason": self.reason,
@@ -87,6 +103,9 @@ class Children:
     def add(self, slot: Slot) -> Slot:
         self._slots.append(slot)
         return slot
+
+    def remove(self, slot: Slot) -> None:
+        self._slots.remove(slot)
 
     def named(self, name: str) -> Slot | None:
         """The slot of a living actor; None for one that is gone already."""

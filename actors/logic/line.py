@@ -12,6 +12,9 @@ from actors.logic.credit import Handed
 from actors.logic.ordering import Ordering
 from actors.logic.suspects import Suspects
 
+#: In the place of an overdue bulk: none that a handler held is to blame for its death.
+NO_BULK = -1
+
 
 @dataclass(slots=True)
 class Losses:

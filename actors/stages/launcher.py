@@ -18,7 +18,7 @@ from thespian.system.transport import ExternalInterfaceTransportInit
 
 from actors.errors import CallboardError, ConfigurationError
 from actors.network import Network
-from actors.plan import Plan
+from actors.plan import HostPlan, Plan
 from actors.protocol import ActorMessage, Configure
 from actors.stages import LOOPBACK, processes
 from actors.stages.base import SystemBase
@@ -40,8 +40,11 @@ class Launcher:
     admin cannot be had.
     """
 
-    def __init__(self, plan: Plan, admin_port: int = 0, network: Network | None = None) -> None:
-        preload({unit.kind for unit in plan.units} | {"runner"})
+    def __init__(
+        self, plan: Plan | HostPlan, admin_port: int = 0, network: Network | None = None
+    ) -> None:
+        units = plan.units if isinstance(plan, Plan) else ()
+        preload({unit.kind for unit in units} | {"runner"})
         self.network = network or Network(LOOPBACK, admin_port, (secrets.token_bytes(32),))
         role = "host" if self.network.leaders else "root"
         self.top = f"{role}#{_unique()}" if network else ROOT

@@ -19,12 +19,14 @@ from actors.clock import Clock
 from actors.connection import Connection
 from actors.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.handler import Handler
+from actors.host import HostSupervisor
 from actors.protocol import ActorMessage, ChildExited
 from actors.root import RootSupervisor
 from actors.unit import UnitSupervisor
 
 ROLES: dict[str, Callable[[Any], Actor]] = {
     "root": RootSupervisor,
+    "host": HostSupervisor,
     "unit": UnitSupervisor,
     "connection": Connection,
     "batcher": Batcher,
@@ -48,7 +50,6 @@ class MemoryContext:
         self.role = role
         self.parent = parent
         self.pid = next(stage.pids)
-        self.host = "memory"
         self.random = Random(stage.random.random())
         self.world: Client | None = None
         self._stage = stage

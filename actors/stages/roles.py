@@ -9,6 +9,7 @@ from typing import Any
 #: What a role is played by. Resolved where it is played: one process needs one of them.
 ROLES = {
     "root": "actors.root:RootSupervisor",
+    "host": "actors.host:HostSupervisor",
     "unit": "actors.unit:UnitSupervisor",
     "connection": "actors.connection:Connection",
     "batcher": "actors.batcher:Batcher",

@@ -11,7 +11,6 @@ import itertools
 import logging
 import multiprocessing
 import os
-import socket
 import time
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
@@ -62,7 +61,6 @@ class HostContext:
     def __init__(self, host: Host, name: str) -> None:
         self.name = name
         self.pid = os.getpid()
-        self.host = socket.gethostname()
         self.random = Random()
         self.children: dict[str, Child] = {}
         self.current_client: Client | None = None

@@ -16,8 +16,7 @@ from actors import health
 from actors.clients.keeper import DIRECTORY
 from actors.clients.systemd import Notifier
 from actors.health import LIVE_FOR, Health
-from tests.broker import free_port
-from tests.component.test_probe_server import ask
+from tests.component.test_probe_server import ask, free_port
 
 
 def report(state: str = "running", connection: dict[str, str] | None = None) -> dict[str, Any]:

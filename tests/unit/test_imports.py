@@ -19,7 +19,7 @@ LONGEST = 300  #: lines; a file that says more says two things
 #: Actors meet in messages, never in code.
 SUPERVISORS = {f"actors.{name}" for name in ("root", "unit")}
 ACTORS = SUPERVISORS | {
-    f"actors.{name}" for name in ("connection", "batcher", "handler", "supervisor", "clock")
+    f"actors.{name}" for name in ("connection", "batcher", "handler", "supervisor", "host", "clock")
 }
 
 #: What only the clients import; these do it in functions, for what a spool can do without.

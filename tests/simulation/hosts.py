@@ -1,0 +1,305 @@
+"""Several hosts in memory: links that lose and are cut, hosts that come, leave and die.
+
+H1  no message is lost: each is acknowledged, once
+H2  within an epoch a delivery is handed out again only once who had it is dead
+H3  what handlers live at the end are those that the unit has, each in a slot of its own
+H4  once the faults are over, everything drains
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+from array import array
+from collections.abc import Mapping
+from functools import partial
+from random import Random
+from typing import Any
+
+from actors import Actions, AMQPConnection, App, Message, Options
+from actors.joining import Leave
+from actors.logic.placement import Offer
+from actors.plan import HostPlan
+from actors.protocol import ActorMessage, Bulk, Configure, Drained
+from actors.settings import Settings
+from actors.stages.memory import ClientFactory, MemoryStage
+from actors.stages.observed import ObservedCode
+from actors.testing import InMemorySystem, Sent
+
+FIRST = "one"  #: the host of the leader
+LEADER = "one:1900"  #: its address
+ROOT = "root#1"  #: what the kit calls the root, whichever it is by now
+
+#: Virtual seconds in which all must be done once the faults are over.
+BOUND = 1800.0
+
+_ITEM = array("I").itemsize
+
+
+class HostsStage(MemoryStage):
+    """Actors belong to hosts; what they say to other hosts passes a bad network."""
+
+    def __init__(self, clients: Mapping[str, ClientFactory], seed: int, noise: float) -> None:
+        super().__init__(clients, seed)
+        self.noise = noise  #: how likely each fault is, for each message between hosts
+        self.hosts: dict[str, str] = {}  #: by actor
+        self.cut: set[tuple[str, str]] = set()  #: from a host to another
+        self.root = ""
+        self.trace: list[str] = []
+        self._starts = 0
+        self._late: list[tuple[float, int, str, str, ActorMessage]] = []
+
+    def create(self, name: str, role: str, parent: str = "launcher") -> None:
+        if role == "root":
+            self._starts += 1
+            name = self.root = f"root#{self._starts}"
+        self.hosts[name] = self.hosts.get(parent) or parent.partition("@")[2] or FIRST
+        self.note(f"{self.hosts[name]}: {name} begins")
+        super().create(name, role, parent)
+
+    def kill(self, name: str, cause: str) -> None:
+        if name in self.contexts:
+            self.note(f"{self.hosts[name]}: {name} ends: {cause}")
+        super().kill(name, cause)
+
+    def post(self, sender: str, to: str, message: ActorMessage) -> None:
+        to = self.root if to in (LEADER, ROOT) else to
+        link = self.hosts.get(sender, ""), self.hosts.get(to, "")
+        if not all(link) or link[0] == link[1]:
+            super().post(sender, to, message)
+            return
+        if link in self.cut or self.random.random() < self.noise:
+            self.note(f"lost: {message} {sender} → {to}")
+            return
+        for _ in range(1 + (self.random.random() < self.noise)):
+            delay = 6.0 * self.random.random() if self.random.random() < self.noise else 0.0
+            due = self.now + delay
+            heapq.heappush(self._late, (due, next(self._order), sender, to, message))
+
+    def step(self) -> bool:
+        while self._late and self._late[0][0] <= self.now:
+            _, _, sender, to, message = heapq.heappop(self._late)
+            super().post(sender, to, message)
+            mail = self._mail[sender, to]
+            if len(mail) > 1 and self.random.random() < self.noise:
+                mail[-1], mail[-2] = mail[-2], mail[-1]
+        return super().step()
+
+    def note(self, text: str) -> None:
+        self.trace.append(f"{self.now:9.3f}  {text}")
+
+    def _next_due(self) -> float | None:
+        times = [super()._next_due(), self._late[0][0] if self._late else None]
+        return min((time for time in times if time is not None), default=None)
+
+    def _deliver(self, name: str, message: Any, sender: str) -> None:
+        if self.hosts.get(sender, FIRST) != self.hosts.get(name, FIRST):
+            self.note(f"{message} {sender} → {name}")
+        if name.startswith("launcher@"):
+            if isinstance(message, Drained):
+                self.die(name.partition("@")[2])
+            return
+        super()._deliver(name, message, sender)
+
+    def die(self, host: str) -> None:
+        """A host is gone, with all that runs on it; nobody is told."""
+        for name in [name for name in self.contexts if self.hosts[name] == host]:
+            context = self.contexts.pop(name, None)
+            if context and context.world:
+                context.world.close()
+            self.actors.pop(name, None)
+            for channel in [channel for channel in self._mail if channel[1] == name]:
+                del self._mail[channel]
+        self.note(f"{host}: is gone")
+
+
+class HostsSystem(InMemorySystem):
+    """A system of several hosts."""
+
+    stage: HostsStage
+
+    def __init__(self, app: App, seed: int, noise: float, offers: tuple[str, ...] = ()) -> None:
+        settings = Settings(host_name=FIRST, offer=offers)
+        super().__init__(app, state={}, raise_errors=False, seed=seed, settings=settings)
+        self.stage_class = partial(HostsStage, noise=noise)
+        self.code_class = partial(WatchedCode, holders={}, broken=[], system=self)
+        self.joined: dict[str, str] = {}  #: the host supervisors of those that were not killed
+        self._joins = 0
+
+    @property
+    def broken(self) -> list[str]:
+        """What should not have happened."""
+        keywords: dict[str, Any] = self.code_class.keywords  # type: ignore[attr-defined]
+        broken: list[str] = keywords["broken"]
+        return broken
+
+    def join(self, host: str, offers: tuple[Offer, ...] = (), version: str = "") -> None:
+        """A host starts, and joins."""
+        self._joins += 1
+        name, launcher = f"host#{host}-{self._joins}", f"launcher@{host}"
+        self.joined[host] = name
+        self.stage.create(name, "host", launcher)
+        plan = HostPlan("", "", host, offers, version)
+        self.stage.post(launcher, name, Configure(plan, "host", "", launcher, (LEADER,)))
+        self.run_until_idle()
+
+    def kill_host(self, host: str) -> None:
+        self.stage.die(host)
+        self.joined.pop(host, None)
+        self.run_until_idle()
+
+    def drain_host(self, host: str) -> None:
+        self.stage.post("launcher", ROOT, Leave(host))
+        self.run_until_idle()
+
+    def restart_leader(self, seconds: float) -> None:
+        """The first host dies, and comes back after a while."""
+        self.stage.die(FIRST)
+        self.advance(seconds)
+        self.stage.create(ROOT, "root")
+        plan = self._app.plan(self._settings)
+        self.stage.post("launcher", ROOT, Configure(plan, "root"))
+        self.run_until_idle()
+
+    def handlers(self, host: str) -> list[str]:
+        """Those that live there."""
+        return [name for name in self.stage.named("handler") if self.stage.hosts[name] == host]
+
+    def plays(self, code: ObservedCode) -> bool:
+        """Whether an actor lives whose code this is."""
+        return any(context.world is code for context in self.stage.contexts.values())
+
+
+class WatchedCode(ObservedCode):
+    """User code that notes who holds what."""
+
+    def __init__(
+        self,
+        *args: Any,
+        holders: dict[tuple[int, int, int], WatchedCode],
+        broken: list[str],
+        system: HostsSystem,
+    ) -> None:
+        super().__init__(*args)
+        self._holders, self._broken, self._system = holders, broken, system
+
+    def submit(self, bulk: Bulk) -> None:
+        client = self._world.clients.get(self._unit.name)
+        for piece in bulk.pieces if client else ():
+            for position in range(piece.first, piece.first + len(piece.ends) // _ITEM):
+                receipt = id(client), piece.epoch, position
+                before = self._holders.setdefault(receipt, self)
+                if before is not self and self._system.plays(before):
+                    self._broken.append(f"H2: {receipt} is handed out while another has it")
+                self._holders[receipt] = self
+        super().submit(bulk)
+
+
+class HostsPlay:
+    """One seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random = Random(seed)
+        self.noise = random.choice((0.0, 0.02, 0.2))
+        self.offers: tuple[str, ...] = ("gpu",) if random.random() < 0.3 else ()
+        self.heal_at: dict[tuple[str, str], float] = {}
+        self.sent: list[Sent] = []
+        self.names = iter(f"host{number}" for number in range(1, 1000))
+        self.system = HostsSystem(self._app(), seed, self.noise, self.offers)
+
+    def run(self) -> None:
+        """Raises AssertionError where anything does not hold."""
+        with self.system:
+            for _ in range(self.random.randint(5, 25)):
+                self._deliver(self.random.randint(0, 12))
+                self.random.choice((self._join, self._cut, self._cut, self._end, self._pass))()
+                self._advance(self.random.choice((0.0, 0.5, 3.0, 10.0, 20.0)))
+            self._rest()
+            self._check()
+
+    def _app(self) -> App:
+        random = self.random
+        prefetch = random.choice((1, 4, 20))
+        app = App(connections=[AMQPConnection(host="memory", prefetch_count=prefetch)])
+        common = {Options.BULK_SIZE: random.choice((1, 3)), Options.BULK_FLUSH_INTERVAL: 0.5}
+        both = common | {Options.CONCURRENCY: random.choice((1, 2)), Options.TIMEOUT: 200.0}
+        app.route(["a"], options=both)(self._handle)
+        app.route(["b"], options=both | {Options.REQUIRES: {"gpu": True}})(self._handle)
+        return app
+
+    async def _handle(self, messages: list[Message[int]]) -> None:
+        await asyncio.sleep(self.random.choice((0.0, 0.1, 3.0, 30.0)))
+        if self.random.random() < 0.05:
+            raise RuntimeError("as told")
+
+    # ── what happens ──────────────────────────────────────────────────────────
+
+    def _deliver(self, count: int) -> None:
+        for number in range(count):
+            self.sent += self.system.deliver(self.random.choice("ab"), [number])
+
+    def _pass(self) -> None:
+        pass
+
+    def _join(self) -> None:
+        offers: tuple[Offer, ...] = (("gpu", 2),) if self.random.random() < 0.5 else ()
+        self.system.join(next(self.names), offers)
+
+    def _cut(self) -> None:
+        if self.system.joined:
+            there = FIRST, self.random.choice(sorted(self.system.joined))
+            for link in self.random.choice(((there,), (there[::-1],), (there, there[::-1]))):
+                self.system.stage.cut.add(link)
+                self.heal_at[link] = self.system.stage.now + 60.0 * self.random.random()
+
+    def _end(self) -> None:
+        end = self.random.random()
+        if end < 0.2:
+            self.system.restart_leader(self.random.choice((0.0, 5.0, 30.0)))
+        elif self.system.joined:
+            host = self.random.choice(sorted(self.system.joined))
+            if end < 0.6:
+                self.system.kill_host(host)
+            else:
+                self.system.drain_host(host)
+                self.system.joined.pop(host)
+
+    def _advance(self, seconds: float) -> None:
+        """Let time pass, and links heal when they do."""
+        end = self.system.stage.now + seconds
+        while self.heal_at and min(self.heal_at.values()) <= end:
+            link = min(self.heal_at, key=self.heal_at.__getitem__)
+            self.system.advance(max(0.0, self.heal_at.pop(link) - self.system.stage.now))
+            self.system.stage.cut.discard(link)
+        self.system.advance(end - self.system.stage.now)
+
+    def _rest(self) -> None:
+        """No more faults; a host that offers all is there."""
+        self._advance(60.0)
+        self.system.stage.noise = 0.0
+        self.system.join("last", (("gpu", 1),))
+        end = self.system.stage.now + BOUND
+        while self.system.stage.now < end and not all(ended(sent) for sent in self.sent):
+            self.system.advance(5.0)
+        self.system.advance(70.0)
+
+    # ── what must hold ────────────────────────────────────────────────────────
+
+    def _check(self) -> None:
+        broken = list(self.system.broken)
+        for number, sent in enumerate(self.sent):
+            if ended(sent) != 1:
+                broken.append(f"H1: {number} was ended {ended(sent)} times: {sent.actions}")
+        assert not broken, "\n".join(broken)
+        status = self.system.status()
+        assert status["ready"], json.dumps(status, indent=1)
+        assert status["totals"]["in_flight"] == 0, status
+        shown = sorted(a["name"] for a in status["actors"] if a["role"] == "handler")
+        living = sorted(name.partition("#")[0] for name in self.system.stage.named("handler"))
+        assert shown == living, f"H3: {shown} are known, {living} live"
+
+
+def ended(sent: Sent) -> int:
+    return sent.actions.count(Actions.ACK)

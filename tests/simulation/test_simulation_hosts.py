@@ -1,0 +1,43 @@
+"""Seeds of hosts that join, die, are cut off, heal and are drained, under lost messages.
+
+`CALLBOARD_HOST_SEEDS=N` plays the first N, `CALLBOARD_HOST_SEEDS=M-N` those from M to N.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.hosts import HostsPlay
+
+SEEDS = 30
+IN_ONE_TEST = 10
+
+
+def portions() -> list[range]:
+    first, _, last = os.environ.get("CALLBOARD_HOST_SEEDS", str(SEEDS)).rpartition("-")
+    seeds = range(int(first), int(last) + 1) if first else range(int(last))
+    return [seeds[start : start + IN_ONE_TEST] for start in range(0, len(seeds), IN_ONE_TEST)]
+
+
+@pytest.fixture(autouse=True)
+def silence() -> Iterator[None]:
+    """What is logged of a thousand faults says nothing that the trace does not."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("seeds", portions(), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+def test_whatever_happens_to_hosts_no_message_is_lost_and_all_drains(seeds: range) -> None:
+    for seed in seeds:
+        play = HostsPlay(seed)
+        try:
+            play.run()
+        except Exception as error:
+            replay = f"CALLBOARD_HOST_SEEDS={seed}-{seed} python -m pytest {__file__}"
+            trace = "\n".join(play.system.stage.trace[-80:])
+            pytest.fail(f"{error}\n{trace}\nreplay: {replay}")
