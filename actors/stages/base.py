@@ -22,8 +22,8 @@ from thespian.system.multiprocCommon import MultiProcAdmin, detach_child, multip
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
 from actors.network import Network
+from actors.stages.hands import Envelope
 from actors.stages.processes import die_with_parent, show_as
-from actors.stages.thespian import Envelope
 from actors.stages.transport import LoopbackTransport, transport_of
 
 STARTUP = timedelta(seconds=5)

@@ -22,9 +22,10 @@ from actors.plan import HostPlan, Plan
 from actors.protocol import ActorMessage, Configure
 from actors.stages import LOOPBACK, processes
 from actors.stages.base import SystemBase
+from actors.stages.hands import Envelope
 from actors.stages.leaders import INTERVAL, Leaders
 from actors.stages.roles import preload
-from actors.stages.thespian import Envelope, Host
+from actors.stages.thespian import Host
 from actors.stages.transport import address_of, transport_of
 
 LAUNCHER = "launcher"

@@ -6,30 +6,27 @@ name; a name is good for one incarnation, an address only until its port is used
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import multiprocessing
-import os
 import time
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
-from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from thespian import actors as thespian
+from thespian.system.transport.IPBase import IPActorAddress
 
-from actors.context import CLIENT, SELF, STAGE, Actor, Client
+from actors.context import CLIENT, SELF, STAGE, Actor
 from actors.protocol import ActorMessage, ChildExited
+from actors.stages.hands import Envelope, HostContext
 from actors.stages.processes import (
-    Child,
     die_with_parent,
     obey_only_the_supervisor,
     restore_signals_in_forks,
     show_as,
 )
-from actors.stages.roles import CLIENTS, ROLES, resolve
-from actors.stages.transport import Tally
+from actors.stages.roles import ROLES, resolve
+from actors.stages.transport import LoopbackTransport
 
 log = logging.getLogger(__name__)
 
@@ -37,111 +34,9 @@ POLL = 0.002  #: seconds between looks at a client where nothing can be watched
 LINGER = 1.0  #: seconds for a child to end after it said goodbye
 LATE = 0.05  #: seconds after which an armed wakeup counts as lost
 USER_CODE = ("handler", "clock")  #: roles whose processes run it
-MAX_LEARNED = 1024  #: names of others that are remembered
 
 # Thespian replaces both in every process by ones that send each record as a message.
 _ROOT_LOGGER, _LOGGERS = logging.root, logging.Logger.manager
-
-
-class Envelope(NamedTuple):
-    """What travels: a message, and the addresses of those whom it introduces."""
-
-    to: str
-    sender: str
-    message: ActorMessage
-    addresses: tuple[tuple[str, Any], ...] = ()
-
-    def __str__(self) -> str:  # Thespian formats every message three times a hop
-        return "Envelope"
-
-
-class HostContext:
-    """The hands of the actor that a host plays."""
-
-    def __init__(self, host: Host, name: str) -> None:
-        self.name = name
-        self.pid = os.getpid()
-        self.random = Random()
-        self.children: dict[str, Child] = {}
-        self.current_client: Client | None = None
-        self.leaving = False
-        self.tally = Tally(log)
-        self._host = host
-        self._learned: dict[str, Any] = {}
-        self._reminders: list[tuple[float, int, ActorMessage]] = []
-        self._order = itertools.count()
-
-    def send(self, to: str, message: ActorMessage) -> None:
-        address = self._address_of(to)
-        if address is None:
-            self.tally.add("sent to nobody", f"{message} to {to!r} by {self.name!r}")
-            return
-        self._host.send(address, Envelope(to, self.name, message, self._introduced(message)))
-
-    def remind(self, seconds: float, reminder: ActorMessage) -> None:
-        due = time.monotonic() + seconds
-        heapq.heappush(self._reminders, (due, next(self._order), reminder))
-
-    def create(self, name: str, role: str) -> None:
-        address = self._host.createActor(Host, {"name": name, "role": role})
-        process = self._host.process_of(address)
-        self.children[name] = Child(address, process, lacks=self._host.forks)
-
-    def kill(self, name: str) -> None:
-        child = self.children.get(name)
-        if child is None:
-            return
-        if child.process is None:
-            self._host.send(child.address, thespian.ActorExitRequest())
-        else:
-            child.process.kill()
-            child.kill_at = time.monotonic()  # look until it is dead
-
-    def exit(self) -> None:
-        self.leaving = True
-
-    def client(self, kind: str, settings: Any) -> Any:
-        self.close_client()
-        self.current_client = resolve(CLIENTS[kind])(settings)
-        return self.current_client
-
-    # ── for the host ───────────────────────────────────────────────────────────
-
-    def learn(self, name: str, address: Any) -> None:
-        """Remember who it was last heard of from, and forget who was not for longest."""
-        self._learned.pop(name, None)
-        self._learned[name] = address
-        if len(self._learned) > MAX_LEARNED:
-            del self._learned[next(iter(self._learned))]
-
-    def due_reminders(self, now: float) -> list[ActorMessage]:
-        due = []
-        while self._reminders and self._reminders[0][0] <= now:
-            due.append(heapq.heappop(self._reminders)[2])
-        return due
-
-    def next_due(self) -> float | None:
-        """When something is to be done next, in monotonic seconds."""
-        times = [self._reminders[0][0]] if self._reminders else []
-        if self.current_client and (deadline := self.current_client.deadline()) is not None:
-            times.append(deadline)
-        return min(times, default=None)
-
-    def close_client(self) -> None:
-        client, self.current_client = self.current_client, None
-        if client is not None:
-            try:
-                client.close()
-            except Exception:
-                log.exception("%s: the client failed to close", self.name)
-
-    def _address_of(self, name: str) -> Any:
-        child = self.children.get(name)
-        return child.address if child else self._learned.get(name)
-
-    def _introduced(self, message: ActorMessage) -> tuple[tuple[str, Any], ...]:
-        known = ((name, self._address_of(name)) for name in message.introduces)
-        return tuple((name, address) for name, address in known if address is not None)
 
 
 class Host(thespian.Actor):  # type: ignore[misc]
@@ -165,8 +60,12 @@ class Host(thespian.Actor):  # type: ignore[misc]
         self._actor: Actor | None = None
         self._armed: float | None = None
         self._left = False
+        self._transport: LoopbackTransport | None = None
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:
+        if self.forks and self._transport is None:
+            self._transport = self._myRef.transport
+            self._transport.hear = self._hear
         try:
             if isinstance(message, thespian.ActorExitRequest):
                 self._left = True
@@ -180,6 +79,26 @@ class Host(thespian.Actor):  # type: ignore[misc]
             self._failed("the stage failed")
             self._leave()
         return None
+
+    def post(self, address: Any, envelope: Envelope) -> None:
+        """Send; past Thespian's bookkeeping where all addresses are those of known processes."""
+        starting = envelope.addresses or not isinstance(address.addressDetails, IPActorAddress)
+        if self._transport is None or starting:
+            self.send(address, envelope)
+            return
+        try:
+            self._transport.post(address, envelope)
+        except Exception as problem:  # it cannot be pickled
+            self.context.tally.add("could not send", repr(problem))
+
+    def _hear(self, message: Any, sender: Any) -> bool:
+        """What is meant for us, past Thespian's bookkeeping; False: it is for Thespian."""
+        if not isinstance(message, Envelope | thespian.WatchMessage):
+            return False
+        watch = self.receiveMessage(message, sender)
+        assert self._transport is not None
+        self._transport.set_watch(watch.filenos if watch else [])
+        return True
 
     def process_of(self, address: Any) -> BaseProcess | None:
         """The process that was just forked for a child, where one was."""
@@ -273,7 +192,9 @@ class Host(thespian.Actor):  # type: ignore[misc]
         due = self._next_due(now)
         if due is None:
             return
-        if self._armed is None or due < self._armed or now > self._armed + LATE:
+        # Our transport has one wakeup, which is moved; elsewhere none can be cancelled.
+        moved = due != self._armed if self.forks else self._armed is None or due < self._armed
+        if self._armed is None or moved or now > self._armed + LATE:
             self._armed = due
             self.wakeupAfter(timedelta(seconds=max(0.0, due - now)), due)
 

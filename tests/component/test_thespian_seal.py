@@ -15,10 +15,10 @@ import pytest
 from thespian.system.transport.streamBuffer import toSendBuffer
 
 from actors.stages import seal
+from actors.stages.exchange import MAX_STRANGERS
+from actors.stages.hands import Envelope
 from actors.stages.launcher import LAUNCHER, ROOT, Launcher, ask
 from actors.stages.seal import HEADER_SIZE, Refused, Seal
-from actors.stages.thespian import Envelope
-from actors.stages.transport import MAX_STRANGERS, address_of
 from tests.component.thespian_cast import Play, on_stage, report, until
 
 KEY = os.urandom(32)
@@ -138,7 +138,7 @@ def is_hung_up_on(sock: socket.socket) -> bool:
 
 def test_what_is_not_sealed_changes_nothing(stage: Launcher, port: int, tmp_path: Path) -> None:
     trace = tmp_path / "unpickled"
-    body = pickle.dumps((address_of(1), Envelope(ROOT, LAUNCHER, Play("fail"))))
+    body = pickle.dumps((("127.0.0.1", 1), Envelope(ROOT, LAUNCHER, Play("fail"))))
     unsealed = [
         toSendBuffer(Trap(trace)),
         b"512>" + b"\x00" * 512,
@@ -161,7 +161,7 @@ def test_what_is_not_sealed_changes_nothing(stage: Launcher, port: int, tmp_path
 
 def test_a_replayed_frame_is_answered_and_dropped(stage: Launcher, port: int) -> None:
     sender = Seal(stage.network.keys[0])
-    body = pickle.dumps((address_of(1), Envelope(ROOT, LAUNCHER, Play("remind", (0.0, "once")))))
+    body = pickle.dumps((("127.0.0.1", 1), Envelope(ROOT, LAUNCHER, Play("remind", (0.0, "once")))))
     frame = sender.seal(port, body)
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", port)) as peer:
@@ -174,7 +174,7 @@ def test_a_replayed_frame_is_answered_and_dropped(stage: Launcher, port: int) ->
 
 def test_a_frame_in_pieces_is_put_together(stage: Launcher, port: int) -> None:
     sender = Seal(stage.network.keys[0])
-    body = pickle.dumps((address_of(1), Envelope(ROOT, LAUNCHER, Play("remind", (0.0, "slow")))))
+    body = pickle.dumps((("127.0.0.1", 1), Envelope(ROOT, LAUNCHER, Play("remind", (0.0, "slow")))))
     with socket.create_connection(("127.0.0.1", port)) as peer:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in sender.seal(port, body):

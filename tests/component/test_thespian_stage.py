@@ -14,9 +14,9 @@ from thespian.actors import ChildActorExited
 
 from actors.protocol import ReportStatus
 from actors.stages import processes
+from actors.stages.hands import Envelope
 from actors.stages.launcher import LAUNCHER, ROOT, Launcher
 from actors.stages.roles import CLIENTS, ROLES, resolve
-from actors.stages.thespian import Envelope
 from actors.stages.transport import address_of
 from tests.component.thespian_cast import Play, on_stage, report, report_of, until
 

@@ -32,9 +32,9 @@ from actors.protocol import (
     Status,
 )
 from actors.stages import processes
+from actors.stages.hands import HostContext
 from actors.stages.launcher import InProcess, Launcher
 from actors.stages.roles import CLIENTS, ROLES
-from actors.stages.thespian import HostContext
 
 PLAN = Plan(app="tests:app", name="puppets", units=(), shutdown_timeout=2.0)
 
