@@ -5,22 +5,26 @@ import os
 
 import aio_pika
 
-from benchmarks.tally import Tally
-
-tally = Tally()
+from benchmarks.job import Job
 
 
 async def main():
-    connection = await aio_pika.connect_robust(os.environ["URL"])
-    channel = await connection.channel()
-    await channel.set_qos(prefetch_count=int(os.environ["PREFETCH"]))
-    queue = await channel.get_queue("benchmark")
+    job = Job(lambda message: message.body)
+    setting = job.setting
 
     async def handle(message):
-        async with message.process():
-            tally.hit()
+        async with message.process(ignore_processed=True):
+            await job.arun([message])
+            outcome = job.outcome(message)
+            if outcome != "ack":
+                await message.reject(requeue=outcome == "requeue")
 
-    await queue.consume(handle)
+    connection = await aio_pika.connect_robust(os.environ["URL"])
+    channel = await connection.channel()
+    await channel.set_qos(prefetch_count=setting.prefetch)
+    for name in setting.queues:
+        queue = await channel.get_queue(name)
+        await queue.consume(handle)
     await asyncio.Future()
 
 

@@ -4,20 +4,19 @@ import os
 
 from celery import Celery
 
-from benchmarks.tally import Tally
+from benchmarks.filling import main
+from benchmarks.job import Job
 
-tally = Tally()
+job = Job()
 app = Celery("celery_app", broker=os.environ["URL"])
 app.conf.task_ignore_result = True
-app.conf.worker_prefetch_multiplier = int(os.environ["PREFETCH"]) // 2
-app.conf.task_default_queue = "celery"
+app.conf.worker_prefetch_multiplier = job.setting.prefetch // (job.setting.calls or 2)
 
 
 @app.task
 def handle(body):
-    tally.hit()
+    job.run([body])
 
 
 if __name__ == "__main__":
-    for _ in range(int(os.environ["MESSAGES"])):
-        handle.delay("x" * 120)
+    main(job.setting, lambda body: handle.delay(body.decode()))

@@ -5,17 +5,17 @@ import os
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
-from benchmarks.tally import Tally
+from benchmarks.filling import main
+from benchmarks.job import Job
 
-tally = Tally()
+job = Job()
 dramatiq.set_broker(RabbitmqBroker(url=os.environ["URL"]))
 
 
 @dramatiq.actor(queue_name="dramatiq")
 def handle(body):
-    tally.hit()
+    job.run([body])
 
 
 if __name__ == "__main__":
-    for _ in range(int(os.environ["MESSAGES"])):
-        handle.send("x" * 120)
+    main(job.setting, lambda body: handle.send(body.decode()))

@@ -1,26 +1,30 @@
-"""FastStream on RabbitMQ, a subscriber of raw bytes."""
+"""FastStream on RabbitMQ, a subscriber of raw bytes; run by `faststream run`."""
 
-import asyncio
 import logging
 import os
 
 from faststream import FastStream
+from faststream.exceptions import NackMessage, RejectMessage
 from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
 
-from benchmarks.tally import Tally
+from benchmarks.job import Job
 
-tally = Tally()
+job = Job(lambda body: b'"' + body)  # FastStream has read the JSON string
+setting = job.setting
 broker = RabbitBroker(
     os.environ["URL"],
-    default_channel=Channel(prefetch_count=int(os.environ["PREFETCH"])),
+    default_channel=Channel(prefetch_count=setting.prefetch),
     log_level=logging.WARNING,
 )
 app = FastStream(broker)
 
 
-@broker.subscriber(RabbitQueue("benchmark", declare=False))
 async def handle(body: bytes) -> None:
-    tally.hit()
+    await job.arun([body])
+    outcome = job.outcome(body)
+    if outcome != "ack":
+        raise RejectMessage if outcome == "reject" else NackMessage
 
 
-asyncio.run(app.run(log_level=logging.WARNING))
+for queue in setting.queues:
+    broker.subscriber(RabbitQueue(queue, declare=False))(handle)

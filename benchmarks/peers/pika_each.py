@@ -4,18 +4,23 @@ import os
 
 import pika
 
-from benchmarks.tally import Tally
+from benchmarks.job import Job
 
-tally = Tally()
+job = Job()
 
 
 def handle(channel, method, properties, body):
-    tally.hit()
-    channel.basic_ack(method.delivery_tag)
+    job.run([body])
+    outcome = job.outcome(body)
+    if outcome == "ack":
+        channel.basic_ack(method.delivery_tag)
+    else:
+        channel.basic_reject(method.delivery_tag, requeue=outcome == "requeue")
 
 
 connection = pika.BlockingConnection(pika.URLParameters(os.environ["URL"]))
 channel = connection.channel()
-channel.basic_qos(prefetch_count=int(os.environ["PREFETCH"]))
-channel.basic_consume("benchmark", handle)
+channel.basic_qos(prefetch_count=job.setting.prefetch)
+for queue in job.setting.queues:
+    channel.basic_consume(queue, handle)
 channel.start_consuming()
