@@ -58,7 +58,9 @@ def play(places: Places, scene: Scene, names: Sequence[str]) -> dict[str, Figure
         except (TimeoutError, OSError) as error:
             say(f"{name} failed: {error}")
         else:
-            told = ", ".join(f"{label} {figures[name][key]:,.4g}" for key, label in scene.metrics.items())
+            told = ", ".join(
+                f"{label} {figures[name][key]:,.4g}" for key, label in scene.metrics.items()
+            )
             say(f"{name}: {told}")
     return figures
 

@@ -15,7 +15,6 @@ import select
 import socket
 import ssl
 import statistics
-import struct
 import sys
 import threading
 import time
@@ -33,6 +32,7 @@ from actors.clients.ioloop import IOLoop
 from actors.clients.rabbitmq import RabbitMQClient
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
+from benchmarks.bare import Bare
 from tests.broker import Broker
 
 PREFETCH, EVERY = 512, 256
@@ -65,17 +65,18 @@ class Bench:
     def parameters(self) -> pika.ConnectionParameters:
         return pika.ConnectionParameters("127.0.0.1", self.broker.port, self.vhost)
 
+    def url(self, tls: bool = False) -> str:
+        port = self.broker.tls_port if tls else self.broker.port
+        return f"amqp://guest:guest@localhost:{port}/{self.vhost}"
+
     def fill(self) -> None:
-        with pika.BlockingConnection(self.parameters()) as connection:
-            channel = connection.channel()
-            channel.queue_delete(QUEUE)
-            channel.queue_declare(QUEUE)
-            for _ in range(self.messages):
-                channel.basic_publish("", QUEUE, BODY)
-        with pika.BlockingConnection(self.parameters()) as connection:
-            declare: Any = connection.channel().queue_declare
-            while declare(QUEUE, passive=True).method.message_count < self.messages:
-                time.sleep(0.05)
+        bare = Bare(self.url())
+        bare.delete(QUEUE)
+        bare.declare(QUEUE)
+        bare.publish(QUEUE, [BODY] * self.messages)
+        while bare.declare(QUEUE) < self.messages:
+            time.sleep(0.05)
+        bare.close()
 
 
 # ── candidates ─────────────────────────────────────────────────────────────────
@@ -83,53 +84,12 @@ class Bench:
 
 def bare_socket(bench: Bench, tls: bool) -> float:
     """Counts frames and knows nothing: the limit."""
-    sock: Any = socket.create_connection(("127.0.0.1", bench.broker.port))
-    if tls:
-        context = ssl.create_default_context(cafile=bench.broker.ca_file)
-        sock.close()
-        plain = socket.create_connection(("127.0.0.1", bench.broker.tls_port))
-        sock = context.wrap_socket(plain, server_hostname="localhost")
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    vhost = bench.vhost.encode()
-
-    def method(channel: int, index: int, arguments: bytes) -> None:
-        payload = struct.pack(">I", index) + arguments
-        sock.sendall(struct.pack(">BHI", 1, channel, len(payload)) + payload + b"\xce")
-
-    def text(value: bytes) -> bytes:
-        return bytes([len(value)]) + value
-
-    login = b"\0guest\0guest"
-    sock.sendall(b"AMQP\0\0\x09\x01")
-    sock.recv(65536)
-    start_ok = bytes(4) + text(b"PLAIN") + struct.pack(">I", len(login)) + login + text(b"en_US")
-    method(0, 0x000A000B, start_ok)
-    sock.recv(65536)
-    method(0, 0x000A001F, struct.pack(">HIH", 2047, 131072, 0))
-    method(0, 0x000A0028, text(vhost) + b"\0\0")
-    sock.recv(65536)
-    method(1, 0x0014000A, text(b""))
-    sock.recv(65536)
-    method(1, 0x003C000A, struct.pack(">IHB", 0, PREFETCH, 0))
-    sock.recv(65536)
+    context = ssl.create_default_context(cafile=bench.broker.ca_file) if tls else None
+    bare = Bare(bench.url(tls), context)
     started = time.perf_counter()
-    method(1, 0x003C0014, b"\0\0" + text(QUEUE.encode()) + text(b"t") + b"\0" + bytes(4))
-    tail, bodies = b"", 0
-    while bodies < bench.messages:
-        data = tail + sock.recv(131072)
-        position, limit = 0, len(data)
-        while position + 7 <= limit:
-            kind, _, size = struct.unpack_from(">BHI", data, position)
-            if position + size + 8 > limit:
-                break
-            position += size + 8
-            if kind == 3:
-                bodies += 1
-                if bodies % EVERY == 0 or bodies == bench.messages:
-                    method(1, 0x003C0050, struct.pack(">QB", bodies, 1))
-        tail = data[position:]
+    bare.consume(QUEUE, PREFETCH, bench.messages, lambda count: None)
     elapsed = time.perf_counter() - started
-    sock.close()
+    bare.close()
     return elapsed
 
 

@@ -66,16 +66,21 @@ def stream(setting: Setting) -> Iterator[str]:
         process.communicate()
 
 
+SERVERS: dict[str, Callable[[], AbstractContextManager[str]]] = {
+    "rabbitmq": rabbitmq,
+    "redis": redis,
+}
+
+
 class Places:
-    """Starts a server when a worker first needs it, and ends all of them with its block."""
+    """Starts a server when a worker first needs it, and ends all of them with its block.
 
-    _SERVERS: dict[str, Callable[[], AbstractContextManager[str]]] = {
-        "rabbitmq": rabbitmq, "redis": redis,
-    }  # fmt: skip
+    `urls` names those that run already and are not ours to end.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, **urls: str) -> None:
         self._stack = ExitStack()
-        self._urls: dict[str, str] = {}
+        self._urls = urls
 
     def __enter__(self) -> Places:
         return self
@@ -102,7 +107,7 @@ class Places:
 
     def _url(self, name: str) -> str:
         if name not in self._urls:
-            self._urls[name] = self._stack.enter_context(self._SERVERS[name]())
+            self._urls[name] = self._stack.enter_context(SERVERS[name]())
         return self._urls[name]
 
 

@@ -46,7 +46,7 @@ def table(scene: Scene, result: Result) -> Iterator[str]:
     """Medians and spreads; ratios are medians of those within each run."""
     yield stated(scene, result) + "\n"
     columns = [head for metric in scene.metrics.values() for head in (metric, "least to most")]
-    limit = LIMIT in result.runs[0]
+    limit = any(LIMIT in run for run in result.runs)
     ours = next((name for name in scene.workers if name.startswith(OURS)), OURS)
     only_rate = "rate" in scene.metrics
     columns += ["of the bare socket"] if limit else []

@@ -34,7 +34,7 @@ def result_of(scene: Scene, runs: Sequence[dict[str, Figures]]) -> Result:
         scene.key,
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         machine(),
-        {name: WORKERS[name].version() for name in runs[0] if WORKERS[name].shows},
+        {n: WORKERS[n].version() for run in runs for n in run if WORKERS[n].shows},
         asdict(scene.setting),
         [{name: rounded(own) for name, own in run.items()} for run in runs],
     )

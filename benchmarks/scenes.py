@@ -21,7 +21,7 @@ OWN_OUTCOMES = (OURS, MANY, EACH, "aio-pika", "async-worker", "FastStream")
 SPOOLS = ("callboard, spool", "huey, SQLite", "RQ, worker", "RQ, simple worker")
 STREAMS = ("callboard, event stream", "httpx-sse", "sseclient-py")
 
-WARM_UP = 1.0  #: seconds of messages whose latency does not count
+WARM_UP = 6  #: the first sixth of all latencies does not count
 SETTLE = 2.0  #: seconds after which an idle worker has nothing more to set up
 IDLE = 5.0  #: seconds over which the CPU of an idle worker is measured
 
@@ -60,10 +60,8 @@ def latency(run: Run) -> Figures:
     run.wait(1)
     run.fill(run.setting.messages)
     run.wait(run.setting.messages + 1)
-    delays = run.delays()[1:]
-    begin = delays[0][0] + WARM_UP
-    counted = [delay * 1e3 for sent, delay in delays if sent > begin]
-    quantiles = statistics.quantiles(counted, n=100)
+    delays = [delay * 1e3 for _, delay in run.delays()]
+    quantiles = statistics.quantiles(delays[len(delays) // WARM_UP :], n=100)
     return {"p50": quantiles[49], "p99": quantiles[98]}
 
 

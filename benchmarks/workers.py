@@ -58,7 +58,9 @@ def script(path: str) -> Callable[[Setting], str]:
 
 
 def faststream(setting: Setting) -> str:
-    return f"-m faststream run faststream_each:app --workers {setting.processes} --log-level warning"
+    return (
+        f"-m faststream run faststream_each:app --workers {setting.processes} --log-level warning"
+    )
 
 
 def dramatiq(setting: Setting) -> str:

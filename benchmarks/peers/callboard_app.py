@@ -3,7 +3,6 @@
 from operator import attrgetter
 
 from actors import App, Options
-
 from benchmarks.job import Job
 
 job = Job(attrgetter("serialized_data"))

@@ -5,7 +5,6 @@ import sys
 from functools import partial
 
 from actors import App, Options, Publisher, SpoolConnection
-
 from benchmarks.filling import fill
 from benchmarks.job import Job
 
@@ -28,5 +27,6 @@ if __name__ == "__main__":
     single = min(count, SINGLE)
     with Publisher(f"spool://{path}") as publisher:
         put = partial(publisher.put, "benchmark", None)
-        print(fill(job.setting, lambda body: put(serialized_data=body), single))
+        rate = fill(job.setting, lambda body: put(serialized_data=body), single)
+        sys.stdout.write(f"{rate}\n")
         publisher.put_many("benchmark", map(job.setting.body, range(single, count)))

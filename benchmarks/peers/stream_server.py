@@ -6,6 +6,7 @@ There are some more than are counted: some parsers give an event when the next o
 """
 
 import asyncio
+import sys
 
 from benchmarks.setting import Setting
 
@@ -32,7 +33,8 @@ async def stream(reader, writer):
 async def main():
     server = await asyncio.start_server(stream, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    print(f"http://127.0.0.1:{port}/events", flush=True)
+    sys.stdout.write(f"http://127.0.0.1:{port}/events\n")
+    sys.stdout.flush()
     await server.serve_forever()
 
 
