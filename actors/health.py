@@ -31,9 +31,10 @@ class Health:
     directory, where metrics are kept, exists while its context is open.
     """
 
-    def __init__(self, address: str, directory: Path) -> None:
+    def __init__(self, address: str, directory: Path, host: str = "") -> None:
         self._address = address
         self._directory = directory
+        self._host = host  # as the report names this one
         self._systemd = Notifier()
         self._server: ProbeServer | None = None
         self._report: dict[str, Any] = {}
@@ -138,7 +139,7 @@ class Health:
 
         made_at, page = self._page
         if made_at < self._heard_at or not page:
-            page = exposition(self._report, self._directory)
+            page = exposition(self._report, self._host, self._directory)
             self._page = (self._heard_at, page)
         return page
 

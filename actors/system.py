@@ -60,7 +60,7 @@ def run(
     """
     with (
         RuntimeFile(runtime_dir or runtime_directory(), name) as file,
-        Health(health, file.metrics) as outside,
+        Health(health, file.metrics, plan.host) as outside,
         _signals() as signals,
     ):
         from actors.stages.launcher import Launcher

@@ -20,26 +20,33 @@ SETTLED = ("acked", "rejected", "requeued", "retried", "dead")
 ROLES = ("supervisor", "connection", "batcher", "handler", "clock")
 
 
-def exposition(report: dict[str, Any], directory: Path) -> bytes:
-    """The whole page. `directory` is where the processes keep their files."""
+def exposition(report: dict[str, Any], host: str, directory: Path) -> bytes:
+    """The page of one host. `directory` is where its processes keep their files.
+
+    The report is of the whole system: what it says of other hosts is on their pages, and what
+    connections count on the page of the host that has them, or sums would count it twice.
+    """
+    actors = [actor for actor in report["actors"] if actor["host"] == host]
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Reported(report))
-    registry.register(_Measured(report, directory))
+    registry.register(_Reported(report, actors))
+    registry.register(_Measured(actors, directory))
     return generate_latest(registry)
 
 
 class _Reported:
     """What the actors count themselves."""
 
-    def __init__(self, report: dict[str, Any]) -> None:
+    def __init__(self, report: dict[str, Any], actors: list[dict[str, Any]]) -> None:
         self._report = report
+        self._actors = actors
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._system()
-        yield from self._routes()
-        yield from self._actors()
+        yield from self._of_system()
+        if any(actor["role"] == "connection" for actor in self._actors):
+            yield from self._of_routes()
+        yield from self._of_actors()
 
-    def _system(self) -> Iterator[Metric]:
+    def _of_system(self) -> Iterator[Metric]:
         report = self._report
         labels = {
             "version": version(),
@@ -53,13 +60,13 @@ class _Reported:
         yield GaugeMetricFamily(
             "callboard_ready", "Whether it consumes and does not drain.", report["ready"]
         )
+
+    def _of_routes(self) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "callboard_settlements_stale",
             "Answers that came too late to settle anything.",
-            report["totals"]["stale"],
+            self._report["totals"]["stale"],
         )
-
-    def _routes(self) -> Iterator[Metric]:
         received = CounterMetricFamily(
             "callboard_messages_received", "Deliveries taken in.", labels=["route"]
         )
@@ -83,7 +90,7 @@ class _Reported:
             oldest.add_metric(name, route["oldest_s"])
         yield from (received, settled, in_flight, oldest)
 
-    def _actors(self) -> Iterator[Metric]:
+    def _of_actors(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("callboard_actors_up", "Actors that run.", labels=["role"])
         restarts = CounterMetricFamily(
             "callboard_actor_restarts", "Deaths made good.", labels=["role", "actor"]
@@ -91,11 +98,10 @@ class _Reported:
         connected = GaugeMetricFamily(
             "callboard_connected", "Whether all its queues are consumed.", labels=["connection"]
         )
-        actors = self._report["actors"]
-        running = Counter(actor["role"] for actor in actors if actor["state"] == "running")
-        for role in ROLES:
+        running = Counter(actor["role"] for actor in self._actors if actor["state"] == "running")
+        for role in sorted({*ROLES, *running}):
             up.add_metric([role], running[role])
-        for actor in actors:
+        for actor in self._actors:
             restarts.add_metric([actor["role"], actor["name"]], actor["restarts"])
             if actor["role"] == "connection":
                 name = actor["name"].rpartition("/")[0]
@@ -106,8 +112,8 @@ class _Reported:
 class _Measured:
     """What the processes measured, the dead ones too; but what a gauge said died with them."""
 
-    def __init__(self, report: dict[str, Any], directory: Path) -> None:
-        self._living = {actor["name"] for actor in report["actors"] if actor["pid"]}
+    def __init__(self, actors: list[dict[str, Any]], directory: Path) -> None:
+        self._living = {actor["name"] for actor in actors if actor["pid"]}
         self._directory = directory
 
     def collect(self) -> Iterator[Metric]:

@@ -22,7 +22,7 @@ from tests.component.test_probe_server import ask, free_port
 def report(state: str = "running", connection: dict[str, str] | None = None) -> dict[str, Any]:
     actor = {
         "role": "connection", "name": "spool/connection", "pid": 7, "state": "running",
-        "reason": "", "restarts": 0,
+        "host": "here", "reason": "", "restarts": 0,
     }  # fmt: skip
     counts = dict.fromkeys(
         ("received", "acked", "rejected", "requeued", "retried", "dead", "in_flight"), 0
@@ -120,7 +120,7 @@ def test_a_drain_that_began_inside_is_one(tmp_path: Path) -> None:
 
 
 def test_the_page_of_metrics_is_made_once_for_each_report(clock: Clock, tmp_path: Path) -> None:
-    state = Health("", tmp_path)
+    state = Health("", tmp_path, "here")
     assert word(state, "/metrics") == (503, "starting\n")
     state.hear(report())
     first = state.answer("/metrics")
@@ -136,8 +136,28 @@ def test_the_page_of_metrics_is_made_once_for_each_report(clock: Clock, tmp_path
     assert b'callboard_connected{connection="spool"} 0.0' in second.body
 
 
+def test_the_page_of_a_host_says_nothing_that_is_on_the_page_of_another(tmp_path: Path) -> None:
+    handler = {"role": "handler", "name": "spool/words/1", "host": "there"}
+    both = report()
+    both["actors"].append(both["actors"][0] | handler)
+    pages = []
+    for host in ("here", "there"):
+        state = Health("", tmp_path, host)
+        state.hear(both)
+        answer = state.answer("/metrics")
+        assert answer is not None
+        pages.append(answer.body)
+    here, there = pages
+    assert b"callboard_messages_received_total" in here
+    assert b"callboard_messages_received_total" not in there
+    assert b'callboard_actors_up{role="handler"} 0.0' in here
+    assert b'callboard_actors_up{role="handler"} 1.0' in there
+    assert b"spool/words/1" in there
+    assert b"spool/words/1" not in here
+
+
 def test_no_page_shows_why_or_where(tmp_path: Path) -> None:
-    state = Health("", tmp_path)
+    state = Health("", tmp_path, "here")
     state.hear(report("starting", LOST))
     for path in ("/livez", "/readyz", "/metrics"):
         answer = state.answer(path)
