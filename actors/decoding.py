@@ -13,6 +13,7 @@ from actors.logic.records import Record
 
 if TYPE_CHECKING:
     from pika.spec import BasicProperties
+    from pydantic import TypeAdapter
 
 
 def decode_json(data: bytes) -> Any:
@@ -35,16 +36,14 @@ def decode_event(data: bytes) -> Any:
         return data.decode("utf-8", "replace")
 
 
-def decoder_for(wanted: Any, kind: str) -> Callable[[bytes], Any]:
+def decoder_for(adapter: TypeAdapter[Any] | None, kind: str) -> Callable[[bytes], Any]:
     """A decoder of JSON into the type that a handler asks for; None: any JSON.
 
     Of an event stream, what is not JSON is taken as a text.
     """
-    if wanted is None:
+    if adapter is None:
         return decode_event if kind == "sse" else decode_json
-    from pydantic import TypeAdapter, ValidationError
-
-    adapter: TypeAdapter[Any] = TypeAdapter(wanted)
+    from pydantic import ValidationError
 
     def decode(data: bytes) -> Any:
         try:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
         logger.warning("%s", warning)
     units: dict[tuple[str, str], list[Served]] = {}
     for one in served:
+        with suppress(Exception):  # its handler's to say, when it starts
+            _ = one.route.adapter  # made before the processes fork: they share its memory
         units.setdefault((one.connection.name, one.vhost), []).append(one)
     outlets = _outlets(app, settings)
     return Plan(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from actors.errors import InvalidRoute
 from actors.message import Message
 from actors.options import RouteOptions
@@ -82,6 +84,12 @@ class Route:
             return payload_type(self.handler)
         except Exception:  # names that only type checkers import; `callboard check` tells
             return None
+
+    @functools.cached_property
+    def adapter(self) -> TypeAdapter[Any] | None:
+        """What validates bodies; None where any JSON will do. Raises what pydantic raises."""
+        wanted = self.message_type
+        return None if wanted is None else TypeAdapter(wanted)
 
 
 def payload_type(handler: Handler) -> Any:

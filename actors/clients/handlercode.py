@@ -114,8 +114,8 @@ class RouteCode:
         route = app.routes[self.name]
         table = compile_table(route.options.on_exception, self._kind)
         self.rules = Rules(decision(route.options.on_success), table)
-        self._typed = route.message_type is not None
-        self._decode = decoder_for(route.message_type, self._kind)
+        self._typed = route.adapter is not None
+        self._decode = decoder_for(route.adapter, self._kind)
         self._handler = route.handler
         if isinstance(self._handler, type):
             self._instance = await self._live(self._handler)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pika import frame, spec
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from actors.decoding import decode_json, decoder_for
 from actors.errors import InvalidMessage, UndecodableMessageException
@@ -75,7 +75,10 @@ def test_a_spool_message_shows_all_that_came_with_it() -> None:
 
 
 def event(headers: bytes, data: bytes, wanted: Any = None) -> Event[Any]:
-    return Event(spooled(headers, data), Handout("events", decoder_for(wanted, "sse")))
+    return Event(
+        spooled(headers, data),
+        Handout("events", decoder_for(wanted and TypeAdapter(wanted), "sse")),
+    )
 
 
 def test_an_event_shows_all_that_came_with_it() -> None:
@@ -222,7 +225,7 @@ def test_a_typed_body_is_of_its_type_and_its_errors_do_not_show_it() -> None:
         id: int
         word: str
 
-    decode = decoder_for(Word, "amqp")
+    decode = decoder_for(TypeAdapter(Word), "amqp")
     assert decode(b'{"id": 1, "word": "a"}') == Word(id=1, word="a")
     with pytest.raises(UndecodableMessageException) as caught:
         decode(b'{"id": "secret-input"}')
