@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from actors.alarm import Alarm
 from actors.context import Context
 from actors.errors import HandlerCrashed
-from actors.logic.bulk import Chunk
+from actors.logic.bulk import Chunk, pieces
 from actors.logic.credit import Handed
 from actors.logic.line import NO_BULK, Line, Losses
 from actors.logic.sequence import Sequence
@@ -186,7 +186,7 @@ class Batcher:
             bulks[0].number,
             min(staff.workers[handler].bulks),
             route,
-            tuple(part.piece() for handed in bulks for part in handed.draft.parts),
+            tuple(pieces(part for handed in bulks for part in handed.draft.parts)),
             tuple(handed.draft.size for handed in bulks),
             tuple(flagged),
         )

@@ -58,6 +58,7 @@ class ThreadLoop:
         self._events: deque[Any] = deque()
         self._lock = threading.Lock()
         self._closed = False
+        self._rung = False
         self._bell, self._clapper = os.pipe()
         for end in (self._bell, self._clapper):
             os.set_blocking(end, False)
@@ -71,7 +72,8 @@ class ThreadLoop:
     def report(self, event: Any) -> None:
         self._events.append(event)
         with self._lock:  # a descriptor that was closed may already be somebody else's
-            if not self._closed:
+            if not (self._closed or self._rung):
+                self._rung = True
                 with contextlib.suppress(BlockingIOError):  # full: it is readable anyway
                     os.write(self._clapper, b"\0")
 
@@ -100,7 +102,8 @@ class ThreadLoop:
     def turn(self, now: float) -> list[Any]:
         if not self._closed:
             with contextlib.suppress(BlockingIOError):
-                os.read(self._bell, 65536)  # all that a pipe holds
+                os.read(self._bell, 16)
+            self._rung = False  # before what is there is looked at
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def close(self) -> None:

@@ -94,20 +94,23 @@ class Lane:
         parts: list[Part] = []
         most, room = self._cap, self._bulk_bytes
         while self._parts and most:
-            part, came = self._parts.popleft()
-            size = min(most, part.fitting(room)) or (0 if parts else 1)
-            taken, rest = part.split(size)
-            if size:
-                parts.append(taken)
-                most -= size
-                room -= taken.bytes
-            if rest.size:
-                self._parts.appendleft((rest, came))
+            part, came = self._parts[0]
+            size = min(most, part.size)
+            if part.bytes > room:
+                size = min(size, part.fitting(room)) or (0 if parts else 1)
+            if size == part.size:
+                self._parts.popleft()
+            else:
+                part, rest = part.split(size)
+                self._parts[0] = rest, came
+            if not size:
                 break
-        draft = Draft(parts)
-        self.size -= draft.size
-        self.bytes -= sum(part.bytes for part in parts)
-        return draft
+            parts.append(part)
+            most -= size
+            room -= part.bytes
+        self.size -= self._cap - most
+        self.bytes -= self._bulk_bytes - room
+        return Draft(parts)
 
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue."""

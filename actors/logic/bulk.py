@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -90,6 +90,20 @@ class Part(NamedTuple):
             chunk.ends[self.start : self.stop].tobytes(),
             base,
         )
+
+
+def pieces(parts: Iterable[Part]) -> Iterator[Piece]:
+    """Parts as they travel; what stands side by side in a chunk is one piece."""
+    whole: Part | None = None
+    for part in parts:
+        if whole and whole.chunk is part.chunk and whole.stop == part.start:
+            whole = Part(whole.chunk, whole.start, part.stop)
+            continue
+        if whole:
+            yield whole.piece()
+        whole = part
+    if whole:
+        yield whole.piece()
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ MESSAGES = 2
 #: Seconds of work that one message may carry to who takes one bulk at a time.
 WORTH = 0.005
 #: Bulks in one message at the most.
-BULKS = 64
+BULKS = 256
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -193,4 +194,23 @@ def test_a_timer_runs_so_often_at_once_and_no_more() -> None:
         code.turn(due)
     assert runs == [0.0, 1.0, 3.0, 4.0]
     assert len(code.raised) == 2
+    code.close()
+
+
+def test_the_answers_of_bulks_that_take_no_time_go_together_and_of_others_at_once() -> None:
+    app, clock = App(), Clock()
+    naps = iter([0.0, 0.0, 1.0, 0.0, 1.0])
+
+    @app.route(["words"])
+    async def handler(messages: list[Message[Any]]) -> None:
+        await asyncio.sleep(next(naps))
+
+    code = inline(app, clock)
+    one = bulk(1)
+    code.submit(replace(one, pieces=one.pieces * 5, sizes=one.sizes * 5))
+    answers: list[tuple[int, ...]] = []
+    for second in range(4):
+        clock.now = float(second)
+        answers += [done.numbers for done in code.turn(clock.now)]
+    assert answers == [(1, 2, 3), (4, 5)]
     code.close()
