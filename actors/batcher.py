@@ -198,7 +198,7 @@ class Batcher:
         staff = self._working.get(sender)
         if staff is None:
             self._stale += 1
-        elif staff.answer(sender, message.numbers, now):  # or it was said before
+        elif staff.answer(sender, message.numbers, now, message.seconds):  # or it was said before
             self._stale += self._settling.settle(message.ranges, message.singles, now)
 
     def _tell(self, entries: list[Range | Single], error: str = "") -> None:

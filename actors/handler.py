@@ -75,7 +75,9 @@ class Handler(UserCodeActor[Runner]):
 
     def _done(self, done: Done) -> None:
         self._working.difference_update(done.numbers)
-        settlement = Settlement(0, done.numbers, done.ranges, done.singles, done.error)
+        settlement = Settlement(
+            0, done.numbers, done.ranges, done.singles, done.error, done.seconds
+        )
         self._answered.update(dict.fromkeys(done.numbers, settlement))
         self._context.send(self._batcher, settlement)
 

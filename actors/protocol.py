@@ -168,6 +168,7 @@ class Settlement(ActorMessage):
     ranges: tuple[Range, ...]
     singles: tuple[Single, ...] = ()
     error: str = ""  #: the last exception, for people
+    seconds: float = 0.0  #: that the handler took for these bulks
 
 
 @dataclass(frozen=True, slots=True, repr=False)

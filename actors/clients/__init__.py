@@ -6,7 +6,7 @@ and what to give up is the connection's and its supervisor's to say.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from actors.context import Client
@@ -158,6 +158,7 @@ class Done:
     ranges: tuple[Any, ...]  #: `protocol.Range`
     singles: tuple[Any, ...] = ()  #: `protocol.Single`
     error: str = ""  #: what the handler raised, for people
+    seconds: float = field(default=0.0, compare=False)  #: that it took
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from actors.clients import Done
@@ -61,13 +62,16 @@ class HandlerCode(AppCode):
 
     async def handle(self, name: str, share: Share) -> Done:
         """Run one bulk of a route and say what becomes of each of its messages."""
+        clock = asyncio.get_running_loop().time
+        begin = clock()
         route = self._routes[name]
         messages, handout = route.open(share)
         valid = route.valid(messages, handout)
         error = await self._measured(route, valid) if valid else None
         with contextlib.suppress(Exception):  # a log of the user's that fails costs no answer
             route.log(error, handout, len(messages))
-        return settle(share, messages, handout, error, route.rules)
+        done = settle(share, messages, handout, error, route.rules)
+        return replace(done, seconds=clock() - begin)
 
     async def _measured(
         self, route: RouteCode, messages: list[Message[Any]]

@@ -134,6 +134,7 @@ def joined(answers: list[Done]) -> Done:
         merged(chain.from_iterable(done.ranges for done in answers)),
         tuple(chain.from_iterable(done.singles for done in answers)),
         next((done.error for done in reversed(answers) if done.error), ""),
+        sum(done.seconds for done in answers),
     )
 
 

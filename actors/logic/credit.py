@@ -42,7 +42,6 @@ class Credit:
         self._in_flight = in_flight
         self._unanswered: list[set[int]] = []
         self._costs: dict[str, float] = {}  # seconds a bulk, learnt, by route
-        self._answered = 0.0
 
     def room(self, route: str) -> int:
         """Bulks of a route that may be sent now, in one message.
@@ -64,16 +63,17 @@ class Credit:
             self._unanswered.append(set(given))
         self._start(now)
 
-    def answer(self, bulks: list[Handed], now: float) -> None:
-        """These of its bulks are settled."""
-        began = max(self._answered, min(handed.sent for handed in bulks))
-        spent = max(1e-5, now - began) / len(bulks)
+    def answer(self, bulks: list[Handed], now: float, seconds: float) -> None:
+        """These of its bulks are settled, each of which took so long.
+
+        What the way there and back took does not count: on a busy machine that is longer than
+        `WORTH`, and a message for each bulk would make it longer still.
+        """
         for handed in bulks:
             del self.bulks[handed.number]
         for route in {handed.route for handed in bulks}:
             cost = self._costs.get(route, WORTH)
-            self._costs[route] = cost + (spent - cost) / 4
-        self._answered = now
+            self._costs[route] = max(1e-5, cost + (seconds - cost) / 4)
         self._unanswered = without(self._unanswered, {handed.number for handed in bulks})
         self._start(now)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from actors.logic.bulk import Draft
@@ -65,10 +65,12 @@ class Staff:
                     self._serve(line, now, flush, assigned)
         return assigned
 
-    def answer(self, handler: str, numbers: Iterable[int], now: float) -> list[Handed]:
-        """A handler answers bulks; returns those that were open."""
+    def answer(
+        self, handler: str, numbers: Collection[int], now: float, seconds: float = 0.0
+    ) -> list[Handed]:
+        """A handler answers bulks that took it so long; returns those that were open."""
         worker = self.workers[handler]
-        answered = worker.answer(self.lines, numbers, now)
+        answered = worker.answer(self.lines, numbers, now, seconds)
         for handed in answered:
             self.lines[handed.route].answered(handed.draft)
         if not worker.bulks and handler == self._on_trial and not self._accused:

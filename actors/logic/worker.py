@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from actors.logic.credit import MESSAGES, Credit, Handed, without
 from actors.logic.line import Line
@@ -33,15 +33,17 @@ class Worker:
         self._unheard.append({handed.number for handed in bulks})
         self._row(line).give(bulks, now)
 
-    def answer(self, lines: dict[str, Line], numbers: Iterable[int], now: float) -> list[Handed]:
-        """Bulks are settled; returns those that were open, each only once."""
+    def answer(
+        self, lines: dict[str, Line], numbers: Collection[int], now: float, seconds: float
+    ) -> list[Handed]:
+        """Bulks that took so long are settled; returns those that were open, each only once."""
         answered = [self.bulks.pop(number) for number in numbers if number in self.bulks]
         self.received(handed.number for handed in answered)
         rows: dict[str, list[Handed]] = {}
         for handed in answered:
             rows.setdefault(lines[handed.route].row, []).append(handed)
         for row, bulks in rows.items():
-            self._rows[row].answer(bulks, now)
+            self._rows[row].answer(bulks, now, seconds / len(numbers))
         return answered
 
     def received(self, numbers: Iterable[int]) -> None:

@@ -28,8 +28,9 @@ class Hand:
         bulks = [Handed(number, route, draft, line.timeout, now) for number in numbers]
         self.worker.give(line, bulks, now)
 
-    def answer(self, *numbers: int, now: float = 1.0) -> list[int]:
-        return [handed.number for handed in self.worker.answer(self.lines, numbers, now)]
+    def answer(self, *numbers: int, now: float = 1.0, seconds: float = 0.0) -> list[int]:
+        answered = self.worker.answer(self.lines, numbers, now, seconds)
+        return [handed.number for handed in answered]
 
     def room(self, route: str = "q") -> int:
         return self.worker.room(self.lines[route])
@@ -94,13 +95,11 @@ def test_a_bulk_behind_one_of_another_route_in_its_row_is_not_late_for_waiting()
 
 def test_what_a_bulk_costs_is_learnt_for_each_route() -> None:
     hand = Hand(line("quick", row=""), line("slow", row=""))
-    now = 0.0
     for number in range(0, 80, 2):
-        hand.give("quick", number, now=now)
-        hand.answer(number, now=now + 1e-4)
-        hand.give("slow", number + 1, now=now + 1e-4)
-        now += 1.0
-        hand.answer(number + 1, now=now)
+        hand.give("quick", number)
+        hand.answer(number, seconds=1e-4)
+        hand.give("slow", number + 1)
+        hand.answer(number + 1, seconds=1.0)
     assert hand.room("quick") > 10
     assert hand.room("slow") == 1
 
@@ -123,13 +122,21 @@ def test_a_bulk_is_answered_once() -> None:
 def test_quick_bulks_travel_together_up_to_a_limit() -> None:
     hand = given(1, (0,))
     for number in range(1, 40):
-        hand.answer(number - 1, now=number * 1e-4)
-        hand.give("q", number, now=number * 1e-4)
+        hand.answer(number - 1, seconds=1e-4)
+        hand.give("q", number)
     assert 10 <= hand.room() <= BULKS
     for number in range(40, 80):
-        hand.answer(number - 1, now=number * 1.0)
-        hand.give("q", number, now=number * 1.0)
+        hand.answer(number - 1, seconds=1.0)
+        hand.give("q", number)
     assert hand.room() == 1
+
+
+def test_quick_bulks_travel_together_however_long_their_way_is() -> None:
+    hand = given(1, (0,))
+    for number in range(1, 40):
+        hand.answer(number - 1, now=number * 1.0, seconds=1e-4)
+        hand.give("q", number, now=number * 1.0)
+    assert hand.room() >= 10
 
 
 def test_what_the_handler_does_not_know_is_sent_again_after_a_while() -> None:
