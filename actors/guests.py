@@ -83,7 +83,7 @@ class Guests:
         if message.host in self._guests or message.leaving or self.slots(message.host):
             return  # what it had when it was lost is still to be handed out again
         self._stays += 1
-        guest = Guest(message.host, sender, message.offers, now, self._stays)
+        guest = Guest(message.host, sender, message.offers, now, self._stays, message.asked)
         log.info("%s: host %s joined", self._plan.name, guest.host)
         if not self._guests:
             self._context.remind(LOOK, Reminder("guests"))

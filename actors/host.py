@@ -46,8 +46,8 @@ class HostSupervisor:
         self._leaders: tuple[str, ...] = ()
         self._leader = 0  # whose turn it is
         self._heard = 0.0  # when a leader last took us in
+        self._standing = ""  # "joined", "refused" or "alone", as it was said last
         self._refused = ""
-        self._alone = False  # no leader has us, and that was said
         self._units: tuple[str, ...] = ()
         self._leases: dict[str, Lease] = {}  # by unit
         self._deadline: float | None = None  # of a drain
@@ -109,20 +109,18 @@ class HostSupervisor:
             self._say_present(unit, now)
 
     def _try_next(self, now: float) -> None:
-        if not self._alone:
-            why = self._refused or f"nothing heard of it for {LEASE:g} s"
-            log.warning("leader %s: %s", self._leaders[self._leader], why)
+        if not self._refused:
+            self._stand("alone", logging.WARNING, f"nothing heard of it for {LEASE:g} s")
         self._leader = (self._leader + 1) % len(self._leaders)
-        self._heard, self._units, self._alone = now, (), True
+        self._heard, self._units = now, ()
 
     def _joined(self, message: Joined, now: float) -> None:
-        if message.refused and message.refused != self._refused:
-            log.warning("leader %s refuses: %s", self._leaders[self._leader], message.refused)
         self._refused = message.refused
-        if not self._refused:
-            if self._alone or not self._units:
-                log.info("joined leader %s", self._leaders[self._leader])
-            self._heard, self._alone = now, False
+        if self._refused:  # another leader may run what this host does
+            self._stand("refused", logging.WARNING, f"refuses this host: {self._refused}")
+        else:
+            self._heard = now
+            self._stand("joined", logging.INFO, "joined")
         if message.leave:
             self._leave(self._plan.shutdown_timeout, now)
         new = [unit for unit in message.units if unit not in self._units]
@@ -130,6 +128,12 @@ class HostSupervisor:
         for unit in new:
             self._leases.setdefault(unit, Lease())
             self._say_present(unit, now)
+
+    def _stand(self, standing: str, level: int, text: str) -> None:
+        """Say how we stand with the leader, where that is news."""
+        if standing != self._standing:
+            self._standing = standing
+            log.log(level, "leader %s: %s", self._leaders[self._leader], text)
 
     def _say_join(self, state: str) -> None:
         plan, pid = self._plan, self._context.pid
@@ -190,6 +194,9 @@ class HostSupervisor:
         """The leader answers for all hosts; where it does not, this one for itself."""
         leader = self._leaders[self._leader]
         match message:
+            case ReportStatus() if sender == self._launcher:
+                # What probes and metrics of this host say is counted elsewhere for the others.
+                self._context.send(sender, Status(message.round, json.dumps(self._report())))
             case ReportStatus():
                 self._asked += 1
                 self._askers[self._asked] = sender, message.round
@@ -217,8 +224,12 @@ class HostSupervisor:
 
     def _report(self) -> dict[str, Any]:
         """This host's own part."""
-        plan, state = self._plan, "waiting" if self._deadline is None else "draining"
-        reason = self._refused or f"leader {self._leaders[self._leader]} does not answer"
+        plan, state, reason = self._plan, "running", ""
+        if self._standing != "joined":
+            state = "waiting"
+            reason = self._refused or f"leader {self._leaders[self._leader]} does not answer"
+        if self._deadline is not None:
+            state = "draining"
         host = Slot("host", plan.host, pid=self._context.pid, state=state, reason=reason)
         handlers = [Slot("handler", n.partition("#")[0], state="running") for n in self._living]
         return of_system(plan, state, [slot.status(plan.host) for slot in (host, *handlers)])

@@ -19,12 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from actors.errors import Exit, UnreachableError
+from actors.errors import ConfigurationError, Exit, UnreachableError
 from actors.health import Health
+from actors.joining import Leave, Leaving
 from actors.keys import read_keys
 from actors.network import Network
 from actors.plan import HostPlan, Plan
-from actors.protocol import Drain, Drained, Failed, ReportStatus, Status
+from actors.protocol import ActorMessage, Drain, Drained, Failed, ReportStatus, Status
 from actors.runtime import RuntimeFile, find, runtime_directory
 
 if TYPE_CHECKING:
@@ -102,13 +103,36 @@ def status(
     found = find(runtime_dir or runtime_directory(), name, admin_port)
     if found is None:
         return None
-    from actors.stages.launcher import ask
-
-    answer = ask(_network(found), ReportStatus(), timeout)
-    if not isinstance(answer, Status):
-        raise UnreachableError(f"{found['name']} runs, but did not answer within {timeout:g} s")
+    answer = _ask(found, ReportStatus(), timeout)
+    assert isinstance(answer, Status)
     report: dict[str, Any] = json.loads(answer.report)
     return report
+
+
+def leave(
+    host: str, name: str | None, timeout: float = 5.0, *, runtime_dir: Path | None = None
+) -> bool:
+    """Have a host of the system that runs here move its work away, and end; False: none runs.
+
+    Raises `ConfigurationError` where there is no host of this name, else as `status`.
+    """
+    found = find(runtime_dir or runtime_directory(), name, None)
+    if found is None:
+        return False
+    answer = _ask(found, Leave(host), timeout)
+    assert isinstance(answer, Leaving)
+    if answer.problem:
+        raise ConfigurationError(answer.problem)
+    return True
+
+
+def _ask(found: dict[str, Any], question: ActorMessage, timeout: float) -> ActorMessage:
+    from actors.stages.launcher import ask
+
+    answer = ask(_network(found), question, timeout)
+    if answer is None:
+        raise UnreachableError(f"{found['name']} runs, but did not answer within {timeout:g} s")
+    return answer
 
 
 def _key(network: Network) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from actors.cli.dead import dead
+from actors.cli.drain import drain
 from actors.cli.flags import blame
 from actors.cli.key import key
 from actors.cli.publish import publish
@@ -47,7 +48,7 @@ def callboard() -> None:
     """
 
 
-for verb in (run, check, status, publish, dead, spool, key):
+for verb in (run, check, status, drain, publish, dead, spool, key):
     callboard.add_command(verb)
 
 

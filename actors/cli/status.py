@@ -74,18 +74,17 @@ def _head(report: dict[str, Any]) -> str:
 
 
 def _actors(actors: Sequence[dict[str, Any]]) -> str:
-    rows = [
-        (
-            actor["role"],
-            actor["name"],
-            str(actor["pid"]),
-            actor["state"],
-            actor["restarts"],
-            actor.get("reason") or "",
-        )
-        for actor in actors
-    ]
-    return table(("actor", "name", "pid", "state", "restarts", "reason"), rows)
+    heads = ["role", "name", "pid", "state", "restarts", "reason"]
+    if len({actor["host"] for actor in actors}) > 1:
+        heads.insert(2, "host")
+    rows = [tuple(_cell(actor, head) for head in heads) for actor in actors]
+    return table(("actor", *heads[1:]), rows)
+
+
+def _cell(actor: dict[str, Any], head: str) -> object:
+    if head == "pid":
+        return str(actor["pid"] or "")  # a number would be set to the right
+    return actor.get(head, "")
 
 
 def _routes(report: dict[str, Any]) -> str:
