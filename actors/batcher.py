@@ -67,6 +67,7 @@ class Batcher:
         self._lost: set[str] = set()  # handlers that may still be introduced as living
         self._deaths: dict[str, str] = {}  # "busy" or "idle", by handler
         self._condemned: dict[str, int] = {}  # the overdue bulk, by handler
+        self._waiting: set[str] = set()  # routes that nobody can work on
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
         self._stale = 0
@@ -103,6 +104,8 @@ class Batcher:
             case _:
                 raise TypeError(f"a batcher has no use for {message}")
         self._hand_out(now)
+        for route in self._waiting:
+            self._settling.hand_back(self._lines[self._routes[route].queues[0]], now)
         self._tell(self._settling.take(), error)
         self._watch(now)
 
@@ -136,6 +139,7 @@ class Batcher:
         for handler, pool in present.items():
             self._working[handler] = self._staffs[pool]
             self._staffs[pool].hire(handler, retiring=handler in message.retiring)
+        self._waiting = set(message.waiting)
 
     # ── deliveries in, bulks out ──────────────────────────────────────────────
 

@@ -138,6 +138,7 @@ class Connection:
                 self._introduced = message.number
                 pools = self._plan.pools
                 self._served = {r.name for _, pool in message.handlers for r in pools[pool]}
+                self._intake.serve(message.waiting)
                 self._traffic.meet(message.batcher)
                 if self._state == "closed" and self._lost.cause != "connecting":
                     self._tell_lost(lived=0.0)  # in case the first word got lost

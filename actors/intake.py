@@ -85,7 +85,7 @@ class Intake:
                 case Consuming():
                     source.consumes(now)
                     log.info("connection %s: consumes %s", self._name, source.queue)
-                    if self.ending:
+                    if self.ending or source.idle:
                         self._stop(source)
                 case QueueLost():
                     return self._lose(source, event, now)
@@ -109,6 +109,14 @@ class Intake:
             elif source.channel is Channel.IDLE:
                 source.channel = Channel.STOPPED
 
+    def serve(self, waiting: Collection[str]) -> None:
+        """Fetch nothing for routes that wait for somebody who can work on them."""
+        for source in self._sources:
+            source.idle = source.route in waiting
+            if source.idle and source.channel is Channel.CONSUMING and not self.ending:
+                self._stop(source)
+        self._resume()
+
     def bound_memory(self) -> None:
         """Pause while more bytes are unsettled than `--max-bytes`, until it is half of it."""
         held = self._traffic.custody.outbox.bytes
@@ -120,11 +128,15 @@ class Intake:
                 if source.channel is Channel.CONSUMING:
                     self._stop(source)
         elif self._paused and held <= self._max_bytes // 2:
-            for source in self._sources:
-                if source.channel is Channel.STOPPED:
-                    source.channel = Channel.OPENING
-                    self._client.resume(source.queue, source.epoch)
             self._paused = any(s.channel is Channel.STOPPING for s in self._sources)
+            self._resume()
+
+    def _resume(self) -> None:
+        for source in self._sources:
+            held_back = self._paused or self.ending or source.idle
+            if source.channel is Channel.STOPPED and not held_back:
+                source.channel = Channel.OPENING
+                self._client.resume(source.queue, source.epoch)
 
     def _stop(self, source: Source) -> None:
         source.channel = Channel.STOPPING

@@ -153,7 +153,8 @@ class Supervisor:
         if not self._inquiry.ask(sender, question.round):
             return
         number = self._inquiry.number
-        names = [slot.name for slot in self._children if slot.name and slot.reachable]
+        # A host that is cut off must not cost the others their answer.
+        names = [slot.name for slot in self._children if slot.name and not slot.host]
         self._inquiry.expect(names)
         for name in names:
             self._context.send(name, ReportStatus(number))

@@ -39,6 +39,9 @@ class Single(NamedTuple):
     raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
 
 
+#: Seconds until what nobody can work on returns to its queue.
+NOBODY = 5.0
+
 _COMES_BACK = {Verdict.REQUEUE, Verdict.RETRY, Verdict.SNOOZE}
 _COPIED = {Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE}
 
@@ -111,10 +114,24 @@ class Settling:
                 entry = Single(chunk.epoch, chunk.first + index, verdict)
                 self._say(Part(chunk, index, index + 1), entry)
 
+    def hand_back(self, line: Line, now: float) -> None:
+        """Nobody can work on what waits in a line: it returns to the world after a while."""
+        for chunk, index, _ in line.batching.give_back(now):
+            self._hand_back(chunk, index)
+        while draft := line.next_suspect() or line.take(now, flush=True):
+            for chunk, index in draft.deliveries():
+                self._hand_back(chunk, index)
+
     def take(self) -> list[Range | Single]:
         """What is to be told to the connection now."""
         said, self._said = self._said, []
         return said
+
+    def _hand_back(self, chunk: Chunk, index: int) -> None:
+        handed_out = chunk.attempts.get(index, 0)
+        verdict = Verdict.REQUEUE if handed_out else Verdict.RETURN
+        entry = Single(chunk.epoch, chunk.first + index, verdict, NOBODY)
+        self._say(Part(chunk, index, index + 1), entry)
 
     def _single(self, chunk: Chunk, index: int, single: Single, now: float) -> None:
         if single.verdict == Verdict.REQUEUE and not single.delay:

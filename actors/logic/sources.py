@@ -35,6 +35,7 @@ class Source:
     since: float = 0.0  #: consuming
     reason: str = ""  #: why it lost its last channel
     retry_at: float = 0.0
+    idle: bool = False  #: nobody can work on what it brings: it is to bring nothing
     empty: bool = False  #: as far as the world told, and nothing came since
     backoff: Backoff = field(default_factory=Backoff)
 

@@ -119,9 +119,9 @@ class HostsSystem(InMemorySystem):
 
     stage: HostsStage
 
-    def __init__(self, app: App, seed: int, noise: float, offers: tuple[str, ...] = ()) -> None:
-        settings = Settings(host_name=FIRST, offer=offers)
-        super().__init__(app, state={}, raise_errors=False, seed=seed, settings=settings)
+    def __init__(self, app: App, seed: int, noise: float, **settings: Any) -> None:
+        resolved = Settings(host_name=FIRST, **settings)
+        super().__init__(app, state={}, raise_errors=False, seed=seed, settings=resolved)
         self.stage_class = partial(HostsStage, noise=noise)
         self.code_class = partial(WatchedCode, holders={}, broken=[], system=self)
         self.joined: dict[str, str] = {}  #: the host supervisors of those that were not killed
@@ -207,7 +207,7 @@ class HostsPlay:
         self.heal_at: dict[tuple[str, str], float] = {}
         self.sent: list[Sent] = []
         self.names = iter(f"host{number}" for number in range(1, 1000))
-        self.system = HostsSystem(self._app(), seed, self.noise, self.offers)
+        self.system = HostsSystem(self._app(), seed, self.noise, offer=self.offers)
 
     def run(self) -> None:
         """Raises AssertionError where anything does not hold."""
