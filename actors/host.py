@@ -30,7 +30,7 @@ from actors.report import of_system
 log = logging.getLogger("actors.supervisor")
 
 #: Seconds to wait for the leader's answer to a question.
-PATIENCE = 2.0
+PATIENCE = 1.5
 #: Seconds before the deadline of a drain in which what is left is killed.
 MARGIN = 1.0
 
