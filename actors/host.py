@@ -194,9 +194,6 @@ class HostSupervisor:
         """The leader answers for all hosts; where it does not, this one for itself."""
         leader = self._leaders[self._leader]
         match message:
-            case ReportStatus() if sender == self._launcher:
-                # What probes and metrics of this host say is counted elsewhere for the others.
-                self._context.send(sender, Status(message.round, json.dumps(self._report())))
             case ReportStatus():
                 self._asked += 1
                 self._askers[self._asked] = sender, message.round

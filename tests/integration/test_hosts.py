@@ -62,6 +62,9 @@ class Hosts:
         found: list[dict[str, Any]] = self.running[seen_by].status().get("actors", [])
         return found
 
+    def states(self, seen_by: str) -> list[tuple[str, str, str]]:
+        return [(a["role"], a["state"], a["reason"]) for a in self.actors(seen_by)]
+
     def times(self) -> Counter[int]:
         return sum((worker.times() for worker in self.running.values()), Counter())
 
@@ -94,7 +97,7 @@ def test_a_killed_hosts_work_is_done_by_the_others(hosts: Hosts) -> None:
 
     put(hosts.place, "work", *numbers(range(1000)))
     until(lambda: all(len(w.handled()) > 20 for w in hosts.running.values()), why="all have some")
-    two.signal(signal.SIGKILL, to_all=True)
+    two.destroy()
     until_is(set(range(1000)), lambda: set(hosts.times()), FAR)
     until_is({"one": 1, "three": 2}, hosts.handlers, FAR)
     again = [number for number, times in hosts.times().items() if times > 1]
@@ -135,11 +138,9 @@ def test_another_leader_takes_the_hosts_of_one_that_died(hosts: Hosts) -> None:
     assert refused["state"] == "waiting"
     assert "version" in refused["reason"]
 
-    one.signal(signal.SIGKILL, to_all=True)
+    one.destroy()
     alone = [("host", "waiting", f"leader {hosts.leader} does not answer")]
-    until_is(
-        alone, lambda: [(a["role"], a["state"], a["reason"]) for a in hosts.actors("two")], FAR
-    )
+    until_is(alone, lambda: hosts.states("two"), FAR)
     hosts.first()
     until_is({"one": 1, "two": 2}, lambda: hosts.handlers("two"), FAR)
     put(hosts.place, "work", *numbers(range(100)))
