@@ -15,6 +15,7 @@ import pytest
 from actors.clients import probes
 from actors.clients.probes import Answer, ProbeServer
 from actors.errors import ConfigurationError
+from tests.broker import free_port
 
 BIG = b"x" * 4_000_000
 
@@ -23,13 +24,6 @@ def respond(path: str) -> Answer | None:
     if path == "/big":
         return Answer(HTTPStatus.OK, BIG)
     return Answer(HTTPStatus.OK, b"ok\n") if path == "/livez" else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.broker import free_port
 from tests.integration.conftest import Run
 from tests.integration.worker import (
     BrokerPlace,
@@ -50,9 +51,7 @@ def samples(port: int) -> dict[tuple[str, ...], float]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
