@@ -37,10 +37,11 @@ def note_number(number: int) -> None:
 
 
 def greedy(messages: list[Message[Any]]) -> None:
-    """Takes as many bytes as the message says, or holds the GIL for as many seconds."""
+    """Takes as many bytes as the message says, used or not, or holds the GIL for seconds."""
     note(messages)
     for message in messages:
         bytearray(message.body.get("bytes", 0))
+        b"." * message.body.get("resident", 0)
         ctypes.PyDLL(None).sleep(message.body.get("seconds", 0))
         act(message)
 

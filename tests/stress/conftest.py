@@ -1,5 +1,21 @@
-"""The fixtures for whole systems, in this tier too."""
+"""The fixtures for whole systems, in this tier too, and a bad network."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.broker import Broker
 from tests.integration.conftest import own_rabbitmq, place, rabbitmq, run, spool, stage_vhost
+from tests.stress.proxy import Proxy
 
-__all__ = ["own_rabbitmq", "place", "rabbitmq", "run", "spool", "stage_vhost"]
+__all__ = ["own_rabbitmq", "place", "proxy", "rabbitmq", "run", "spool", "stage_vhost"]
+
+
+@pytest.fixture
+def proxy(broker: Broker) -> Iterator[Proxy]:
+    """Between a worker and the broker."""
+    proxy = Proxy(broker.port)
+    yield proxy
+    proxy.close()

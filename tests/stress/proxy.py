@@ -20,6 +20,7 @@ class Mode(Enum):
 
     PASS = auto()
     SWALLOW_UP = auto()  #: what goes to the server is lost: a link that is half open
+    SWALLOW_DOWN = auto()  #: what comes from the server is: confirms, and the rest
     SWALLOW = auto()  #: nothing arrives on either side
     DELAY = auto()  #: each read waits a tenth of a second
     DRIBBLE = auto()  #: a byte at a time
@@ -100,7 +101,7 @@ class Proxy:
 
     def _pass(self, data: bytes, sink: socket.socket, up: bool) -> None:
         mode = self.mode
-        if mode is Mode.SWALLOW or (mode is Mode.SWALLOW_UP and up):
+        if mode is Mode.SWALLOW or mode is (Mode.SWALLOW_UP if up else Mode.SWALLOW_DOWN):
             return
         if mode is Mode.DELAY:
             time.sleep(0.1)

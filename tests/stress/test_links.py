@@ -6,35 +6,18 @@ the bound after the cause ends. Heartbeats are 10 s, unacknowledged bytes live f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import pytest
 
 from actors import Publisher
 from actors.errors import PublishError
-from tests.broker import Broker
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
 from tests.stress.checker import Total, total_queue
 from tests.stress.proxy import Mode, Proxy
 
 MESSAGES = 2000
-
-
-@pytest.fixture
-def proxy(broker: Broker) -> Iterator[Proxy]:
-    proxy = Proxy(broker.port)
-    yield proxy
-    proxy.close()
-
-
-def through(proxy: Proxy, place: BrokerPlace) -> str:
-    """The URL of a broker behind the proxy."""
-    parts = urlsplit(place.url)
-    return parts._replace(
-        netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
-    ).geturl()
 
 
 class Rig:
@@ -64,7 +47,7 @@ class Rig:
 
 @pytest.fixture
 def rig(run: Run, rabbitmq: BrokerPlace, proxy: Proxy) -> Rig:
-    worker = run("plain", "--connection", through(proxy, rabbitmq), PACE="0.01")
+    worker = run("plain", "--connection", proxy.instead_of(rabbitmq.url), PACE="0.01")
     return Rig(worker, rabbitmq)
 
 
@@ -103,8 +86,32 @@ def test_a_slow_link_is_no_dead_link(rig: Rig, proxy: Proxy, mode: Mode) -> None
 def test_a_publisher_waits_no_longer_than_it_was_told_to(
     rabbitmq: BrokerPlace, proxy: Proxy
 ) -> None:
-    with Publisher(through(proxy, rabbitmq)) as publisher:
+    with Publisher(proxy.instead_of(rabbitmq.url)) as publisher:
         publisher.put("work", {"n": 1})
         proxy.mode = Mode.SWALLOW
         with pytest.raises(PublishError, match="no answer in time"):
             publisher.put("work", {"n": 2}, timeout=1.0)
+
+
+def test_a_copy_whose_confirm_got_lost_is_made_again_with_the_same_id(
+    run: Run, rabbitmq: BrokerPlace, proxy: Proxy, tmp_path: Path
+) -> None:
+    worker = run("plain", "--connection", proxy.instead_of(rabbitmq.url))
+    put(rabbitmq, "work", {"n": 0, "do": "dead letter"})
+    until(lambda: len(rabbitmq.dead("work")) == 1)  # copies have their connection
+    gate = tmp_path / "record.gate"
+    gate.touch()
+    put(rabbitmq, "work", {"n": 1, "do": "wait"}, {"n": 2, "do": "dead letter"})
+    until(lambda: len(worker.times()) == 3)
+    proxy.mode = Mode.SWALLOW_DOWN
+    gate.unlink()
+    until(lambda: len(rabbitmq.dead("work")) == 2, 20.0, "the copy is stored")
+    proxy.mode = Mode.PASS
+    proxy.reset()
+    until(lambda: worker.status().get("ready") and not worker.totals().get("in_flight"), 35.0)
+    until(lambda: rabbitmq.ready("work") == 0, 35.0)
+    worker.launcher.terminate()
+    assert worker.wait() == 0
+    letters = [(letter.body, letter.id) for letter in rabbitmq.dead("work")]
+    assert len(letters) == 3
+    assert len(set(letters)) == 2

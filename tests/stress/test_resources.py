@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,42 @@ def test_a_handler_that_gets_no_memory_fails_that_message_once(place: Place, run
         assert worker.pids("handler") == [pid]
     stop(worker)
     assert place.ready("work") == 0
+
+
+def limit_of_new_group() -> Path | None:
+    """The file with the limit of a memory cgroup that was made; None where none may be."""
+    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        group = root / f"callboard-{os.getpid()}"
+        with suppress(OSError):
+            group.mkdir()
+            for limit in (group / "memory.max", group / "memory.limit_in_bytes"):
+                if limit.exists():
+                    return limit
+            group.rmdir()
+    return None
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A memory cgroup of 256 MiB."""
+    limit = limit_of_new_group()
+    if limit is None:
+        pytest.skip("no memory cgroup may be made here")
+    limit.write_text(str(256 * MIB))
+    yield limit.parent
+    until(lambda: not (limit.parent / "cgroup.procs").read_text(), 10.0)
+    limit.parent.rmdir()
+
+
+def test_a_handler_that_the_kernel_kills_for_its_memory_is_one_that_died(
+    place: Place, run: Run, group: Path
+) -> None:
+    worker = run(f"{APPS}:limited", "--connection", place.url)
+    (pid,) = worker.pids("handler")
+    (group / "cgroup.procs").write_text(str(pid))
+    put(place, "work", {"n": 0, "resident": 512 * MIB}, *numbers(range(1, 50)))
+    account(worker, place, 50)
+    assert "work/1 died: killed by SIGKILL" in worker.output
 
 
 def test_a_message_of_128_mib_passes_in_bounded_memory(rabbitmq: BrokerPlace, run: Run) -> None:

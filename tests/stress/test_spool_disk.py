@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +18,8 @@ from actors import Publisher
 from actors.errors import PublishError
 from tests.integration.conftest import Run
 from tests.integration.worker import SpoolPlace, numbers, put, until
-from tests.stress.rig import account
+from tests.stress.checker import total_queue
+from tests.stress.rig import account, stop
 
 APPS = "tests.stress.apps"
 
@@ -61,6 +63,83 @@ def test_a_full_disk_is_waited_for(small_disk: Path, run: Run, tmp_path: Path) -
     filler.unlink()
     account(worker, place, 500, 35.0)
     assert "Traceback" not in worker.output
+
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+static int sync_with(const char *name, int fd) {
+    if (!access(getenv("FAULTY_DISK"), F_OK)) { errno = EIO; return -1; }
+    return ((int (*)(int))dlsym(RTLD_NEXT, name))(fd);
+}
+int fsync(int fd) { return sync_with("fsync", fd); }
+int fdatasync(int fd) { return sync_with("fdatasync", fd); }
+"""
+
+PUBLISH = """
+import itertools, os, sys
+from actors import Publisher
+from actors.errors import PublishError
+publisher = Publisher(sys.argv[1])
+for n in itertools.count():
+    if os.path.exists(sys.argv[2]):
+        break
+    try:
+        publisher.put("work", {"n": n})
+        print(n, "stored", flush=True)
+    except PublishError as error:
+        print(n, error, flush=True)
+publisher.close()
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> dict[str, str]:
+    """Environment under which no write reaches the disk while a file called "faulty" exists."""
+    source, shim = tmp_path / "shim.c", tmp_path / "shim.so"
+    source.write_text(SHIM)
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    except FileNotFoundError:
+        pytest.skip("needs a C compiler, to come between a process and its disk")
+    return {"LD_PRELOAD": str(shim), "FAULTY_DISK": str(tmp_path / "faulty")}
+
+
+def test_what_a_faulty_disk_did_not_take_is_not_said_to_be_stored(
+    spool: SpoolPlace, run: Run, tmp_path: Path, faulty: dict[str, str]
+) -> None:
+    disk, end, told = (tmp_path / name for name in ("faulty", "end", "told"))
+
+    def lines(what: str) -> list[int]:
+        whole = told.read_text().rpartition("\n")[0].splitlines()
+        return [int(line.partition(" ")[0]) for line in whole if what in line]
+
+    worker = run("plain", "--connection", spool.url, PACE="0.02", **faulty)
+    with told.open("w") as output:
+        publisher = subprocess.Popen(
+            [sys.executable, "-c", PUBLISH, spool.url, end],
+            env={**os.environ, **faulty},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+        )
+    try:
+        until(lambda: len(lines("stored")) > 100 and worker.handled(), 30.0)
+        disk.touch()
+        until(lambda: len(lines("disk I/O error")) > 20, 20.0)
+        disk.unlink()
+        before = len(lines("stored"))
+        until(lambda: len(lines("stored")) > before + 100, 35.0, "stored again")
+    finally:
+        end.touch()
+        publisher.wait(20.0)
+    stored = set(lines("stored"))
+    until(lambda: stored <= set(worker.times()) and not spool.ready("work"), 35.0, "handled")
+    stop(worker)
+    total = total_queue(lines(""), stored, worker.handled())
+    assert (total.lost, total.unexpected, total.untold) == (0, 0, 0), total
 
 
 def test_a_spool_damaged_under_a_worker_is_told_of_and_stops_no_other(
