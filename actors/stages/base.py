@@ -24,7 +24,7 @@ from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 from actors.network import Network
 from actors.stages.hands import Envelope
 from actors.stages.processes import die_with_parent, show_as
-from actors.stages.transport import LoopbackTransport, transport_of
+from actors.stages.transport import SealedTransport, transport_of
 
 STARTUP = timedelta(seconds=5)
 TOP = "Callboard Top"  #: the capability that says the name of the system's top actor
@@ -65,7 +65,7 @@ class Admin(MultiProcAdmin):  # type: ignore[misc]
 def _start_admin(
     starter: Any,
     endpoint: Any,
-    transport_class: type[LoopbackTransport],
+    transport_class: type[SealedTransport],
     address: Any,
     capabilities: dict[str, Any],
     context: Any,

@@ -1,4 +1,4 @@
-"""Frames between endpoints, authenticated, in order, and acknowledged; knows no Thespian.
+"""Frames between endpoints, sealed, in order, and acknowledged; knows no Thespian.
 
 Sockets stay registered with one selector, frames are written at once, and one pass reads
 all that a socket has. A frame whose connection is lost goes out again on the next one; the
@@ -8,6 +8,7 @@ receiver drops what it has had.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import selectors
 import socket
@@ -16,41 +17,38 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from actors.stages.seal import Refused, Seal
-from actors.stages.sockets import Frame, Incoming, Outgoing
+from actors.logic.reach import Reach
+from actors.stages.door import Door
+from actors.stages.session import Address, Identity, Refused
+from actors.stages.sockets import Frame, Outgoing
 from actors.stages.tally import Tally
 
 log = logging.getLogger(__name__)
 
-MAX_STRANGERS = 256  #: connections that have not yet sent an authentic frame
 MAX_WAITING = 100_000  #: frames to one endpoint; what is sent beyond is lost, and said to be
 MAX_LOSSES = 3  #: connections that a frame may cost before it is given up
 BACKOFF = 0.1  #: seconds before the third connection
-MOST_FRAMES = 16  #: read from one socket in one pass
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
-Address = tuple[str, int]
+#: What a host that is gone, or beyond a cut link, looks like.
+_AWAY = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
+
 Told = Callable[[bool | None], object]  #: True: it arrived; False: nobody listens; None: given up
 
 
 class Exchange:
     """All connections of one endpoint."""
 
-    def __init__(self, listener: socket.socket, seal: Seal) -> None:
-        listener.setblocking(False)
+    def __init__(self, listener: socket.socket, identity: Identity) -> None:
         self.tally = Tally(log)
-        self.received: list[bytearray] = []  #: bodies, in the order in which they came
-        self.accepted = False  #: somebody has connected since this was last looked at
-        self._listener = listener
-        self._port: int = listener.getsockname()[1]
-        self._seal = seal
+        self._identity = identity
         self._selector = selectors.DefaultSelector()
-        self._selector.register(listener, READ, self._accept)
+        self.door = Door(listener, identity, self._selector, self.tally)
         self._outgoing: dict[Address, Outgoing] = {}
         self._again: dict[Address, float] = {}  # when to connect
-        self._incoming: set[Incoming] = set()
-        self._strangers: dict[Incoming, None] = {}  # the oldest first
+        self._reach = Reach()
+        self._numbers = itertools.count(1)
         self._watched: list[int] = []
 
     def close(self) -> None:
@@ -59,8 +57,7 @@ class Exchange:
         self._selector.close()
         for out in self._outgoing.values():
             out.close()
-        for inc in self._incoming:
-            inc.socket.close()
+        self.door.close()
 
     def filenos(self) -> list[int]:
         """What a forked child has no use for."""
@@ -86,9 +83,10 @@ class Exchange:
         """Wait for something to happen and do it; returns those watched that are readable."""
         now = time.monotonic()
         for target in [target for target, due in self._again.items() if due <= now]:
-            del self._again[target]
-            self._connect(self._outgoing[target])
-        dues = [*self._again.values(), *(inc.deadline for inc in [*self._strangers][:1])]
+            if self._again.pop(target, None) is not None:  # the host of it was lost just now
+                self._connect(self._outgoing[target])
+        deadline = self.door.deadline()
+        dues = [*self._again.values(), *([] if deadline is None else [deadline])]
         if dues:
             due = max(0.0, min(dues) - now)
             timeout = due if timeout is None else min(timeout, due)
@@ -98,11 +96,8 @@ class Exchange:
                 readable.append(key.fd)
             else:
                 key.data(mask)
-        if self._strangers:
-            self._refuse_late(time.monotonic())
+        self.door.tidy(time.monotonic())
         return readable
-
-    # ── sending ────────────────────────────────────────────────────────────────
 
     @property
     def unsent(self) -> int:
@@ -115,16 +110,20 @@ class Exchange:
             out.hurry()
 
     def post(self, target: Address, body: bytes, told: Told | None = None) -> None:
-        """Send a body, and tell what became of it; in a later turn, unless too much waits."""
+        """Send a body, and tell what became of it; in a later turn, unless it is dropped here."""
+        if not self._reach.admits(target[0], time.monotonic()):
+            self.tally.add("dropped a frame", f"{target[0]} does not answer")
+            _tell([Frame(0, b"", told)], None)
+            return
         out = self._outgoing.get(target)
         if out is None:
-            out = self._outgoing[target] = Outgoing(target)
+            out = self._outgoing[target] = Outgoing(self._identity, target)
             self._again[target] = 0.0
         if len(out.frames) >= MAX_WAITING:
             self.tally.add("lost a frame", f"{MAX_WAITING} wait for {target}")
-            _tell([Frame(b"", told)], None)
+            _tell([Frame(0, b"", told)], None)
             return
-        out.frames.append(Frame(self._seal.seal(target[1], body), told))
+        out.frames.append(Frame(next(self._numbers), body, told))
         if told is not None:
             out.hurry()
         if out.socket is not None and not out.blocked:
@@ -139,11 +138,15 @@ class Exchange:
     def _progress(self, out: Outgoing, mask: int) -> None:
         if out.socket is None:
             return  # let go of in this very pass
+        was_greeted = out.greeted
         try:
-            done = out.read(self._seal.acknowledgement) if mask & READ else []
+            done = out.read() if mask & READ else []
         except (OSError, Refused) as problem:
             self._lose(out, problem)
             return
+        if out.greeted and not was_greeted:
+            self._reach.find(out.target[0])
+            mask |= WRITE
         if mask & WRITE:
             self._write(out)
         _tell(done, True)
@@ -161,12 +164,12 @@ class Exchange:
             self._selector.modify(out.socket, READ | (WRITE if out.blocked else 0), key.data)
 
     def _lose(self, out: Outgoing, problem: Exception) -> None:
-        if out.socket is not None:
-            with suppress(KeyError):
-                self._selector.unregister(out.socket)
-        out.close()
+        if isinstance(problem, OSError) and problem.errno in _AWAY:
+            self._lose_host(out.target[0], problem)
+            return
+        self._disconnect(out)
         if isinstance(problem, Refused):
-            self.tally.add("refused an acknowledgement", f"{problem}, by {out.target}")
+            self.tally.add("refused an answer", f"{problem}, by {out.target}")
         given_up: list[Frame] = []
         nobody = isinstance(problem, ConnectionRefusedError)
         if nobody:
@@ -182,76 +185,24 @@ class Exchange:
             self._again[out.target] = time.monotonic() + (BACKOFF if out.losses != 1 else 0.0)
         _tell(given_up, False if nobody else None)
 
-    # ── receiving ──────────────────────────────────────────────────────────────
+    def _lose_host(self, host: str, problem: Exception) -> None:
+        """Nothing that waits for any endpoint of a host is kept: who needs it says it again."""
+        self._reach.lose(host, time.monotonic())
+        lost = [out for out in self._outgoing.values() if out.target[0] == host]
+        for out in lost:
+            self._disconnect(out)
+            self._again.pop(out.target, None)
+            del self._outgoing[out.target]
+        given_up = [frame for out in lost for frame in out.frames]
+        if given_up:
+            self.tally.add("lost a frame", f"to {host}: {problem}", len(given_up))
+        _tell(given_up, None)
 
-    def _accept(self, _mask: int) -> None:
-        self.accepted = True
-        try:
-            sock, _ = self._listener.accept()
-        except OSError as problem:
-            if problem.errno != errno.EAGAIN:
-                self.tally.add("could not accept a connection", problem)
-            return
-        sock.setblocking(False)
-        with suppress(OSError):  # gone already, on some systems
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        inc = Incoming(sock)
-        self._incoming.add(inc)
-        self._strangers[inc] = None
-        self._selector.register(sock, READ, partial(self._receive, inc))
-        if len(self._strangers) > MAX_STRANGERS:
-            self._refuse(next(iter(self._strangers)), f"more than {MAX_STRANGERS} say nothing")
-
-    def _receive(self, inc: Incoming, _mask: int) -> None:
-        if inc not in self._incoming:
-            return  # let go of in this very pass
-        mac, problem = b"", None
-        try:
-            for _ in range(MOST_FRAMES):
-                if not self._read(inc):
-                    break
-                assert inc.header is not None
-                mac = inc.header.mac
-                inc.begin()
-        except (OSError, Refused) as error:
-            problem = error
-        if mac:
-            with suppress(OSError):  # gone, or it reads no answers: the next says it again
-                inc.socket.send(self._seal.acknowledgement(mac))
-        if isinstance(problem, Refused):
-            self._refuse(inc, str(problem))
-        elif problem is not None:
-            self._let_go(inc)
-
-    def _read(self, inc: Incoming) -> bool:
-        """Read one frame, or as much of it as there is; whether it is complete."""
-        if not inc.read():
-            return False
-        if inc.header is None:
-            inc.take(self._seal.header(inc.content, self._port))
-            if not inc.read():
-                return False
-        assert inc.header is not None
-        if self._seal.accept(inc.header, inc.content):
-            self._strangers.pop(inc, None)
-            self.received.append(inc.content)
-        else:
-            self.tally.add("dropped a repeated frame", f"from {inc.origin}")
-        return True
-
-    def _refuse_late(self, now: float) -> None:
-        for inc in [inc for inc in self._strangers if inc.deadline < now]:
-            self._refuse(inc, "said nothing for too long")
-
-    def _refuse(self, inc: Incoming, why: str) -> None:
-        self.tally.add("refused a connection", f"{why}, from {inc.origin}")
-        self._let_go(inc)
-
-    def _let_go(self, inc: Incoming) -> None:
-        self._selector.unregister(inc.socket)
-        self._strangers.pop(inc, None)
-        self._incoming.discard(inc)
-        inc.socket.close()
+    def _disconnect(self, out: Outgoing) -> None:
+        if out.socket is not None:
+            with suppress(KeyError):
+                self._selector.unregister(out.socket)
+        out.close()
 
 
 def _tell(frames: list[Frame], arrived: bool | None) -> None:

@@ -15,8 +15,8 @@ class Tally:
         self._log = logger
         self._last: dict[str, float] = {}
 
-    def add(self, what: str, detail: object = "") -> None:
-        self.counts[what] += 1
+    def add(self, what: str, detail: object = "", count: int = 1) -> None:
+        self.counts[what] += count
         now = time.monotonic()
         if now - self._last.get(what, float("-inf")) >= 1.0:
             self._last[what] = now

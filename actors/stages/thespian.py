@@ -26,7 +26,7 @@ from actors.stages.processes import (
     show_as,
 )
 from actors.stages.roles import ROLES, resolve
-from actors.stages.transport import LoopbackTransport
+from actors.stages.transport import SealedTransport
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         self._actor: Actor | None = None
         self._armed: float | None = None
         self._left = False
-        self._transport: LoopbackTransport | None = None
+        self._transport: SealedTransport | None = None
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:
         if self.forks and self._transport is None:

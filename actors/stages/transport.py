@@ -1,4 +1,4 @@
-"""Thespian's TCP transport on loopback, with a loop of its own.
+"""Thespian's TCP transport, sealed and with a loop of its own.
 
 Thespian's own loop builds a selector and walks all sockets on each pass, has one message
 under way to each target, and a sender waits for whoever it sends to: a quarter of a
@@ -30,7 +30,7 @@ from thespian.system.transport.TCPTransport import ExternalTransportCopy, TCPTra
 from actors.network import Network
 from actors.stages import LOOPBACK
 from actors.stages.exchange import Exchange
-from actors.stages.seal import Seal
+from actors.stages.session import Identity
 
 # Thespian binds to all interfaces whatever address it advertises.
 IPActorAddress.bindArgs = property(lambda self: ((self.sockname[0], self.bindname[1]),))
@@ -38,23 +38,22 @@ IPActorAddress.bindArgs = property(lambda self: ((self.sockname[0], self.bindnam
 _STATUS = {True: SendStatus.Sent, False: SendStatus.DeadTarget, None: SendStatus.Failed}
 
 
-class LoopbackTransport(TCPTransport):  # type: ignore[misc]
-    """One endpoint: a listening socket on loopback and a seal of its own."""
+class SealedTransport(TCPTransport):  # type: ignore[misc]
+    """One endpoint: a socket that listens at an address of its host, and all connections."""
 
-    key: ClassVar[bytes]
-    host: ClassVar[str]
+    network: ClassVar[Network]
 
     def __init__(self, *args: Any) -> None:
-        os.environ["THESPIAN_BASE_IPADDR"] = self.host  # for addresses made without a host
+        os.environ["THESPIAN_BASE_IPADDR"] = self.network.host  # for addresses made without a host
         super().__init__(*args)
-        self.exchange = Exchange(self.socket, Seal(self.key))
+        address = self.socket.getsockname()
+        self.exchange = Exchange(self.socket, Identity(self.network.keys, address))
         self.tally = self.exchange.tally
-        self.port: int = self.socket.getsockname()[1]
+        self.port: int = address[1]
         #: Is offered each message before Thespian: whether it takes it.
         self.hear: Callable[[Any, Any], bool] | None = None
-        self._origin = self.myAddress.addressDetails.sockname
 
-    def external_transport_clone(self) -> LoopbackTransport:
+    def external_transport_clone(self) -> SealedTransport:
         return type(self)(ExternalTransportCopy(), self._adminAddr, self.txOnly, False)
 
     def close(self) -> None:
@@ -96,7 +95,7 @@ class LoopbackTransport(TCPTransport):  # type: ignore[misc]
         self, target: Any, message: Any, told: Callable[[bool | None], object] | None = None
     ) -> None:
         """Send a message to the address of another process."""
-        body = pickle.dumps((self._origin, message), pickle.HIGHEST_PROTOCOL)
+        body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         self.exchange.post(target.addressDetails.sockname, body, told)
 
     def addWakeup(self, timePeriod: Any, payload: Any) -> None:
@@ -137,13 +136,14 @@ class LoopbackTransport(TCPTransport):  # type: ignore[misc]
 
     def _turn(self, timeout: float | None) -> None:
         readable = self.exchange.turn(timeout)
-        if self.exchange.accepted:  # this may have been a signal
-            self.exchange.accepted = False
+        door = self.exchange.door
+        if door.accepted:  # this may have been a signal
+            door.accepted = False
             self._check_indicators()
-        received, self.exchange.received = self.exchange.received, []
-        for body in received:
+        received, door.received = door.received, []
+        for origin, body in received:
             try:
-                origin, message = pickle.loads(body)
+                message = pickle.loads(body)
             except Exception as problem:
                 # Authentic, yet not to be unpickled here: a class that this process lacks.
                 self.tally.add("lost a frame", repr(problem))
@@ -153,9 +153,9 @@ class LoopbackTransport(TCPTransport):  # type: ignore[misc]
             self._incomingEnvelopes.append(ReceiveEnvelope(self.myAddress, WatchMessage(readable)))
 
 
-def transport_of(network: Network) -> type[LoopbackTransport]:
+def transport_of(network: Network) -> type[SealedTransport]:
     """The transport of one system; forks inherit the class, and the key with it."""
-    return type("Transport", (LoopbackTransport,), {"key": network.keys[0], "host": network.host})
+    return type("Transport", (SealedTransport,), {"network": network})
 
 
 def address_of(port: int, host: str = LOOPBACK) -> Any:

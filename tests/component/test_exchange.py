@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from actors.stages import exchange as module
+from actors.stages import session
 from actors.stages.exchange import Exchange
-from actors.stages.seal import Seal
+from actors.stages.session import Identity
 from tests.component.thespian_cast import until
 
 KEY = os.urandom(32)
@@ -23,10 +24,10 @@ class End:
     def __init__(self) -> None:
         self.listener = socket.create_server((HOST, 0))
         self.address: tuple[str, int] = self.listener.getsockname()
-        self.exchange = Exchange(self.listener, Seal(KEY))
+        self.exchange = Exchange(self.listener, Identity((KEY,), self.address))
 
     def received(self) -> list[bytes]:
-        return [bytes(body) for body in self.exchange.received]
+        return [body for _, body in self.exchange.door.received]
 
     def close(self) -> None:
         self.exchange.close()
@@ -84,8 +85,8 @@ def test_what_a_lost_connection_carried_goes_out_again_and_is_taken_once(
     one, other = ends
     one.exchange.post(other.address, b"before")
     turned(ends, lambda: other.received() == [b"before"])
-    for connection in list(other.exchange._incoming):  # its acknowledgement may still be unread
-        other.exchange._let_go(connection)
+    for connection in list(other.exchange.door._inside):  # its answer may still be unread
+        other.exchange.door._let_go(connection)
     one.exchange.post(other.address, b"after")
     turned(ends, lambda: b"after" in other.received())
     one.exchange.hurry()
@@ -109,15 +110,13 @@ def test_a_frame_that_its_receiver_refuses_holds_up_the_others_for_a_while_only(
 ) -> None:
     monkeypatch.setattr(module, "BACKOFF", 0.001)
     one, other = ends
-    seal = one.exchange._seal
-    one.exchange._seal = Seal(os.urandom(32))
+    monkeypatch.setattr(session, "MAX_BODY", 10)
     told: list[bool | None] = []
-    one.exchange.post(other.address, b"of a stranger", told.append)
-    one.exchange._seal = seal
-    one.exchange.post(other.address, b"of a friend", told.append)
+    one.exchange.post(other.address, b"more than ten bytes", told.append)
+    one.exchange.post(other.address, b"ten bytes.", told.append)
     turned(ends, lambda: len(told) == 2)
     assert told == [None, True]
-    assert other.received() == [b"of a friend"]
+    assert other.received() == [b"ten bytes."]
     assert one.exchange.tally.counts["lost a frame"] == 1
 
 

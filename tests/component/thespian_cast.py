@@ -183,8 +183,9 @@ class Puppet:
     def introduce(self, to: str, other: str) -> None:
         self.context.send(to, Neighbours(connection=other))
 
-    def ask(self, to: str, number: int) -> None:
-        self.context.send(to, ReportStatus(number))
+    def ask(self, to: str, number: int, times: int = 1) -> None:
+        for _ in range(times):
+            self.context.send(to, ReportStatus(number))
 
     def open(self, port: int) -> None:
         self.client = self.context.client("pipe", port)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from actors.stages.seal import Seal
+from actors.stages.session import GREETING_SIZE, Identity, Sender
 from tests.broker import Broker
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
@@ -143,6 +143,14 @@ class Trap:
         return Path.touch, (self.path,)
 
 
+def under_another_key(port: int, body: bytes) -> bytes:
+    """A connection as one of ours would open it, but for the key."""
+    here = ("127.0.0.1", 9)
+    greeting = b"CBT1".ljust(GREETING_SIZE, b"\0")
+    sender = Sender(Identity((os.urandom(32),), here), ("127.0.0.1", port), greeting)
+    return b"".join((sender.hello, *sender.seal(1, body)))
+
+
 def test_strangers_change_nothing_on_any_port_of_a_system_under_load(
     place: Place, run: Run, tmp_path: Path
 ) -> None:
@@ -163,7 +171,7 @@ def test_strangers_change_nothing_on_any_port_of_a_system_under_load(
             b"99999999999>" + trap,
             trap,
             os.urandom(4096),
-            Seal(os.urandom(32)).seal(port, trap),
+            under_another_key(port, trap),
             b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ):
             # It may be hung up on before it is done.
