@@ -22,7 +22,8 @@ test: setup
 	@.ci/broker
 	@command -v ip >/dev/null || .ci/install iproute2 || true
 	@$(MAKE) lint
-	@$(BIN)/python -m pytest $(QUICK) tests/integration $(wildcard tests/stress/test_quick_*.py)
+	@CALLBOARD_SEEDS=$${CALLBOARD_SEEDS:-20000} \
+		$(BIN)/python -m pytest $(QUICK) tests/integration $(wildcard tests/stress/test_quick_*.py)
 
 check: setup
 	@$(MAKE) lint

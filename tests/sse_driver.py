@@ -45,8 +45,10 @@ class Driver:
             assert now < end, self.reports
             due = self.client.deadline()
             wait = min(0.5, max(0.0, due - now)) if due is not None else 0.5
-            select.select([self.client.fileno()], [], [], wait)
-            self.reports += self.client.turn(time.monotonic())
+            readable, _, _ = select.select([self.client.fileno()], [], [], wait)
+            now = time.monotonic()
+            if readable or (due is not None and now >= due):
+                self.reports += self.client.turn(now)
 
     def wait_for(self, kind: type[T], count: int = 1, within: float = 10.0) -> T:
         self.until(lambda: len(self.all(kind)) >= count, within)

@@ -223,6 +223,7 @@ class SpoolClient:
 
     def _wait(self, error: SpoolBusy, now: float) -> None:
         """Somebody else writes for long: what is settled is kept, and tried again."""
+        self._changed = True  # what was seen could not be claimed
         self._stuck_at = min(self._stuck_at, now + PATIENCE)
         if now >= self._stuck_at:
             self._lose(error)

@@ -69,10 +69,10 @@ class SSEClient:
         self._bell.hush()
         if self._thread:
             self._read_news(self._thread, now)
+            if now >= self._next_write:
+                self._write(now)  # before the streams look whether they may read on
             for source in self._sources.values():
                 self._reports += source.turn(now, self._thread, may_read=self._storable)
-            if now >= self._next_write:
-                self._write(now)
         reports, self._reports = self._reports, []
         return reports
 

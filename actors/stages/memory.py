@@ -88,7 +88,7 @@ class MemoryStage:
         self.actors: dict[str, Actor] = {}
         self.contexts: dict[str, MemoryContext] = {}
         self.outbox: list[ActorMessage] = []  #: what was sent to the launcher
-        self._mail: dict[tuple[str, str], deque[bytes]] = {}
+        self._mail: dict[tuple[str, str], deque[Any]] = {}
         self._reminders: list[tuple[float, int, str, ActorMessage]] = []
         self._order = itertools.count()
 

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import select
+import sqlite3
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -114,6 +115,19 @@ def test_messages_come_in_the_order_they_were_put(file: SpoolFile, start: Start)
     records = start().fetch(3)
     assert bodies(records) == [b"a", b"b", b"c"]
     assert all(record.queue == "q" and record.attempts == 0 for record in records)
+
+
+def test_what_could_not_be_claimed_while_the_file_was_locked_is_claimed_after(
+    file: SpoolFile, start: Start
+) -> None:
+    driver = start()
+    put(file, "a")
+    other = sqlite3.connect(file.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    driver.turn(1.0)
+    other.execute("ROLLBACK")  # the file is as it was: nothing else tells of a change
+    other.close()
+    assert bodies(driver.fetch(1)) == [b"a"]
 
 
 def test_what_was_put_with_a_message_comes_with_it(file: SpoolFile, start: Start) -> None:

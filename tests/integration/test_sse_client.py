@@ -506,6 +506,32 @@ def test_a_full_disk_pauses_the_intake_until_the_checkpoint_can_be_written(
         driver.until(lambda: '"id": "1"' in stored(driver))
 
 
+def test_a_stream_that_waited_for_the_disk_is_read_on_though_nothing_else_stirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "WRITE_AGAIN", 0.2)
+    full = threading.Event()
+
+    def answer(wire: Wire) -> None:
+        wire.head(content_type=STREAM)
+        wire.write((event(1) + event(2)).encode())
+        full.wait(10.0)
+        wire.write(event(3).encode())
+        wire.hold()
+
+    with SSEServer(answer) as server, Driver(server.url, tmp_path) as driver:
+        driver.client.consume("/x", 1, 1)
+        driver.wait_for_events(1)
+        blocker = tmp_path / "sse.checkpoint.tmp"
+        blocker.mkdir()
+        driver.ack("/x", 1, 1, 1)  # the second takes its place: there is no room to read on
+        driver.until(lambda: "cannot be written" in caplog.text)
+        full.set()
+        driver.ack("/x", 1, 2, 2)
+        blocker.rmdir()
+        driver.wait_for_events(3)
+
+
 def test_closing_leaves_no_thread_and_can_be_repeated(tmp_path: Path) -> None:
     with SSEServer(stream(event(1))) as server, Driver(server.url, tmp_path) as driver:
         driver.client.consume("/x", 1, 10)

@@ -1,0 +1,135 @@
+"""Handlers as a play has them: what they do with a message is drawn beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
+
+from actors.clients import Done, Ended, Started, StartFailed
+from actors.clients.verdicts import Rules, Share, joined, settle, shares
+from actors.kinds import KINDS
+from actors.logic.failure import Decision, Verdict
+from actors.message import Handout, Message
+from actors.plan import UnitPlan
+from actors.protocol import Bulk
+from actors.stages.memory import Died
+from tests.simulation.invariants import Witness
+from tests.simulation.peer import Peer
+from tests.simulation.scene import Scene
+
+#: Seconds that a handler takes: most take none.
+SECONDS = (0.0, 0.0, 0.1)
+SLOW = 8.0
+
+
+class Working(NamedTuple):
+    """A bulk in a handler's hand."""
+
+    until: float
+    share: Share
+    messages: list[Message[int]]
+    handout: Handout
+    error: BaseException | None
+    dies: bool
+
+
+class ScriptedCode:
+    """A `Runner` that follows the stories of its messages; the verdicts are the real ones."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        peer: Peer,
+        witness: Witness,
+        random: Random,
+        playing: Callable[[], str],
+        settings: tuple[UnitPlan, str],
+    ) -> None:
+        unit, self._route = settings
+        (plan,) = (route for route in unit.routes if route.name == self._route)
+        self._in_flight = plan.in_flight
+        self._kind = KINDS[unit.kind]
+        self._rules = Rules(Decision(Verdict.ACK), scene.table)
+        self._peer = peer
+        self._witness = witness
+        self._random = random
+        self._playing = playing
+        self._waiting: deque[Share] = deque()
+        self._working: list[Working] = []
+        self._events: list[Any] = []
+
+    def fileno(self) -> int:
+        return -1
+
+    def deadline(self) -> float | None:
+        if self._events:
+            return self._peer.now
+        return min((work.until for work in self._working), default=None)
+
+    def start(self) -> None:
+        failed = self._peer.faults.strikes("no start")
+        self._events.append(StartFailed("as told") if failed else Started())
+
+    def stop(self) -> None:
+        self._events.append(Ended())
+
+    def close(self) -> None:
+        """Its process is gone."""
+
+    def submit(self, bulk: Bulk) -> None:
+        self._waiting += shares(bulk)
+        self._begin()
+
+    def turn(self, now: float) -> list[Any]:
+        done: list[Done] = []
+        for work in [work for work in self._working if work.until <= now]:
+            if work.dies:
+                raise Died("as told")
+            self._working.remove(work)
+            done.append(settle(work.share, work.messages, work.handout, work.error, self._rules))
+        self._begin()
+        events, self._events = self._events, []
+        return [*events, joined(done)] if done else events
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._working) < self._in_flight:
+            share = self._waiting.popleft()
+            handout = Handout(self._route, int)
+            messages = share.messages(self._kind, handout)
+            bulk = list(zip(share.receipts(), messages, strict=True))
+            self._witness.began(self._playing(), self._route, bulk)
+            self._working.append(self._work(share, messages, handout))
+
+    def _work(self, share: Share, messages: list[Message[int]], handout: Handout) -> Working:
+        seconds = self._random.choice(SECONDS)
+        error, dies = None, False
+        for message in messages:
+            match self._witness.stories[message.body].act():
+                case "raise":
+                    error = RuntimeError("as told")
+                case "crash":
+                    dies = True
+                case "hang":
+                    seconds = math.inf
+                case "slow":
+                    seconds += SLOW * self._random.random() / len(messages)
+                    message.accept()
+                case act:
+                    self._mark(message, act)
+        return Working(self._peer.now + seconds, share, messages, handout, error, dies)
+
+    def _mark(self, message: Message[int], act: str) -> None:
+        match act:
+            case "requeue":
+                message.reject()
+            case "later":
+                message.reject(delay=2.0)
+            case "snooze":
+                message.snooze(1.0 if self._random.random() < 0.9 else 70.0)
+            case "reject":
+                message.reject(requeue=False)
+            case "dead":
+                message.dead_letter("as told")

@@ -1,0 +1,155 @@
+"""The real client of a spool on the model's file, and what it finds there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from actors.clients import Move, Moved
+from actors.clients.spool import SpoolClient
+from actors.clients.spoolowner import Claim
+from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
+from actors.logic.ledger import Flush
+from actors.plan import UnitPlan
+
+if TYPE_CHECKING:
+    from tests.simulation.spool import Spool
+
+
+class File:
+    """A `SpoolFile` of this spool; what is yielded answers the two questions put in SQL."""
+
+    path = Path("memory")
+
+    def __init__(self, model: Spool) -> None:
+        self._model = model
+
+    @contextmanager
+    def reading(self, timeout: float = 5.0) -> Iterator[Any]:
+        self._model.check()
+        yield SimpleNamespace(execute=self._execute)
+
+    @contextmanager
+    def transaction(self, timeout: float = 5.0) -> Iterator[Any]:
+        with self._model.transaction() as at:
+            yield at
+
+    def wake(self, besides: str = "") -> None:
+        self._model.change()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _execute(self, question: str) -> Any:
+        answer = (self._model.version if "data_version" in question else "3",)
+        return SimpleNamespace(fetchone=lambda: answer)
+
+
+class Owner:
+    """An `Owner` of this spool's rows."""
+
+    fileno = -1
+
+    def __init__(self, model: Spool) -> None:
+        self.name = f"owner {len(model.owners) + 1} at {model.now}"
+        self.rung = False
+        self._model = model
+        model.owners[self.name] = self
+
+    def drain(self) -> bool:
+        rung, self.rung = self.rung, False
+        return rung
+
+    def claim(self, at: Any, queue: str, most: int, size: int) -> list[Claim]:
+        claims = []
+        for seq in self._model.ready(queue)[:most]:
+            row = self._model.rows[seq]
+            row.state, row.owner = CLAIMED, self.name
+            headers, body = b'{"key": "%s"}' % row.key.encode(), b"%d" % row.number
+            claims.append(Claim(seq, str(seq), queue, headers, 0, 0.0, row.attempts, body))
+            row.attempts += 1
+        return claims
+
+    def delete(self, at: Any, seqs: Iterable[int]) -> None:
+        for seq in self._mine(seqs):
+            model = self._model
+            model.witness.holds(seq in model.may_end, f"I1: {seq} is deleted, as nobody decided")
+            model.witness.ends[model.rows.pop(seq).number] += 1
+
+    def release(self, at: Any, seqs: Iterable[int], given_back: int = 0) -> None:
+        for seq in self._mine(seqs):
+            row = self._model.rows[seq]
+            row.state, row.owner = READY, None
+            row.attempts -= given_back
+
+    def delay(self, at: Any, seq: int, move: Move) -> None:
+        for one in self._mine((seq,)):
+            row = self._model.rows[one]
+            row.state, row.owner = DELAYED, None
+            row.not_before = self._model.wall + move.delay
+            row.attempts = max(row.attempts, move.attempts) - (not move.counted)
+
+    def bury(self, at: Any, seq: int, move: Move) -> None:
+        for one in self._mine((seq,)):
+            row = self._model.rows[one]
+            row.state, row.owner = DEAD, None
+            self._model.witness.ends[row.number] += 1
+
+    def free_dead_owners(self) -> None:
+        self._model.check()
+        for row in self._model.rows.values():
+            if row.state == CLAIMED and row.owner not in self._model.owners:
+                row.state, row.owner = READY, None
+
+    def leave(self) -> None:
+        with self._model.transaction() as at:
+            held = [seq for seq, row in at.rows.items() if row.state == CLAIMED]
+            self.release(at, held, given_back=1)
+        self.abandon()
+        self._model.change()
+
+    def abandon(self) -> None:
+        self._model.owners.pop(self.name, None)
+
+    def _mine(self, seqs: Iterable[int]) -> list[int]:
+        rows = self._model.rows
+        return [seq for seq in seqs if seq in rows and rows[seq].owner == self.name]
+
+
+class ModelledSpoolClient(SpoolClient):
+    """The real client on the model's file."""
+
+    def __init__(self, model: Spool, plan: UnitPlan) -> None:
+        super().__init__(plan)
+        self.receipts = model.witness.connected()
+        self._model = model
+        self._moves: dict[int, Move] = {}
+
+    def deadline(self) -> float | None:
+        owner: Any = self._owner
+        if self._events or (owner and owner.rung):
+            return self._model.now
+        return super().deadline()
+
+    def turn(self, now: float) -> list[Any]:
+        events = super().turn(now)
+        for event in events:
+            if isinstance(event, Moved):
+                self._model.witness.copied(self.receipts, self._moves[event.token])
+        return events
+
+    def settle(self, queue: str, epoch: int, flush: Flush) -> None:
+        self._model.witness.settled(self.receipts, epoch, flush)
+        if intake := self._intakes.get((queue, epoch)):
+            acked = [p for first, last in flush.acked for p in range(first, last + 1)]
+            rows = intake.rows
+            self._model.may_end.update(rows[p] for p in (*acked, *flush.rejected) if p in rows)
+        super().settle(queue, epoch, flush)
+
+    def move(self, move: Move) -> None:
+        self._moves[move.token] = move
+        self._model.witness.moved(self.receipts, move)
+        super().move(move)

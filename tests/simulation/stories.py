@@ -1,0 +1,48 @@
+"""What a play knows of its messages, and of each delivery of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class Broken(AssertionError):
+    """An invariant that does not hold; the text begins with its name."""
+
+
+@dataclass(slots=True)
+class Story:
+    """What handlers are to do with a message, and what they have done."""
+
+    key: str
+    acts: list[str]
+    seen: int = 0
+    last: str = ""
+    snoozed: bool = False
+    told_to: int = 0  #: the connection process under which it was seen last
+    alone: int = 0  #: deaths of a process with nothing else in it
+
+    def act(self) -> str:
+        self.seen += 1
+        self.last = self.acts.pop(0) if self.acts else "ack"
+        self.snoozed |= self.last == "snooze"
+        return self.last
+
+
+@dataclass(slots=True)
+class Receipt:
+    """One delivery of a message to a connection."""
+
+    number: int
+    key: str
+    verdicts: set[int] = field(default_factory=set)  #: of handlers
+    handed: bool = False  #: a handler has had it
+    closed: bool = False  #: what came behind it may go on
+    copied: bool = False  #: its copy is safe
+
+
+class Receipts(dict[tuple[int, int], Receipt]):
+    """All deliveries to one connection process, by epoch and position."""
+
+    def __init__(self, serial: int) -> None:
+        self.serial = serial
+        self.open: dict[int, set[int]] = {}  #: unsettled positions, by living epoch
