@@ -252,7 +252,7 @@ class Batcher:
     def _held_by_handler(self, message: Held, sender: str, now: float) -> None:
         if staff := self._working.get(sender):
             worker = staff.workers[sender]
-            worker.received(message.numbers)
+            worker.arrange(message.numbers)
             for handed in worker.unknown(set(message.numbers), before=now - ROUND):
                 staff.again(sender, handed, now)
                 self._send(staff, sender, handed.route, [handed])

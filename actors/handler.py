@@ -25,7 +25,7 @@ class Handler(UserCodeActor[Runner]):
         self._receipts = False  # several bulks are done at once: say what has come
         self._wear = Wear(0, 0)
         self._worn = ""  # why it asked to be replaced
-        self._working: set[int] = set()
+        self._working: dict[int, None] = {}  # in the order in which they came, and are done
         self._answered: dict[int, Settlement] = {}
         # Numbers below this one are refused, but for those that the batcher still waits for.
         self._closed_below = 0
@@ -62,7 +62,7 @@ class Handler(UserCodeActor[Runner]):
         if any(self._refuses(number) for number in numbers):
             # It came before, in whole or in part; what is missing the batcher sends again.
             return
-        self._working |= numbers
+        self._working |= dict.fromkeys(sorted(numbers))
         self._wear.take(sum(bulk.sizes))
         code.submit(bulk)
         if self._receipts:
@@ -74,7 +74,8 @@ class Handler(UserCodeActor[Runner]):
         return number < self._closed_below and number not in self._awaited
 
     def _done(self, done: Done) -> None:
-        self._working.difference_update(done.numbers)
+        for number in done.numbers:
+            self._working.pop(number, None)
         settlement = Settlement(
             0, done.numbers, done.ranges, done.singles, done.error, done.seconds
         )
@@ -98,7 +99,7 @@ class Handler(UserCodeActor[Runner]):
         again = {id(s): s for number, s in self._answered.items() if number in self._awaited}
         for settlement in again.values():
             self._context.send(sender, settlement)
-        self._context.send(sender, Held(tuple(self._working | self._answered.keys())))
+        self._context.send(sender, Held((*self._working, *self._answered)))
 
     def _close(self, below: int, awaited: set[int]) -> None:
         """The batcher has all answers below a number but the awaited ones; should a bulk of

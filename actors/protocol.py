@@ -175,7 +175,7 @@ class Settlement(ActorMessage):
 class Held(ActorMessage):
     """What I hold open between us: what you miss, ask again; what I miss, send again."""
 
-    numbers: tuple[int, ...]
+    numbers: tuple[int, ...]  #: a handler's: first those at work, in the order in which they came
     next: int = 0  #: the number that will be given next: below it nothing new appears
 
 

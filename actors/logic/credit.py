@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -83,6 +83,17 @@ class Credit:
         self.bulks[handed.number] = handed
         handed.sent, handed.started = now, None
         self._start(now)
+
+    def arrange(self, came: Sequence[int]) -> None:
+        """They are done in the order in which they came, which need not be that in which they
+        were sent: whoever was overtaken has not begun."""
+        places = {number: place for place, number in enumerate(came)}
+        bulks = sorted(self.bulks.values(), key=lambda handed: places.get(handed.number, inf))
+        self.bulks = {handed.number: handed for handed in bulks}
+        waiting = [handed for handed in bulks[self._in_flight :] if handed.started is not None]
+        begun = [handed for handed in bulks[: self._in_flight] if handed.started is None]
+        for overtaken, first in zip(waiting, begun, strict=False):
+            first.started, overtaken.started = overtaken.started, None
 
     def _start(self, now: float) -> None:
         for handed in list(self.bulks.values())[: self._in_flight]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from actors.logic.credit import MESSAGES, Credit, Handed, without
 from actors.logic.line import Line
@@ -49,6 +49,12 @@ class Worker:
     def received(self, numbers: Iterable[int]) -> None:
         """The handler has these, answered or not: they do not fill its ears any more."""
         self._unheard = without(self._unheard, set(numbers))
+
+    def arrange(self, came: Sequence[int]) -> None:
+        """The handler has these, in the order in which they came to it."""
+        self.received(came)
+        for row in self._rows.values():
+            row.arrange(came)
 
     def latest(self) -> Handed | None:
         """The bulk whose time is over first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
@@ -48,16 +47,16 @@ class ScriptedCode:
         playing: Callable[[], str],
         settings: tuple[UnitPlan, str],
     ) -> None:
-        unit, self._route = settings
-        (plan,) = (route for route in unit.routes if route.name == self._route)
-        self._in_flight = plan.in_flight
+        unit, pool = settings
+        self._rows = {plan.name: plan.row for plan in unit.pools[pool]}
+        self._room = {plan.row: plan.in_flight for plan in unit.pools[pool]}
         self._kind = KINDS[unit.kind]
         self._rules = Rules(Decision(Verdict.ACK), scene.table)
         self._peer = peer
         self._witness = witness
         self._random = random
         self._playing = playing
-        self._waiting: deque[Share] = deque()
+        self._waiting: list[tuple[str, Share]] = []  # with its route
         self._working: list[Working] = []
         self._events: list[Any] = []
 
@@ -80,8 +79,11 @@ class ScriptedCode:
         """Its process is gone."""
 
     def submit(self, bulk: Bulk) -> None:
-        self._waiting += shares(bulk)
+        self._waiting += ((bulk.route, share) for share in shares(bulk))
         self._begin()
+
+    def memory(self) -> int:
+        return 0
 
     def turn(self, now: float) -> list[Any]:
         done: list[Done] = []
@@ -89,18 +91,25 @@ class ScriptedCode:
             if work.dies:
                 raise Died("as told")
             self._working.remove(work)
+            self._room[self._rows[work.handout.route]] += 1
             done.append(settle(work.share, work.messages, work.handout, work.error, self._rules))
         self._begin()
         events, self._events = self._events, []
         return [*events, joined(done)] if done else events
 
     def _begin(self) -> None:
-        while self._waiting and len(self._working) < self._in_flight:
-            share = self._waiting.popleft()
-            handout = Handout(self._route, int)
+        """In each row so many bulks at once, in the order in which they came."""
+        waiting, self._waiting = self._waiting, []
+        for route, share in waiting:
+            row = self._rows[route]
+            if not self._room[row]:
+                self._waiting.append((route, share))
+                continue
+            self._room[row] -= 1
+            handout = Handout(route, int)
             messages = share.messages(self._kind, handout)
             bulk = list(zip(share.receipts(), messages, strict=True))
-            self._witness.began(self._playing(), self._route, bulk)
+            self._witness.began(self._playing(), route, bulk)
             self._working.append(self._work(share, messages, handout))
 
     def _work(self, share: Share, messages: list[Message[int]], handout: Handout) -> Working:

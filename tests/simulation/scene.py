@@ -64,8 +64,10 @@ class Scene:
 
     def __str__(self) -> str:
         route = self.unit.routes[0]
-        names = ("bulk_size", "bulk_flush_interval", "concurrency", "in_flight", "prefetch",
-                 "max_crashes", "order_by", "on_timeout", "last_alone")  # fmt: skip
+        names = (
+            "bulk_size", "bulk_flush_interval", "pool", "concurrency", "in_flight", "serial",
+            "prefetch", "max_crashes", "max_messages", "order_by", "on_timeout", "last_alone",
+        )  # fmt: skip
         options = ", ".join(f"{name} {getattr(route, name)}" for name in names)
         return (
             f"{self.world}, limit {self.limit}, queues {self.queues}; {options};"
@@ -91,11 +93,14 @@ def draw(random: Random) -> Scene:
         ("a",),
         bulk_size,
         random.choice((0.2, 2.0)),
+        pool=random.choice(("", "shared")),
         concurrency=random.choice((1, 1, 2, 3)),
-        in_flight=random.choice((1, 1, 2, 5)),
+        in_flight=(in_flight := random.choice((1, 1, 2, 5))),
+        serial=in_flight == 1 and random.random() < 0.5,
         prefetch=prefetch,
         timeout=TIMEOUT,
         max_crashes=random.choice((1, 2, 3)),
+        max_messages=random.choice((0, 0, 5)),
         order_by=order_by,
         last_alone=attempts,
         on_timeout=table[TimeoutError],
@@ -103,7 +108,7 @@ def draw(random: Random) -> Scene:
     )
     routes = [route]
     if random.random() < 0.3:
-        routes.append(replace(route, name="b", queues=("b", "c"), concurrency=1, bulk_size=1))
+        routes.append(replace(route, name="b", queues=("b", "c"), bulk_size=1))
     kind = WORLDS[world]
     settings = json.dumps({"url": URL} if kind == "sse" else {"path": "memory"})
     unit = UnitPlan(kind, kind, settings, tuple(routes), state_dir="/nowhere")

@@ -115,7 +115,7 @@ class Spool(Peer):
         super().round()
         self._full = self.faults.strikes("refused")
         if self.faults.strikes("wrong clock"):
-            self._clock_error = self.random.choice((-3600.0, -5.0, 5.0, 3600.0))
+            self._clock_error = self.random.choice((-600.0, -5.0, 5.0, 600.0))
 
     def rest(self) -> None:
         super().rest()

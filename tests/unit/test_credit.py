@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
 from actors.logic.credit import BULKS, MESSAGES, Handed
@@ -159,3 +161,17 @@ def test_a_bulk_is_late_by_when_the_handler_could_begin_it() -> None:
 def test_bulks_that_run_at_once_are_late_at_once() -> None:
     hand = given(2, (1, 2, 3))
     assert [handed.started for handed in hand.worker.bulks.values()] == [0.0, 0.0, None]
+
+
+def test_a_bulk_that_was_overtaken_is_not_late_for_the_one_before_it() -> None:
+    hand = given(1, (1,), (2,))
+    hand.worker.arrange([2, 1])
+    assert [bulk.deadline for bulk in hand.worker.bulks.values()] == [inf, 10.0]
+    hand.answer(2, now=5.0)
+    assert [bulk.deadline for bulk in hand.worker.bulks.values()] == [15.0]
+
+
+def test_what_is_on_its_way_stands_behind_what_has_come() -> None:
+    hand = given(1, (1,), (2,))
+    hand.worker.arrange([1])
+    assert [bulk.deadline for bulk in hand.worker.bulks.values()] == [10.0, inf]
