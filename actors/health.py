@@ -17,6 +17,7 @@ from typing import Any, Self
 from actors.clients.keeper import DIRECTORY
 from actors.clients.probes import Answer, ProbeServer
 from actors.clients.systemd import Notifier
+from actors.errors import ConfigurationError
 from actors.report import why
 
 INTERVAL = 1.0  #: seconds between two questions to the root
@@ -57,7 +58,7 @@ class Health:
         if self._address:
             import actors.clients.exposition  # noqa: F401  # before the forks, which share it
 
-            self._directory.mkdir(mode=0o700)
+            _make(self._directory)
             os.environ[DIRECTORY] = str(self._directory)
         return self
 
@@ -142,6 +143,13 @@ class Health:
             page = exposition(self._report, self._host, self._directory)
             self._page = (self._heard_at, page)
         return page
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(f"--health: {directory}: {error.strerror}") from None
 
 
 def _extension(seconds: float) -> str:

@@ -6,6 +6,7 @@ pay for it.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Names the directory of the files, for this system and for `prometheus_client` itself.
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+
+
+logger = logging.getLogger("actors.metrics")
 
 
 class MemoryKeeper:
@@ -67,14 +71,33 @@ class FileKeeper(MemoryKeeper):
     """For a process of a real system: in files of the slot that it plays in.
 
     Its successor goes on counting in the same files, so that there are never more of them
-    than slots, however often processes die. What a gauge says dies with its process.
+    than slots, however often processes die. What a gauge says dies with its process. Where
+    there is no room for a file, its metrics are not kept: that costs no message.
     """
+
+    ROOM = 65536  #: bytes of a file, as `prometheus_client` begins it
 
     def __init__(self, directory: Path, slot: str) -> None:
         super().__init__()
+        self._directory = directory
         self._slot = quote(slot, safe="")
         for file in directory.glob(f"gauge_*_{self._slot}.db"):
             file.unlink()
+
+    def find(self, declaration: Declaration, labelvalues: tuple[str, ...]) -> Any:
+        try:
+            self._reserve(declaration)
+            return super().find(declaration, labelvalues)
+        except OSError as error:
+            logger.warning("metric %s is not kept: %s", declaration.name, error)
+            return None
+
+    def _reserve(self, declaration: Declaration) -> None:
+        """Have the disk keep the room: to write to a page that it has none for is a SIGBUS."""
+        mode = dict(declaration.options).get("multiprocess_mode")
+        kind = f"{declaration.kind.lower()}_{mode}" if mode else declaration.kind.lower()
+        with (self._directory / f"{kind}_{self._slot}.db").open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, self.ROOM)
 
     def _opened(self) -> CollectorRegistry:
         from prometheus_client import values

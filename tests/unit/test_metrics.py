@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,11 +100,26 @@ def test_the_next_process_of_a_slot_goes_on_counting_but_its_gauges_begin_anew(
     for argument in (["first"], []):
         done = subprocess.run([sys.executable, "-c", script, *argument], env=environment)
         assert done.returncode == 9
-    assert [file.name for file in tmp_path.iterdir()] == ["counter_a%2Fb_c%2F1.db"]
+    (file,) = tmp_path.iterdir()
+    assert file.name == "counter_a%2Fb_c%2F1.db"
+    assert file.stat().st_blocks * 512 >= FileKeeper.ROOM, "the disk keeps room for it"
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    (metric,) = MultiProcessCollector.merge(map(str, tmp_path.iterdir()))  # type: ignore[no-untyped-call]
+    (metric,) = MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call]
     assert [sample.value for sample in metric.samples] == [4.0]
+
+
+def test_where_no_file_can_be_kept_nothing_is_measured_and_nothing_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "actors.metrics")
+    keep_in(FileKeeper(tmp_path / "gone", "a/1"))
+    try:
+        OPEN.inc()
+        OPEN.inc()
+    finally:
+        keep_in(None)
+    assert caplog.text.count("metric test_open is not kept: ") == 1
 
 
 def test_gauges_of_other_slots_stay(tmp_path: Path) -> None:
