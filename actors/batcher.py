@@ -188,7 +188,7 @@ class Batcher:
             offset += handed.draft.size
         bulk = Bulk(
             bulks[0].number,
-            min(staff.workers[handler].bulks),
+            next(iter(staff.workers[handler].bulks)),  # the lowest: they are given in order
             route,
             tuple(pieces(part for handed in bulks for part in handed.draft.parts)),
             tuple(handed.draft.size for handed in bulks),

@@ -43,10 +43,20 @@ class Batching:
                 return lane.cut()
         return None
 
+    def ready(self, now: float) -> bool:
+        """Whether a bulk is full or old enough."""
+        for lane in self._lanes.values():  # loops, for every route is asked at every turn
+            if lane.size and (lane.full() or now >= lane.oldest + self._interval):
+                return True
+        return False
+
     def due(self, now: float) -> float | None:
         """When a delivery in line will be old enough next."""
-        times = (lane.oldest + self._interval for lane in self._lanes.values() if lane.size)
-        return min((time for time in times if time > now), default=None)
+        first = None
+        for lane in self._lanes.values():
+            if lane.size and (time := lane.oldest + self._interval) > now:
+                first = time if first is None else min(first, time)
+        return first
 
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue: it will come again."""

@@ -77,6 +77,10 @@ class Credit:
         self._unanswered = without(self._unanswered, {handed.number for handed in bulks})
         self._start(now)
 
+    def first(self) -> Handed | None:
+        """The bulk that it began first, and whose time is over first."""
+        return next(iter(self.bulks.values()), None)
+
     def again(self, handed: Handed, now: float) -> None:
         """A bulk that got lost goes out again: the handler does it after what it has by now."""
         del self.bulks[handed.number]

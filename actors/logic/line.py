@@ -64,8 +64,17 @@ class Line:
         """Nothing waits and nobody works."""
         return not (self._innocent or self._suspects or self.batching.size or self.in_hand)
 
+    def stirs(self, now: float, flush: bool) -> bool:
+        """Whether it may have a bulk for somebody: cheap, for most routes of many have none."""
+        if self._innocent or self._suspects:
+            return True
+        if flush or self._exhausted:
+            return self.batching.size > 0
+        return self.batching.ready(now)
+
     def take(self, now: float, flush: bool) -> Draft | None:
         """The next bulk for a handler that has others as well."""
+        flush = flush or self._exhausted
         while draft := self._next(now, flush):
             if not draft.alone:
                 return draft
@@ -117,6 +126,11 @@ class Line:
             self._let_go(part for part in draft.parts if self._ended(part))
             draft.parts = [part for part in draft.parts if not self._ended(part)]
         self._innocent = deque(draft for draft in self._innocent if draft.parts)
+
+    @property
+    def _exhausted(self) -> bool:
+        """Nothing more comes before something is settled, and nobody works on it."""
+        return bool(self.spent) and not self.in_hand
 
     def _next(self, now: float, flush: bool) -> Draft | None:
         return self._innocent.popleft() if self._innocent else self.batching.take(now, flush)

@@ -82,6 +82,10 @@ class Ordering:
         self.size -= len(chosen)
         return Draft([queued.part for queued in chosen], alone=chosen[0].alone)
 
+    def ready(self, now: float) -> bool:
+        """Whether a bulk may be due: to choose one is the way to know."""
+        return self.size > 0
+
     def due(self, now: float) -> float | None:
         """When a line may be due next."""
         lines = [line for key, line in self._lines.items() if key not in self._in_hand]

@@ -40,6 +40,11 @@ class Staff:
         """Bulks at handlers."""
         return sum(len(worker.bulks) for worker in self.workers.values())
 
+    @property
+    def _open(self) -> bool:
+        """Somebody can be given something."""
+        return bool(self._accused) or any(worker.listens for worker in self.workers.values())
+
     def hire(self, handler: str, *, retiring: bool = False) -> None:
         """A handler is ready to work, or to finish what it has."""
         worker = self.workers.setdefault(handler, Worker())
@@ -58,10 +63,10 @@ class Staff:
         if self._accused and not self._accused.suspected:  # its epoch has ended meanwhile
             self._on_trial, self._accused = "", None
         before = -1
-        while len(assigned) > before:
+        while len(assigned) > before and self._open:
             before = len(assigned)
-            for line in list(self._turns):
-                if self._accused or any(worker.listens for worker in self.workers.values()):
+            for line in [line for line in self._turns if line.stirs(now, flush)]:
+                if self._open:
                     self._serve(line, now, flush, assigned)
         return assigned
 
@@ -118,7 +123,6 @@ class Staff:
             for name, worker in self.workers.items()
             if name != self._on_trial
         }
-        flush = flush or (bool(line.spent) and not line.in_hand)
         given: dict[str, list[Draft]] = {}
         while free := [name for name, bulks in room.items() if bulks > 0]:
             name = min(free, key=lambda n: len(self.workers[n].bulks) + len(given.get(n, ())))

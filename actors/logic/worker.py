@@ -58,7 +58,8 @@ class Worker:
 
     def latest(self) -> Handed | None:
         """The bulk whose time is over first."""
-        return min(self.bulks.values(), key=lambda handed: handed.deadline, default=None)
+        first = [bulk for row in self._rows.values() if (bulk := row.first())]
+        return min(first, key=lambda handed: handed.deadline, default=None)
 
     def unknown(self, known: set[int], before: float) -> list[Handed]:
         """Bulks sent before a time that the handler says it does not have."""
