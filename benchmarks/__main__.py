@@ -10,6 +10,7 @@ some workers took part, and from there to docs/performance.md.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ from benchmarks.workers import WORKERS
 
 def main() -> None:
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     scenes = [s for s in SCENES if not options.scene or s.key.startswith(tuple(options.scene))]
     with Places() as places:
         for scene in scenes:

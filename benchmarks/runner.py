@@ -19,7 +19,7 @@ from benchmarks.setting import Setting
 from benchmarks.workers import PROGRAMS, ROOT, Worker
 
 LIMIT = 120.0  #: seconds for a worker to do all that is there
-END = 5.0  #: seconds between SIGTERM and SIGKILL
+END = 1.0  #: seconds between SIGTERM and SIGKILL
 
 
 class Run:

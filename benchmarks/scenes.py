@@ -22,8 +22,8 @@ SPOOLS = ("callboard, spool", "huey, SQLite", "RQ, worker", "RQ, simple worker")
 STREAMS = ("callboard, event stream", "httpx-sse", "sseclient-py")
 
 WARM_UP = 6  #: the first sixth of all latencies does not count
-SETTLE = 2.0  #: seconds after which an idle worker has nothing more to set up
-IDLE = 5.0  #: seconds over which the CPU of an idle worker is measured
+SETTLE = 1.0  #: seconds after which an idle worker has nothing more to set up
+IDLE = 4.0  #: seconds over which the CPU of an idle worker is measured
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ SCENES = (
     Scene("b", "One message at a time",
           Setting(messages=25_600, bulk=1), QUEUES, rate, RATE),
     Scene("c", "1 ms of CPU a message, two handler processes where there can be two",
-          Setting(messages=7680, processes=2, cpu=0.001),
+          Setting(messages=2560, processes=2, cpu=0.001),
           (OURS, MANY, EACH, *PEERS), rate, RATE),
     Scene("d", "An async handler that awaits 10 ms a bulk of 32, 16 calls at once",
           Setting(messages=25_600, bulk=32, calls=16, wait=0.01, prefetch=1024),
@@ -116,7 +116,7 @@ SCENES = (
           Setting(messages=10_240, bulk=1, calls=256, wait=0.01, prefetch=512),
           ASYNC, rate, RATE),
     Scene("e", "From publish to handler, one message at a time, 100 a second",
-          Setting(messages=600, bulk=1, rate=100.0), (OURS, MANY, EACH, *PEERS),
+          Setting(messages=300, bulk=1, rate=100.0), (OURS, MANY, EACH, *PEERS),
           latency, LATENCY),
     Scene("f", "One message in twenty rejected, one requeued once",
           Setting(outcomes=True), OWN_OUTCOMES, rate, RATE),

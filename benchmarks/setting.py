@@ -44,8 +44,9 @@ class Setting:
         return b'"%020d%s"' % (number, b"x" * (self.size - 22))
 
     def shared(self, share: float) -> Setting:
-        """The same with fewer messages, whole bulks of 256, unless they come at a rate."""
-        if self.rate:
+        """The same with fewer messages, whole bulks of 256; unless all are alike slow, because
+        messages take CPU or come at a rate."""
+        if self.rate or self.cpu:
             return self
         return replace(self, messages=max(256, round(self.messages * share) // 256 * 256))
 
