@@ -25,7 +25,7 @@ from benchmarks.workers import WORKERS
 def main() -> None:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
-    scenes = [s for s in SCENES if not options.scene or s.key.startswith(tuple(options.scene))]
+    scenes = [s for s in SCENES if not options.scene or {s.key, s.key[0]} & {*options.scene}]
     with Places() as places:
         for scene in scenes:
             names = [name for name in scene.workers if not options.only or name in options.only]
@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scene", nargs="*", default=[], help="keys, or what they begin with")
+    parser.add_argument("--scene", nargs="*", default=[], help="keys, or their first letter")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], choices=WORKERS, metavar="WORKER")
     return parser.parse_args()
