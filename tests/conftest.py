@@ -58,7 +58,7 @@ def admin(broker: Broker, vhost: str) -> Iterator[Admin]:
         admin.connection.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hosts() -> Iterator[Network]:
     """A switch to put hosts on."""
     try:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
+import socket
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 CLONE_NEWNET = 0x40000000
+ETH_P_ALL = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -38,6 +42,45 @@ class Host:
         outside = self._outside.pop()
         _enter(outside)
         os.close(outside)
+
+
+class Tap:
+    """Records TCP on one port of a switch, in a thread of its own."""
+
+    def __init__(self, port: str) -> None:
+        self._segments: dict[tuple[str, int, str, int], dict[int, bytes]] = {}
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self._socket.bind((port, 0))
+        self._socket.settimeout(0.1)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def streams(self) -> dict[tuple[str, int, str, int], bytes]:
+        """What was sent, by (source, its port, destination, its port); ends the recording."""
+        self._over.set()
+        self._thread.join()
+        self._socket.close()
+        return {
+            ends: b"".join(data for _, data in sorted(segments.items()))
+            for ends, segments in self._segments.items()
+        }
+
+    def _listen(self) -> None:
+        while not self._over.is_set():
+            with suppress(TimeoutError):
+                self._take(self._socket.recv(65536))
+
+    def _take(self, frame: bytes) -> None:
+        if frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_TCP:
+            return
+        packet = frame[14 : 14 + int.from_bytes(frame[16:18])]
+        source, destination = map(socket.inet_ntoa, (packet[12:16], packet[16:20]))
+        segment = packet[4 * (packet[0] & 15) :]
+        ports = int.from_bytes(segment[:2]), int.from_bytes(segment[2:4])
+        if data := segment[4 * (segment[12] >> 4) :]:
+            stream = self._segments.setdefault((source, ports[0], destination, ports[1]), {})
+            stream[int.from_bytes(segment[4:8])] = data
 
 
 class Network:
@@ -79,6 +122,12 @@ class Network:
 
     def heal(self, host: Host) -> None:
         self._in_switch("link", "set", host._port, "master", "switch")
+
+    def tap(self, host: Host) -> Tap:
+        """Listen to all that passes a host's port of the switch, from now on."""
+        switch = Host("switch", self._switch, "", "")
+        with switch:
+            return Tap(host._port)
 
     def close(self) -> None:
         for namespace in self._namespaces:

@@ -26,6 +26,19 @@ def test_a_cut_host_hears_nothing_and_all_once_it_is_healed(hosts: Network) -> N
         assert caller.recv(4) == b"late"
 
 
+def test_a_tap_hears_what_is_said_in_the_clear(hosts: Network) -> None:
+    speaker, listener = hosts.add("speaker"), hosts.add("listener")
+    tap = hosts.tap(speaker)
+    with listener, socket.create_server((listener.address, 5000)) as server:
+        with speaker, socket.create_connection((listener.address, 5000), 5.0) as caller:
+            caller.sendall(b"a word")
+        callee, _ = server.accept()
+        with callee:
+            assert callee.recv(6, socket.MSG_WAITALL) == b"a word"
+    ((ends, data),) = tap.streams().items()
+    assert (ends[0], ends[2:], data) == (speaker.address, (listener.address, 5000), b"a word")
+
+
 def test_what_is_started_on_a_host_is_alone_with_its_loopback(hosts: Network) -> None:
     host = hosts.add("only")
     with socket.create_server(("127.0.0.1", 0)) as outside:

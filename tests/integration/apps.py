@@ -26,7 +26,8 @@ def note(messages: Messages, **more: Any) -> None:
         {
             "n": message.body["n"], "id": message.id, "queue": message.queue,
             "route": message.route, "attempts": message.attempts,
-            "redelivered": message.redelivered, "bulk": len(messages), "pid": os.getpid(), **more,
+            "redelivered": message.redelivered, "bulk": len(messages), "pid": os.getpid(),
+            "at": time.monotonic(), **more,
         }
         for message in messages
     ]  # fmt: skip
