@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("actors")
 
+IDLE_MEMORY = 64 * 1024 * 1024  #: bytes that a handler's process holds before its first message
 RABBITMQ_PATIENCE = 1800.0  #: seconds after which RabbitMQ closes the channel of an unsettled one
 
 
@@ -176,6 +177,11 @@ def _of_route(served: Served) -> Iterable[str]:
         yield (
             f"timeout {route.options.timeout:g} s is not under RabbitMQ's own"
             f" ({RABBITMQ_PATIENCE:g} s): the broker may close the channel first"
+        )
+    if (most := route.options.max_memory) is not None and most < IDLE_MEMORY:
+        yield (
+            f"max_memory {most} is what a process may hold before it does anything"
+            f" ({IDLE_MEMORY}): it will be replaced after every bulk"
         )
     yield from _of_rejects(served)
     for queue in route.declared:

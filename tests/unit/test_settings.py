@@ -399,6 +399,7 @@ def test_a_bad_setting_is_one_line(values: dict[str, Any], line: str) -> None:
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
+        ({"max_memory": 1}, "max_memory 1 is what a process may hold before it does anything"),
         ({"timeout": 1800}, "timeout 1800 s is not under RabbitMQ's own"),
         ({"on_exception": Actions.REJECT}, "REJECT drops messages of words unless the queue"),
         ({"on_success": Actions.REJECT}, "REJECT drops messages"),
