@@ -73,11 +73,9 @@ class Health:
     def hear(self, report: dict[str, Any]) -> None:
         """The root has answered."""
         self._report, self._heard_at = report, time.monotonic()
-        if report["state"] == "draining":
-            self.drain(0.0)
 
     def drain(self, seconds: float) -> None:
-        """The end has begun, and may take so many seconds."""
+        """The end of this host has begun, and may take so many seconds."""
         if not self._draining:
             self._draining = True
             self._systemd.tell("STOPPING=1", "STATUS=draining", _extension(seconds + LIVE_FOR))

@@ -115,10 +115,12 @@ def test_who_does_not_hear_of_the_root_is_not_alive(clock: Clock, tmp_path: Path
     assert word(state, "/livez") == (200, "ok\n")
 
 
-def test_a_drain_that_began_inside_is_one(tmp_path: Path) -> None:
+def test_a_drain_that_began_elsewhere_is_one_as_long_as_it_lasts(tmp_path: Path) -> None:
     state = Health("", tmp_path / "metrics")
     state.hear(report("draining"))
     assert word(state, "/readyz") == (503, "draining\n")
+    state.hear(report())  # of the next leader
+    assert word(state, "/readyz") == (200, "ok\n")
 
 
 def test_the_page_of_metrics_is_made_once_for_each_report(clock: Clock, tmp_path: Path) -> None:
