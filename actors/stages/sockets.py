@@ -171,9 +171,9 @@ class Incoming:
         self.session = Receiver(identity)
         self.origin = ""
         self.known = False  #: something of it has opened
+        sock.setblocking(False)
         with suppress(OSError):  # Thespian wakes itself with connections that are gone at once
             self.origin = sock.getpeername()[0]
-            sock.setblocking(False)
             _prepare(sock, at_home=self.origin == identity.address[0])
             sock.send(self.session.greeting)
         self._header: Header | None = None

@@ -129,6 +129,56 @@ def test_an_admin_port_in_use(run: Run) -> None:
         refused(worker, 78, f"--admin-port {port}: the port is in use")
 
 
+# ── where hosts meet ─────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.touch(0o600)
+    path.write_text("0" * 64)
+    return path
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--join"])
+def test_other_hosts_are_met_with_a_key_only(run: Run, flag: str) -> None:
+    worker = run("plain", "--connection", "spool:", flag, "127.0.0.1:7000")
+    refused(worker, 78, f"{flag} 127.0.0.1:7000: other hosts are met with a key only", "--key-file")
+
+
+def test_a_key_that_others_may_read(run: Run, key_file: Path) -> None:
+    key_file.chmod(0o644)
+    flags = ("--listen", "127.0.0.1:0", "--key-file", str(key_file))
+    worker = run("plain", "--connection", "spool:", *flags)
+    refused(worker, 78, f"--key-file {key_file}: others may read it (mode 0644): chmod 600")
+
+
+def test_a_key_that_is_none_is_not_shown(run: Run, key_file: Path) -> None:
+    key_file.write_text(SECRET)
+    flags = ("--listen", "127.0.0.1:0", "--key-file", str(key_file))
+    worker = run("plain", "--connection", "spool:", *flags)
+    refused(worker, 78, f"--key-file {key_file}: line 1: neither base64 nor hexadecimal")
+
+
+def test_an_address_of_another_host(run: Run, key_file: Path) -> None:
+    flags = ("--listen", "192.0.2.1:7000", "--key-file", str(key_file))
+    worker = run("plain", "--connection", "spool:", *flags)
+    refused(worker, 78, "--listen 192.0.2.1:7000: 192.0.2.1 is not an IPv4 address of this host")
+
+
+def test_a_port_in_use_where_others_would_join(run: Run, key_file: Path) -> None:
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        address = f"127.0.0.2:{taken.getsockname()[1]}"
+        flags = ("--listen", address, "--key-file", str(key_file))
+        worker = run("plain", "--connection", "spool:", *flags)
+        refused(worker, 78, f"--listen {address}: the port is in use")
+
+
+def test_a_first_host_whose_name_nobody_knows(run: Run, key_file: Path) -> None:
+    worker = run("plain", "--join", "nowhere.invalid:7000", "--key-file", str(key_file))
+    refused(worker, 69, "--join nowhere.invalid:7000: ")
+
+
 # ── what the broker says ─────────────────────────────────────────────────────
 
 
