@@ -147,3 +147,19 @@ def test_every_flag_of_run_shows_its_variable(capsys: pytest.CaptureFixture[str]
     for flag in flags:
         variable = f"CALLBOARD_{flag.removeprefix('--').replace('-', '_').upper()}"
         assert any(word.startswith(variable) for word in words), variable
+
+
+def test_check_shows_the_pool_of_each_route_and_its_processes(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shares = ", Options.POOL: 'small'"
+    more = APP.replace("16}", f"16{shares}, Options.CONCURRENCY: 3}}").replace("words", "more")
+    other = "\n".join(more.splitlines()[5:])
+    (place / "settings_app.py").write_text(APP.replace("16}", f"16{shares}}}") + other)
+    assert check("--connection", "spool:") == 0
+    heads, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert heads[-1] == "pool"
+    assert [(row[0], row[5], row[-1]) for row in rows] == [
+        ("words", "3", "small"),
+        ("more", "3", "small"),
+    ]
