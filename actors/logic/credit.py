@@ -93,11 +93,12 @@ class Credit:
         were sent: whoever was overtaken has not begun."""
         places = {number: place for place, number in enumerate(came)}
         bulks = sorted(self.bulks.values(), key=lambda handed: places.get(handed.number, inf))
-        self.bulks = {handed.number: handed for handed in bulks}
         waiting = [handed for handed in bulks[self._in_flight :] if handed.started is not None]
         begun = [handed for handed in bulks[: self._in_flight] if handed.started is None]
         for overtaken, first in zip(waiting, begun, strict=False):
             first.started, overtaken.started = overtaken.started, None
+        bulks.sort(key=lambda handed: handed.deadline)  # those that wait keep their order
+        self.bulks = {handed.number: handed for handed in bulks}
 
     def _start(self, now: float) -> None:
         for handed in list(self.bulks.values())[: self._in_flight]:

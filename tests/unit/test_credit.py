@@ -175,3 +175,12 @@ def test_what_is_on_its_way_stands_behind_what_has_come() -> None:
     hand = given(1, (1,), (2,))
     hand.worker.arrange([1])
     assert [bulk.deadline for bulk in hand.worker.bulks.values()] == [10.0, inf]
+
+
+def test_of_bulks_that_run_at_once_the_first_to_be_late_is_known_whatever_came_first() -> None:
+    hand = given(2, (1,))
+    hand.give("q", 2, now=5.0)
+    hand.worker.arrange([2, 1])
+    late = hand.worker.latest()
+    assert late is not None
+    assert (late.number, late.deadline) == (1, 10.0)
