@@ -38,8 +38,8 @@ KINDS = {
     "wrong clock": 0.3,
 }  # fmt: skip
 
-#: What makes the world, or a connection, give deliveries back unasked.
-RETURNS = {"lose", "delay", "kill", "hang", "reset", "half open", "cancel", "crash", "stall"}
+#: What keeps a handler's word from its connection: what it had may have failed.
+SILENCE = {"lose", "delay", "kill", "hang"}
 
 
 class Faults:

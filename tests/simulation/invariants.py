@@ -30,9 +30,12 @@ from actors.logic.records import unpack
 from actors.message import Message
 from actors.protocol import ActorMessage, Bulk, Settlement
 from actors.traffic import CROWDED
-from tests.simulation.faults import RETURNS, Faults
+from tests.simulation.faults import SILENCE, Faults
 from tests.simulation.scene import Scene
 from tests.simulation.stories import Broken, Receipt, Receipts, Story
+
+#: What a handler says of a message that has not failed, and comes again.
+UNCOUNTED = {Verdict.SNOOZE, Verdict.RETURN}
 
 _ITEM = array("I").itemsize
 
@@ -108,7 +111,7 @@ class Witness:
             text = f"I8: {receipt.number} died alone {story.alone} times, not {most}"
             self.holds(story.alone >= most, text)
         elif move.reason.startswith("the bulk took longer"):
-            late = story.last == "hang" or self._faults.any_of({"hang", "stall"})
+            late = story.hung or self._faults.any_of({"hang", "stall"})
             self.holds(late or not move.dead, f"I8: {receipt.number} was not late")
         elif move.dead:
             self.holds(Verdict.DEAD_LETTER in verdicts, f"I1: {receipt.number} is buried alive")
@@ -152,10 +155,11 @@ class Witness:
             raise Broken(f"I1: {how} of {receipt.number}, which nobody decided")
 
     def charged(self, receipts: Receipts, epoch: int, position: int) -> None:
-        """The broker counts a failure: of what no handler has had there can be none."""
+        """The broker counts a failure, which must have been one: of a handler's, or its death."""
         receipt = receipts[epoch, position]
-        failed = receipt.handed or self._faults.any_of(RETURNS)
-        self.holds(failed, f"I8: a failure of {receipt.number} is counted, and nobody had it")
+        failed = receipt.handed and not (receipt.verdicts and receipt.verdicts <= UNCOUNTED)
+        unknown = self._scene.ordered or self._faults.any_of(SILENCE)
+        self.holds(failed or unknown, f"I8: {receipt.number} is charged with no failure")
 
     def limited(self, number: int) -> None:
         """A quorum queue's limit of deliveries is spent: that is the queue's decision."""
@@ -192,8 +196,10 @@ class Witness:
         """A handler is given a bulk."""
         for (epoch, position), message in bulk:
             receipt = self._receipts.get((epoch, position))
-            if receipt is None or position not in self._receipts.open.get(epoch, ()):
+            opened = self._receipts.open.get(epoch)
+            if receipt is None or opened is None:
                 continue  # late, on a channel that has ended: it may overtake what came instead
+            self.holds(position in opened, f"I2: {receipt.number} is handled once it was settled")
             receipt.handed = True
             story = self.stories[receipt.number]
             told = message.redelivered and message.attempts > 0

@@ -16,16 +16,17 @@ class Story:
     key: str
     acts: list[str]
     seen: int = 0
-    last: str = ""
     snoozed: bool = False
+    hung: bool = False
     told_to: int = 0  #: the connection process under which it was seen last
     alone: int = 0  #: deaths of a process with nothing else in it
 
     def act(self) -> str:
         self.seen += 1
-        self.last = self.acts.pop(0) if self.acts else "ack"
-        self.snoozed |= self.last == "snooze"
-        return self.last
+        act = self.acts.pop(0) if self.acts else "ack"
+        self.snoozed |= act == "snooze"
+        self.hung |= act == "hang"
+        return act
 
 
 @dataclass(slots=True)

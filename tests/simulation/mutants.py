@@ -1,0 +1,187 @@
+"""Bugs on purpose: each takes away one thing that keeps messages safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
+
+from actors.batcher import Batcher
+from actors.connection import Connection
+from actors.handler import Handler
+from actors.logic.bulk import Draft
+from actors.logic.checkpoint import Checkpoint
+from actors.logic.children import Children, Slot
+from actors.logic.custody import Custody
+from actors.logic.ledger import Flush, Ledger
+from actors.logic.ordering import Ordering
+from actors.logic.outbox import Outbox
+from actors.logic.sequence import Sequence
+from actors.logic.staff import Staff
+from actors.logic.suspects import Suspects
+from actors.traffic import Traffic
+
+
+class Mutant(NamedTuple):
+    """A bug, and the invariants that it may break."""
+
+    changes: tuple[tuple[type, str, Callable[..., Any]], ...]
+    breaks: frozenset[str]
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, function in self.changes:
+                stack.enter_context(mock.patch.object(owner, name, function))
+            yield
+
+
+def mutant(breaks: str, *changes: tuple[type, str, Callable[..., Any]]) -> Mutant:
+    return Mutant(changes, frozenset(breaks.split()))
+
+
+# ── settlements ───────────────────────────────────────────────────────────────
+
+_settle_in_custody = Custody.settle
+_settle_in_ledger = Ledger.settle
+_flush = Ledger.flush
+_move = Traffic._move
+
+
+def _settle_any_epoch(self: Custody, epoch: int, first: int, last: int, verdict: int) -> None:
+    epoch = epoch if epoch in self._accounts else max(self._accounts, default=epoch)
+    _settle_in_custody(self, epoch, first, last, verdict)
+
+
+def _settle_again(self: Ledger, first: int, last: int, verdict: Any) -> int:
+    self._close(first, last, verdict)
+    return last - first + 1
+
+
+def _settle_in_order_of_arrival(self: Ledger, first: int, last: int, verdict: Any) -> int:
+    return _settle_in_ledger(self, self.prefix + 1, self.prefix + 1 + last - first, verdict)
+
+
+def _flush_too_far(self: Ledger) -> Flush | None:
+    flush = _flush(self)
+    if flush and flush.acked:
+        flush = flush._replace(prefix=max(last for _, last in flush.acked))
+    return flush
+
+
+def _acknowledge_before_the_copy(self: Traffic, single: Any) -> None:
+    _move(self, single)
+    self.custody.finish(single.epoch, single.position)
+
+
+# ── deaths ────────────────────────────────────────────────────────────────────
+
+_named = Children.named
+
+
+def _lose_nothing(self: Staff, handler: str, overdue: int, now: float) -> dict[str, Any]:
+    self.workers.pop(handler)
+    return {}
+
+
+def _keep_what_the_dead_batcher_had(self: Traffic, batcher: str) -> None:
+    if batcher != self.batcher:
+        self.batcher, self.custody.outbox = batcher, Outbox()
+
+
+def _named_by_slot(self: Children, name: str) -> Slot | None:
+    path = name.partition("#")[0]
+    return _named(self, name) or next((s for s in self if s.path == path and s.name), None)
+
+
+def _all_are_guilty(self: Suspects, drafts: list[Draft], *, alone: bool) -> list[Draft]:
+    return drafts
+
+
+def _count_nothing(self: Draft) -> None:
+    pass
+
+
+# ── what gets lost, repeated and overtaken ────────────────────────────────────
+
+_put = Sequence.put
+_drain = Batcher._drain
+_all_is_decided = Connection._all_is_decided
+_settle_checkpoint = Checkpoint.settle
+_take = Ordering.take
+
+
+def _miss_nothing(self: Outbox, known: set[int], waits_for: int, before: float) -> list[Any]:
+    return []
+
+
+def _put_although_given_up(self: Sequence[Any], number: int, thing: Any) -> list[Any]:
+    return [thing] if number < self.next else _put(self, number, thing)
+
+
+def _close_by_any_word(self: Handler, below: int, awaited: set[int]) -> None:
+    self._closed_below, self._awaited = below, awaited
+    for number in [n for n in self._answered if n < below and n not in awaited]:
+        del self._answered[number]
+
+
+def _drain_at_once(self: Batcher, last_chunk: int, now: float) -> None:
+    _drain(self, 0, now)
+
+
+def _believe_the_batcher(self: Connection) -> bool:
+    return _all_is_decided(self) or (self._intake.stopped and self._batcher_drained)
+
+
+def _settle_past_a_gap(self: Checkpoint, number: int) -> None:
+    passed = number - self._first
+    id = self._open[passed] if passed >= 0 else self.id
+    _settle_checkpoint(self, number)
+    self.id = id
+
+
+def _take_and_forget_the_keys(self: Ordering, now: float, flush: bool = False) -> Draft | None:
+    draft = _take(self, now, flush)
+    self._in_hand.clear()
+    return draft
+
+
+def _release_nothing(self: Ordering, key: str) -> None:
+    pass
+
+
+MUTANTS = {
+    "no epoch check": mutant("I1 I2 I4", (Custody, "settle", _settle_any_epoch)),
+    "no settle-once check": mutant("I2", (Ledger, "settle", _settle_again)),
+    "no release at a handler's death": mutant("I6", (Staff, "lose", _lose_nothing)),
+    "no release at a batcher's death": mutant(
+        "I6", (Traffic, "meet", _keep_what_the_dead_batcher_had)
+    ),
+    "a restart on a duplicate exit notice": mutant("I5", (Children, "named", _named_by_slot)),
+    "a settlement acknowledged in order of arrival": mutant(
+        "I1", (Ledger, "settle", _settle_in_order_of_arrival)
+    ),
+    "a lost chunk nobody misses": mutant("I6", (Outbox, "missing", _miss_nothing)),
+    "a checkpoint past a gap": mutant("I9", (Checkpoint, "settle", _settle_past_a_gap)),
+    "an innocent counted as poison": mutant("I8", (Suspects, "died", _all_are_guilty)),
+    "a drain that overtakes a chunk": mutant(
+        "I6",
+        (Batcher, "_drain", _drain_at_once),
+        (Connection, "_all_is_decided", _believe_the_batcher),
+    ),
+    "an ack of more than the contiguous prefix": mutant("I1 I2", (Ledger, "flush", _flush_too_far)),
+    "a copy that is not waited for": mutant(
+        "I1", (Traffic, "_move", _acknowledge_before_the_copy)
+    ),
+    "a number given up, then accepted": mutant(
+        "I2 I3 I7", (Sequence, "put", _put_although_given_up)
+    ),
+    "a stale word of what is held": mutant("I2 I3", (Handler, "_close", _close_by_any_word)),
+    "a hand-out that is not counted": mutant("I3", (Draft, "count_attempt", _count_nothing)),
+    "two of one key at once": mutant(
+        "I7",
+        (Ordering, "take", _take_and_forget_the_keys),
+        (Ordering, "_release", _release_nothing),
+    ),
+}  # fmt: skip
