@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from actors.errors import HandlerCrashed
 from actors.logic.failure import Decision, Verdict, decide
-from actors.logic.placement import parse_offers
+from actors.logic.placement import Offer, parse_offers, satisfies, spelled
 from actors.options import Actions
 from actors.plan import HostPlan, Outlets, Plan, RoutePlan, UnitPlan
 from actors.route import payload_type
@@ -32,7 +32,7 @@ RABBITMQ_PATIENCE = 1800.0  #: seconds after which RabbitMQ closes the channel o
 def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
     """What is to be played. Raises `ConfigurationError`; logs what deserves a warning."""
     served = serve(app, settings)
-    for warning in _warnings(served):
+    for warning in _warnings(served, settings):
         logger.warning("%s", warning)
     units: dict[tuple[str, str], list[Served]] = {}
     for one in served:
@@ -96,9 +96,9 @@ def check_app(app: App, settings: Settings | None = None) -> list[str]:
     """
     settings = settings or Settings()
     if app.connections or settings.connections:
-        return _warnings(serve(app, settings))
+        return _warnings(serve(app, settings), settings)
     on_spool = settings.model_copy(update={"connections": ("spool:",)})
-    return [NO_CONNECTION, *_warnings(serve(app, on_spool))]
+    return [NO_CONNECTION, *_warnings(serve(app, on_spool), settings)]
 
 
 def _unit(
@@ -162,11 +162,15 @@ def _last_alone(table: dict[type[BaseException], Decision]) -> int:
     return min((attempts for attempts in ladders if attempts > 1), default=0)
 
 
-def _warnings(served: list[Served]) -> list[str]:
-    return [f"route {one.route.name}: {text}" for one in served for text in _of_route(one)]
+def _warnings(served: list[Served], settings: Settings) -> list[str]:
+    offers = parse_offers(settings.offer)
+    return [f"route {one.route.name}: {text}" for one in served for text in _of_route(one, offers)]
 
 
-def _of_route(served: Served) -> Iterable[str]:
+def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
+    requires = tuple(served.route.options.requires.items())
+    if not satisfies(offers, requires):
+        yield f"it waits for a host that offers {spelled(requires)}: this one does not"
     route, kind, numbers = served.route, served.connection.kind, served.window
     if numbers.prefetch < numbers.enough:
         yield (

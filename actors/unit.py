@@ -15,7 +15,7 @@ from actors.context import Context
 from actors.guests import Guests, handler_slots
 from actors.joining import Present
 from actors.logic.children import Slot
-from actors.logic.placement import lacking
+from actors.logic.placement import spelled
 from actors.peer import Peer
 from actors.plan import UnitPlan
 from actors.protocol import (
@@ -205,7 +205,7 @@ class UnitSupervisor(Supervisor):
         """Why routes have no place, by their names."""
         placed = {slot.pool for slot in self._children.of("handler")}
         waiting = [r for r in self._plan.routes if (r.pool or r.name) not in placed]
-        return {route.name: lacking(route.requires) for route in waiting}
+        return {r.name: f"no host offers {spelled(r.requires)}" for r in waiting}
 
     # ── the end ───────────────────────────────────────────────────────────────
 

@@ -31,10 +31,9 @@ def satisfies(offers: Iterable[Offer], requires: Iterable[Offer]) -> bool:
     return all(_meets(offered.get(key, False), wanted) for key, wanted in requires)
 
 
-def lacking(requires: Iterable[Offer]) -> str:
-    """Why a route waits that no host satisfies."""
-    wanted = (key if value is True else f"{key}={value}" for key, value in requires)
-    return f"no host offers {', '.join(wanted)}"
+def spelled(requires: Iterable[Offer]) -> str:
+    """What is required, as it would be offered."""
+    return ", ".join(key if value is True else f"{key}={value}" for key, value in requires)
 
 
 def _meets(offered: str | int | bool, wanted: str | int | bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from actors import Actions, App, Message, Options, SpoolConnection
 from actors.logic.guests import LOST
 from actors.logic.lease import LEASE
+from actors.protocol import Drain, Drained
 from tests.simulation.hosts import FIRST, HostsSystem
 
 GPU = (("gpu", 2),)
@@ -21,13 +23,15 @@ class Scene:
 
     def __init__(self, **options: Any) -> None:
         self.handled: list[int] = []
+        self.pause = 0.0  #: seconds that a bulk takes
         app = App(connections=[SpoolConnection(prefetch_count=10)], version="1")
         common = {Options.BULK_SIZE: 2, Options.BULK_FLUSH_INTERVAL: 0.5}
         app.route(["any"], options=common | {Options.CONCURRENCY: 2})(self._handle)
         app.route(["gpu"], options=common | {Options.REQUIRES: {"gpu": True}})(self._handle)
         self.system = HostsSystem(app, 1, 0.0, **options)
 
-    def _handle(self, messages: list[Message[int]]) -> None:
+    async def _handle(self, messages: list[Message[int]]) -> None:
+        await asyncio.sleep(self.pause)
         self.handled += [message.body for message in messages]
 
     def states(self, role: str) -> dict[str, tuple[str, str]]:
@@ -153,3 +157,40 @@ def test_who_loses_the_leader_ends_what_it_runs_and_joins_the_next(scene: Scene)
     scene.system.advance(15.0)
     assert len(scene.system.handlers("two")) == 2
     assert not set(scene.system.handlers("two")) & set(before)
+
+
+def test_the_drain_of_the_leader_settles_what_other_hosts_have(scene: Scene) -> None:
+    scene.system.join("two", version="1")
+    scene.system.advance(2.0)
+    sent = scene.system.deliver("any", range(30))
+    scene.system.drain_host(FIRST)
+    scene.system.advance(10.0)
+    assert Drained(0) in scene.system.stage.outbox
+    left = scene.waiting("any")
+    settled = [one for one in sent if one.actions == [Actions.ACK]]
+    assert len(settled) + left == 30, "what was fetched is settled, the rest is where it was"
+
+
+def test_a_host_without_a_leader_ends_when_it_is_told(scene: Scene) -> None:
+    scene.system.join("two", version="1")
+    scene.system.advance(2.0)
+    scene.system.stage.cut |= {(FIRST, "two"), ("two", FIRST)}
+    scene.system.stage.post("launcher@two", scene.system.joined["two"], Drain(25.0))
+    scene.system.advance(LEASE + 3.0)
+    assert scene.system.joined["two"] not in scene.system.stage.contexts
+
+
+def test_a_host_that_hangs_on_to_its_work_is_killed_at_its_deadline(scene: Scene) -> None:
+    scene.pause = 1000.0
+    scene.system.join("two", version="1")
+    scene.system.advance(2.0)
+    sent = scene.system.deliver("any", range(10))
+    scene.system.advance(1.0)
+    scene.system.stage.post("launcher@two", scene.system.joined["two"], Drain(5.0))
+    scene.system.advance(6.0)
+    assert scene.system.handlers("two") == []
+    scene.pause = 0.0
+    for name in scene.system.handlers(FIRST):
+        scene.system.stage.kill(name, "killed by the test")
+    scene.system.advance(20.0)
+    assert all(one.actions[-1:] == [Actions.ACK] for one in sent)

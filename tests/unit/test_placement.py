@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.errors import ConfigurationError
-from actors.logic.placement import Offer, lacking, parse_offers, satisfies
+from actors.logic.placement import Offer, parse_offers, satisfies, spelled
 from actors.settings import Settings
 
 
@@ -35,9 +35,9 @@ def test_a_host_runs_what_it_offers_all_for(
     assert satisfies(parse_offers(offers), requires) is will_do
 
 
-def test_what_is_lacking_is_said_as_it_would_be_offered() -> None:
+def test_what_is_required_is_said_as_it_would_be_offered() -> None:
     wanted: tuple[Offer, ...] = (("gpu", True), ("memory", 64))
-    assert lacking(wanted) == "no host offers gpu, memory=64"
+    assert spelled(wanted) == "gpu, memory=64"
 
 
 @pytest.mark.parametrize("text", ["", "=2", "gpu="])

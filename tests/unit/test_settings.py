@@ -403,6 +403,7 @@ def test_a_bad_setting_is_one_line(values: dict[str, Any], line: str) -> None:
         ({"timeout": 1800}, "timeout 1800 s is not under RabbitMQ's own"),
         ({"on_exception": Actions.REJECT}, "REJECT drops messages of words unless the queue"),
         ({"on_success": Actions.REJECT}, "REJECT drops messages"),
+        ({"requires": {"gpu": 2}}, "it waits for a host that offers gpu=2: this one does not"),
     ],
 )
 def test_check_warns(options: dict[str, Any], warning: str) -> None:
