@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from random import Random
 from typing import Any
 
 from actors import Actions, AMQPConnection, App, Message, Options
+from actors.clients import Done
 from actors.joining import Leave
 from actors.logic.placement import Offer
 from actors.plan import HostPlan
@@ -35,6 +37,9 @@ ROOT = "root#1"  #: what the kit calls the root, whichever it is by now
 BOUND = 1800.0
 
 _ITEM = array("I").itemsize
+
+#: Client, epoch and position of a delivery.
+Receipt = tuple[object, int, int]
 
 
 class HostsStage(MemoryStage):
@@ -172,28 +177,42 @@ class HostsSystem(InMemorySystem):
 
 
 class WatchedCode(ObservedCode):
-    """User code that notes who holds what."""
+    """User code that notes who holds what, until it is answered."""
 
     def __init__(
         self,
         *args: Any,
-        holders: dict[tuple[int, int, int], WatchedCode],
+        holders: dict[Receipt, WatchedCode],
         broken: list[str],
         system: HostsSystem,
     ) -> None:
         super().__init__(*args)
         self._holders, self._broken, self._system = holders, broken, system
+        self._held: dict[int, list[Receipt]] = {}  # by the number of the bulk
 
     def submit(self, bulk: Bulk) -> None:
         client = self._world.clients.get(self._unit.name)
-        for piece in bulk.pieces if client else ():
-            for position in range(piece.first, piece.first + len(piece.ends) // _ITEM):
-                receipt = id(client), piece.epoch, position
-                before = self._holders.setdefault(receipt, self)
-                if before is not self and self._system.plays(before):
-                    self._broken.append(f"H2: {receipt} is handed out while another has it")
+        receipts: Iterator[Receipt] = (
+            (client, piece.epoch, piece.first + index)
+            for piece in bulk.pieces
+            for index in range(len(piece.ends) // _ITEM)
+        )
+        for number, size in enumerate(bulk.sizes, bulk.number):
+            self._held[number] = list(itertools.islice(receipts, size))
+            for receipt in self._held[number] if client else ():
+                holder = self._holders.get(receipt)
+                if holder and self._system.plays(holder):
+                    self._broken.append(f"H2: {receipt[1:]} is handed out while another has it")
                 self._holders[receipt] = self
         super().submit(bulk)
+
+    def turn(self, now: float) -> list[Any]:
+        events = super().turn(now)
+        for done in (event for event in events if isinstance(event, Done)):
+            for receipt in (r for number in done.numbers for r in self._held.pop(number)):
+                if self._holders.get(receipt) is self:
+                    del self._holders[receipt]
+        return events
 
 
 class HostsPlay:
@@ -205,6 +224,7 @@ class HostsPlay:
         self.noise = random.choice((0.0, 0.02, 0.2))
         self.offers: tuple[str, ...] = ("gpu",) if random.random() < 0.3 else ()
         self.heal_at: dict[tuple[str, str], float] = {}
+        self.spared_until = 0.0
         self.sent: list[Sent] = []
         self.names = iter(f"host{number}" for number in range(1, 1000))
         self.system = HostsSystem(self._app(), seed, self.noise, offer=self.offers)
@@ -214,7 +234,7 @@ class HostsPlay:
         with self.system:
             for _ in range(self.random.randint(5, 25)):
                 self._deliver(self.random.randint(0, 12))
-                self.random.choice((self._join, self._cut, self._cut, self._end, self._pass))()
+                self.random.choice((self._join, self._cut, self._end, self._kill, self._pass))()
                 self._advance(self.random.choice((0.0, 0.5, 3.0, 10.0, 20.0)))
             self._rest()
             self._check()
@@ -223,8 +243,14 @@ class HostsPlay:
         random = self.random
         prefetch = random.choice((1, 4, 20))
         app = App(connections=[AMQPConnection(host="memory", prefetch_count=prefetch)])
-        common = {Options.BULK_SIZE: random.choice((1, 3)), Options.BULK_FLUSH_INTERVAL: 0.5}
-        both = common | {Options.CONCURRENCY: random.choice((1, 2)), Options.TIMEOUT: 200.0}
+        both: dict[Options, Any] = {
+            Options.BULK_SIZE: random.choice((1, 3)),
+            Options.BULK_FLUSH_INTERVAL: 0.5,
+            Options.CONCURRENCY: random.choice((1, 2)),
+            Options.TIMEOUT: 200.0,
+            Options.ORDER_BY: random.choice(("", "", "header:key")),
+            Options.POOL: random.choice(("", "", "both")),
+        }
         app.route(["a"], options=both)(self._handle)
         app.route(["b"], options=both | {Options.REQUIRES: {"gpu": True}})(self._handle)
         return app
@@ -238,7 +264,8 @@ class HostsPlay:
 
     def _deliver(self, count: int) -> None:
         for number in range(count):
-            self.sent += self.system.deliver(self.random.choice("ab"), [number])
+            headers = {"key": str(self.random.randint(1, 3))}
+            self.sent += self.system.deliver(self.random.choice("ab"), [number], headers=headers)
 
     def _pass(self) -> None:
         pass
@@ -253,6 +280,15 @@ class HostsPlay:
             for link in self.random.choice(((there,), (there[::-1],), (there, there[::-1]))):
                 self.system.stage.cut.add(link)
                 self.heal_at[link] = self.system.stage.now + 60.0 * self.random.random()
+
+    def _kill(self) -> None:
+        """One actor dies; not so often that the system gives up: 5 deaths a minute are allowed."""
+        stage = self.system.stage
+        if stage.now >= self.spared_until:
+            role = self.random.choice(("unit", "connection", "batcher", "handler", "handler"))
+            if living := sorted(stage.named(role)):
+                stage.kill(self.random.choice(living), "killed by the simulation")
+                self.spared_until = stage.now + 13.0
 
     def _end(self) -> None:
         end = self.random.random()
