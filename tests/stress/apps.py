@@ -80,6 +80,9 @@ limited.route(
     },
 )(greedy)
 
+hungry = App()
+hungry.route(["work"], options=BULKS)(greedy)
+
 noisy = App()
 noisy.route(["work"], options={Events.ON_EXCEPTION: FEW_RETRIES})(talkative)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
+from tests.stress.proxy import Proxy
 from tests.stress.rig import account, called, limit, memory, stop
 
 APPS = "tests.stress.apps"
@@ -49,11 +51,11 @@ def limit_of_new_group() -> Path | None:
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A memory cgroup of 256 MiB."""
+    """A memory cgroup of 64 MiB."""
     limit = limit_of_new_group()
     if limit is None:
         pytest.skip("no memory cgroup may be made here")
-    limit.write_text(str(256 * MIB))
+    limit.write_text(str(64 * MIB))
     yield limit.parent
     until(lambda: not (limit.parent / "cgroup.procs").read_text(), 10.0)
     limit.parent.rmdir()
@@ -62,10 +64,10 @@ def group() -> Iterator[Path]:
 def test_a_handler_that_the_kernel_kills_for_its_memory_is_one_that_died(
     place: Place, run: Run, group: Path
 ) -> None:
-    worker = run(f"{APPS}:limited", "--connection", place.url)
+    worker = run(f"{APPS}:hungry", "--connection", place.url)
     (pid,) = worker.pids("handler")
     (group / "cgroup.procs").write_text(str(pid))
-    put(place, "work", {"n": 0, "resident": 512 * MIB}, *numbers(range(1, 50)))
+    put(place, "work", {"n": 0, "resident": 256 * MIB}, *numbers(range(1, 50)))
     account(worker, place, 50)
     assert "work/1 died: killed by SIGKILL" in worker.output
 
@@ -92,7 +94,8 @@ def test_a_backlog_of_200_000_takes_no_more_memory_than_its_beginning(
 ) -> None:
     """A slow handler: what is unsettled is bounded by the prefetch, whatever waits."""
     with_payload = [{"n": n, "x": "x" * 100} for n in range(200_000)]
-    put(place, "work", *with_payload)
+    for start in range(0, len(with_payload), 10_000):
+        put(place, "work", *with_payload[start : start + 10_000])
     worker = run("plain", "--connection", place.url, PACE="0.02")
     until(lambda: worker.totals().get("acked", 0) > 5000, 60.0)
     pids = [pid for role in ("connection", "batcher", "handler") for pid in worker.pids(role)]
@@ -106,14 +109,20 @@ def test_a_backlog_of_200_000_takes_no_more_memory_than_its_beginning(
     assert place.ready("work") == 200_000 - len(worker.handled())
 
 
-def test_a_connection_without_descriptors_is_begun_anew(rabbitmq: BrokerPlace, run: Run) -> None:
-    worker = run("plain", "--connection", rabbitmq.url)
+def test_a_connection_without_descriptors_tries_again(
+    rabbitmq: BrokerPlace, run: Run, proxy: Proxy
+) -> None:
+    """Neither its batcher nor, once the link breaks, its broker can be reached; that is told."""
+    worker = run("plain", "--connection", proxy.instead_of(rabbitmq.url))
     (pid,) = worker.pids("connection")
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 3))
-    put(rabbitmq, "work", *numbers(range(100)))
-    until(lambda: "rabbitmq/connection died" in worker.output, 35.0)
-    account(worker, rabbitmq, 100, 35.0)
-    assert worker.output.count("died: ") == 1
+    with limit(pid, resource.RLIMIT_NOFILE, 3):
+        put(rabbitmq, "work", *numbers(range(100)))
+        until(lambda: "lost a frame" in worker.output, 20.0)
+        proxy.reset()
+        until(lambda: not worker.status().get("ready"), 20.0)
+        until(lambda: re.search("connection rabbitmq lost: .*attempt 2", worker.output), 20.0)
+    put(rabbitmq, "work", *numbers(range(100, 200)))
+    account(worker, rabbitmq, 200, 35.0)
 
 
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
