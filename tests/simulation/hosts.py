@@ -13,20 +13,18 @@ import heapq
 import itertools
 import json
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from random import Random
 from typing import Any
 
 from actors import Actions, AMQPConnection, App, Message, Options
-from actors.clients import Done
 from actors.joining import Leave
 from actors.logic.placement import Offer
 from actors.plan import HostPlan
-from actors.protocol import ActorMessage, Bulk, Configure, Drained
+from actors.protocol import ActorMessage, Bulk, Configure, Drained, Settlement
 from actors.settings import Settings
 from actors.stages.memory import ClientFactory, MemoryStage
-from actors.stages.observed import ObservedCode
 from actors.testing import InMemorySystem, Sent
 
 FIRST = "one"  #: the host of the leader
@@ -38,8 +36,8 @@ BOUND = 1800.0
 
 _ITEM = array("I").itemsize
 
-#: Client, epoch and position of a delivery.
-Receipt = tuple[object, int, int]
+#: Batcher, epoch and position of a delivery.
+Receipt = tuple[str, int, int]
 
 
 class HostsStage(MemoryStage):
@@ -52,6 +50,9 @@ class HostsStage(MemoryStage):
         self.cut: set[tuple[str, str]] = set()  #: from a host to another
         self.root = ""
         self.trace: list[str] = []
+        self.broken: list[str] = []  #: what should not have happened
+        self._holders: dict[Receipt, str] = {}  # the handler that has a delivery
+        self._held: dict[tuple[str, int], list[Receipt]] = {}  # by handler and number of the bulk
         self._starts = 0
         self._late: list[tuple[float, int, str, str, ActorMessage]] = []
 
@@ -70,6 +71,10 @@ class HostsStage(MemoryStage):
 
     def post(self, sender: str, to: str, message: ActorMessage) -> None:
         to = self.root if to in (LEADER, ROOT) else to
+        if isinstance(message, Settlement):
+            for receipt in (r for n in message.numbers for r in self._held.get((sender, n), ())):
+                if self._holders.get(receipt) == sender:
+                    del self._holders[receipt]
         link = self.hosts.get(sender, ""), self.hosts.get(to, "")
         if not all(link) or link[0] == link[1]:
             super().post(sender, to, message)
@@ -105,7 +110,26 @@ class HostsStage(MemoryStage):
             if isinstance(message, Drained):
                 self.die(name.partition("@")[2])
             return
+        if isinstance(message, Bulk) and name in self.contexts:
+            self._hand_out(message, sender, name)
         super()._deliver(name, message, sender)
+
+    def _hand_out(self, bulk: Bulk, batcher: str, handler: str) -> None:
+        """A handler has what came to it, until it is dead or has answered."""
+        receipts = (
+            (batcher, piece.epoch, piece.first + index)
+            for piece in bulk.pieces
+            for index in range(len(piece.ends) // _ITEM)
+        )
+        for number, size in enumerate(bulk.sizes, bulk.number):
+            those = list(itertools.islice(receipts, size))
+            if (handler, number) in self._held:
+                continue  # it came before
+            self._held[handler, number] = those
+            for receipt in those:
+                if self._holders.get(receipt, handler) in self.contexts.keys() - {handler}:
+                    self.broken.append(f"H2: {receipt} is handed out while another has it")
+                self._holders[receipt] = handler
 
     def die(self, host: str) -> None:
         """A host is gone, with all that runs on it; nobody is told."""
@@ -128,16 +152,8 @@ class HostsSystem(InMemorySystem):
         resolved = Settings(host_name=FIRST, **settings)
         super().__init__(app, state={}, raise_errors=False, seed=seed, settings=resolved)
         self.stage_class = partial(HostsStage, noise=noise)
-        self.code_class = partial(WatchedCode, holders={}, broken=[], system=self)
         self.joined: dict[str, str] = {}  #: the host supervisors of those that were not killed
         self._joins = 0
-
-    @property
-    def broken(self) -> list[str]:
-        """What should not have happened."""
-        keywords: dict[str, Any] = self.code_class.keywords  # type: ignore[attr-defined]
-        broken: list[str] = keywords["broken"]
-        return broken
 
     def join(self, host: str, offers: tuple[Offer, ...] = (), version: str = "") -> None:
         """A host starts, and joins."""
@@ -170,49 +186,6 @@ class HostsSystem(InMemorySystem):
     def handlers(self, host: str) -> list[str]:
         """Those that live there."""
         return [name for name in self.stage.named("handler") if self.stage.hosts[name] == host]
-
-    def plays(self, code: ObservedCode) -> bool:
-        """Whether an actor lives whose code this is."""
-        return any(context.world is code for context in self.stage.contexts.values())
-
-
-class WatchedCode(ObservedCode):
-    """User code that notes who holds what, until it is answered."""
-
-    def __init__(
-        self,
-        *args: Any,
-        holders: dict[Receipt, WatchedCode],
-        broken: list[str],
-        system: HostsSystem,
-    ) -> None:
-        super().__init__(*args)
-        self._holders, self._broken, self._system = holders, broken, system
-        self._held: dict[int, list[Receipt]] = {}  # by the number of the bulk
-
-    def submit(self, bulk: Bulk) -> None:
-        client = self._world.clients.get(self._unit.name)
-        receipts: Iterator[Receipt] = (
-            (client, piece.epoch, piece.first + index)
-            for piece in bulk.pieces
-            for index in range(len(piece.ends) // _ITEM)
-        )
-        for number, size in enumerate(bulk.sizes, bulk.number):
-            self._held[number] = list(itertools.islice(receipts, size))
-            for receipt in self._held[number] if client else ():
-                holder = self._holders.get(receipt)
-                if holder and self._system.plays(holder):
-                    self._broken.append(f"H2: {receipt[1:]} is handed out while another has it")
-                self._holders[receipt] = self
-        super().submit(bulk)
-
-    def turn(self, now: float) -> list[Any]:
-        events = super().turn(now)
-        for done in (event for event in events if isinstance(event, Done)):
-            for receipt in (r for number in done.numbers for r in self._held.pop(number)):
-                if self._holders.get(receipt) is self:
-                    del self._holders[receipt]
-        return events
 
 
 class HostsPlay:
@@ -324,7 +297,7 @@ class HostsPlay:
     # ── what must hold ────────────────────────────────────────────────────────
 
     def _check(self) -> None:
-        broken = list(self.system.broken)
+        broken = list(self.system.stage.broken)
         for number, sent in enumerate(self.sent):
             if ended(sent) != 1:
                 broken.append(f"H1: {number} was ended {ended(sent)} times: {sent.actions}")
