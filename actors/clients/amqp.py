@@ -151,6 +151,11 @@ class Link(_SelectConnection):  # type: ignore[misc]
         if not (self.is_closed or self._ended):
             self._terminate_stream(exceptions.StreamLostError("dropped"))
 
+    @property
+    def socket(self) -> Any:
+        """What is read from; None once the connection is gone."""
+        return getattr(self._transport, "_sock", None)
+
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = transport._MAX_CONSUME_BYTES = READ_SIZE
         super()._proto_connection_made(transport)

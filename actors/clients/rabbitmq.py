@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pika.channel import Channel
 from actors.clients import (
     Consuming,
     Depth,
-    Fetched,
     Lost,
     Move,
     Opened,
@@ -23,11 +21,14 @@ from actors.clients import (
     Stopped,
 )
 from actors.clients.amqp import Link, Settings, explain_channel
+from actors.clients.consumer import Consumer
+from actors.clients.gathering import Gathering
 from actors.clients.ioloop import IOLoop
 from actors.clients.mover import Mover
 from actors.clients.spoolfile import SpoolFile
 from actors.clients.topology import Topology
 from actors.errors import Fault
+from actors.logic.flow import Flow
 from actors.logic.frames import Intake, settle
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
@@ -43,32 +44,21 @@ _TAG = "callboard"  # a channel has one consumer: tags need not differ
 logger = logging.getLogger("actors.connection")
 
 
-@dataclass(slots=True, eq=False)
-class _Consumer:
-    """One queue's epoch."""
-
-    queue: str
-    epoch: int
-    window: int
-    channel: Channel
-    intake: Intake
-    consuming: bool = False
-    stopping: bool = False
-
-
 class RabbitMQClient:
     """An `actors.clients.ConnectionClient` for one vhost."""
 
     def __init__(self, plan: UnitPlan) -> None:
         self._settings = Settings.parse(plan.settings)
         self._loop = IOLoop()
+        self._gathering = Gathering(self._loop)
         self._events: list[Any] = []
         self._link: Link | None = None
-        self._consumers: dict[str, _Consumer] = {}
+        self._consumers: dict[str, Consumer] = {}
         self._topology = Topology(plan.topology)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
         self._mover = Mover(self._settings, self._loop, self._events_append, spool)
         self._shutting = False
+        self._came = False  # deliveries, in this turn
 
     # ── the client's turn ────────────────────────────────────────────────────
 
@@ -79,6 +69,7 @@ class RabbitMQClient:
         return self._loop.deadline()
 
     def turn(self, now: float) -> list[Any]:
+        self._gathering.end()
         try:
             self._loop.turn()
         except Exception as error:  # pika's own: the connection is lost, its owner is not
@@ -86,6 +77,9 @@ class RabbitMQClient:
             self._abandon(f"{self._settings}: {error!r}")
         for consumer in list(self._consumers.values()):
             self._take(consumer)
+        if self._came and self._link is not None:
+            self._gathering.begin(self._link.socket, (c.flow for c in self._consumers.values()))
+        self._came = False
         events, self._events = self._events, []
         return events
 
@@ -151,7 +145,7 @@ class RabbitMQClient:
         channel = self._link.channel(on_open_callback=self._on_channel)
         intake = Intake(channel.channel_number)
         self._link.slicer.sinks[channel.channel_number] = intake
-        consumer = _Consumer(queue, epoch, window, channel, intake)
+        consumer = Consumer(queue, epoch, window, channel, intake, Flow(window))
         channel.add_on_close_callback(partial(self._on_channel_closed, consumer))
         self._consumers[queue] = consumer
 
@@ -172,11 +166,12 @@ class RabbitMQClient:
         consumer = self._consumer(queue, epoch)
         if consumer is None or self._link is None or not consumer.channel.is_open:
             return
+        consumer.flow.settled(flush)
         frames = settle(consumer.channel.channel_number, flush)
         if frames:
             self._link.write(frames)
 
-    def _consumer(self, queue: str, epoch: int) -> _Consumer | None:
+    def _consumer(self, queue: str, epoch: int) -> Consumer | None:
         consumer = self._consumers.get(queue)
         return consumer if consumer is not None and consumer.epoch == epoch else None
 
@@ -192,7 +187,7 @@ class RabbitMQClient:
                     partial(self._end, consumer),
                 )
 
-    def _fetch(self, consumer: _Consumer) -> None:
+    def _fetch(self, consumer: Consumer) -> None:
         if self._is_current(consumer) and consumer.channel.is_open:
             consumer.channel.basic_consume(
                 consumer.queue,
@@ -201,47 +196,48 @@ class RabbitMQClient:
                 callback=partial(self._on_consuming, consumer),
             )
 
-    def _on_consuming(self, consumer: _Consumer, _: Any) -> None:
+    def _on_consuming(self, consumer: Consumer, _: Any) -> None:
         if self._is_current(consumer):
             consumer.consuming = True
             self._events.append(Consuming(consumer.queue, consumer.epoch))
             if consumer.stopping:
                 self._stop(consumer)
 
-    def _stop(self, consumer: _Consumer) -> None:
+    def _stop(self, consumer: Consumer) -> None:
         consumer.channel.basic_cancel(_TAG, callback=partial(self._on_stopped, consumer))
 
-    def _on_stopped(self, consumer: _Consumer, _: Any) -> None:
+    def _on_stopped(self, consumer: Consumer, _: Any) -> None:
         if self._is_current(consumer):
             self._take(consumer)
             self._events.append(Stopped(consumer.queue, consumer.epoch))
 
-    def _on_cancelled(self, consumer: _Consumer, _: Any) -> None:
+    def _on_cancelled(self, consumer: Consumer, _: Any) -> None:
         self._end(consumer, "the broker cancelled the consumer", Fault.UNREACHABLE)
 
-    def _on_channel_closed(self, consumer: _Consumer, channel: Channel, reason: Any) -> None:
+    def _on_channel_closed(self, consumer: Consumer, channel: Channel, reason: Any) -> None:
         if self._link is None or self._link.is_closed:
             return  # `Lost` tells it
         self._link.slicer.sinks.pop(channel.channel_number, None)
         if not self._shutting:
             self._end(consumer, *explain_channel(reason))
 
-    def _is_current(self, consumer: _Consumer) -> bool:
+    def _is_current(self, consumer: Consumer) -> bool:
         return self._consumers.get(consumer.queue) is consumer
 
-    def _take(self, consumer: _Consumer) -> None:
+    def _take(self, consumer: Consumer) -> None:
         if consumer.intake.broken:
             self._end(consumer, consumer.intake.broken, Fault.UNREACHABLE)
-        elif cut := consumer.intake.take():
-            self._events.append(Fetched(consumer.queue, consumer.epoch, *cut))
+        elif fetched := consumer.take():
+            self._came = True
+            self._events.append(fetched)
 
-    def _end(self, consumer: _Consumer, cause: str, fault: Fault) -> None:
+    def _end(self, consumer: Consumer, cause: str, fault: Fault) -> None:
         if not self._is_current(consumer):
             return
         self._discard(consumer)
         self._events.append(QueueLost(consumer.queue, consumer.epoch, cause, fault))
 
-    def _discard(self, consumer: _Consumer) -> None:
+    def _discard(self, consumer: Consumer) -> None:
         # Its sink stays until the broker has closed the channel: deliveries that are on
         # their way must not reach pika, which might not survive their headers.
         del self._consumers[consumer.queue]

@@ -1,0 +1,36 @@
+"""One queue's epoch on a channel of a broker."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+from pika.channel import Channel
+
+from actors.clients import Fetched
+from actors.logic.flow import Flow
+from actors.logic.frames import Intake
+
+_ITEM = array("I").itemsize
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """What is fetched from a queue, from one opening of its channel to its end."""
+
+    queue: str
+    epoch: int
+    window: int
+    channel: Channel
+    intake: Intake
+    flow: Flow
+    consuming: bool = False
+    stopping: bool = False
+
+    def take(self) -> Fetched | None:
+        """What came whole since the last time."""
+        cut = self.intake.take()
+        if cut is None:
+            return None
+        self.flow.took(len(cut.ends) // _ITEM, len(cut.blob))
+        return Fetched(self.queue, self.epoch, *cut)
