@@ -7,6 +7,7 @@ import logging
 import ssl as tls
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
 from typing import Any
 
 import pika
@@ -86,6 +87,9 @@ class Settings:
         return context
 
 
+#: Versions of pika whose read path is known to be what `Link` cuts into.
+PROVEN = {"1.4.4"}
+
 _SelectConnection: Any = pika.SelectConnection  # it is untyped where it matters here
 
 
@@ -93,8 +97,11 @@ class Link(_SelectConnection):  # type: ignore[misc]
     """One connection to a broker, its deliveries cut out before pika decodes them.
 
     `opened()` or `lost(cause, fault)` is called once the outcome is known, `lost` also
-    when it ends later; after `drop` neither is.
+    when it ends later; after `drop` neither is. With a pika that is not `PROVEN` nothing is
+    cut out: deliveries come by pika's own path.
     """
+
+    slices = version("pika") in PROVEN
 
     def __init__(
         self,
@@ -161,6 +168,9 @@ class Link(_SelectConnection):  # type: ignore[misc]
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
+        if not self.slices:
+            super()._on_data_available(data_in)
+            return
         rest = self.slicer.feed(data_in)
         self.bytes_received += len(data_in) - len(rest)  # the heartbeat checker reads it
         if rest:

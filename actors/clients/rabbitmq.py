@@ -191,7 +191,7 @@ class RabbitMQClient:
         if self._is_current(consumer) and consumer.channel.is_open:
             consumer.channel.basic_consume(
                 consumer.queue,
-                _never,
+                consumer.deliver,
                 consumer_tag=_TAG,
                 callback=partial(self._on_consuming, consumer),
             )
@@ -282,7 +282,3 @@ class RabbitMQClient:
     def _events_append(self, event: Any) -> None:
         # Where nothing else stirs the loop, an event must still be fetched.
         self._later(lambda: self._events.append(event))
-
-
-def _never(*_: Any) -> None:
-    """No delivery reaches pika: all are cut out before."""
