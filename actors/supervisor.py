@@ -54,7 +54,8 @@ class Supervisor:
                 self._parent = sender
                 self._configured(message, now)
             case Ready() | NotReady():
-                if slot := self._children.named(sender):
+                slot = self._children.named(sender)
+                if slot and not (isinstance(message, NotReady) and slot.has_started):
                     self._heard(slot, message, now)
             case ChildExited(child=child, cause=cause):
                 # Thespian may tell a death twice: by then the name is gone from its slot.

@@ -71,6 +71,11 @@ class Slot:
         self.pid, self.ready, self.was_ready = pid, True, True
         self.state, self.reason = "running", ""
 
+    @property
+    def has_started(self) -> bool:
+        """User code starts once in a process: that it could not is older news by now."""
+        return self.ready and self.role in ("handler", "clock")
+
     def vacate(self, reason: str, *, innocent: bool = False) -> None:
         """Its actor is dead."""
         self.innocent = innocent

@@ -218,3 +218,20 @@ def test_a_dead_handler_that_is_introduced_late_gets_no_bulk() -> None:
         (sent,) = system.deliver("q", [1])
         system.advance(60.0)
         assert sent.actions == [ACK]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_handler_that_had_to_start_twice_is_not_taken_for_dead_by_the_late_word_of_it(
+    kind: str,
+) -> None:
+    seen: Seen = []
+    with InMemorySystem(recording(kind, seen)) as system:
+        system.deliver("q", [1])  # waits for a second
+        (handler,), (unit,) = system.stage.named("handler"), system.stage.named("unit")
+        system.advance(0.5)
+        assert system.status()["ready"]
+        system.stage.post(handler, unit, NotReady("handler", 1, "as told"))
+        system.run_until_idle()
+        assert system.status()["ready"]
+        system.advance(5.0)
+    assert seen == [(1, False)]

@@ -41,6 +41,9 @@ KINDS = {
 #: What keeps a handler's word from its connection: what it had may have failed.
 SILENCE = {"lose", "delay", "kill", "hang"}
 
+#: What happens between actors alone: the world takes nothing back.
+BETWEEN_ACTORS = {"lose", "repeat", "swap", "delay", "told twice", "no start", "lag", "small chunk"}
+
 
 class Faults:
     """Swarm: each seed enables some kinds at rates of its own.

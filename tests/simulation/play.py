@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from actors.protocol import Configure, Drain, Drained, Failed, ReportStatus, Status
 from tests.simulation.broker import Broker
 from tests.simulation.code import ScriptedCode
-from tests.simulation.faults import ALL, Faults
+from tests.simulation.faults import ALL, BETWEEN_ACTORS, Faults
 from tests.simulation.invariants import Witness
 from tests.simulation.peer import Peer
 from tests.simulation.scene import draw
@@ -116,6 +116,14 @@ class Play:
             if stage.now >= end:
                 raise Broken(f"I6: {self.peer.left()} are left; {self._status()['totals']}")
             stage.advance(5.0)
+        self._look_for_repetitions()
+
+    def _look_for_repetitions(self) -> None:
+        """Where messages between actors are all that suffers, nothing is handled twice."""
+        quiet = not self.scene.acts or not self.scene.rate
+        if quiet and self.faults.rates.keys() <= BETWEEN_ACTORS:
+            for number, story in self.witness.stories.items():
+                self.witness.holds(story.seen <= 1, f"I3: {number} was handled {story.seen} times")
 
     def _is_at_rest(self) -> bool:
         if self.peer.left():
