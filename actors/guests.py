@@ -111,7 +111,10 @@ class Guests:
         return bool(leaving)
 
     def start(self, slot: Slot, now: float) -> None:
-        """Have a new handler created in a slot."""
+        """Have a new handler created in a slot, if its host is to stay."""
+        slot.due = None
+        if not self.stays(slot):
+            return
         slot.occupy(now, f"{self._context.name}.{self._guests[slot.host].stay}")
         slot.reachable = False  # until its host has introduced it
         self._to_tell.add(slot.host)

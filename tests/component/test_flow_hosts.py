@@ -194,3 +194,18 @@ def test_a_host_that_hangs_on_to_its_work_is_killed_at_its_deadline(scene: Scene
         scene.system.stage.kill(name, "killed by the test")
     scene.system.advance(20.0)
     assert all(one.actions[-1:] == [Actions.ACK] for one in sent)
+
+
+def test_a_host_is_lost_while_the_unit_begins_anew(scene: Scene) -> None:
+    scene.system.join("two", version="1")
+    scene.system.advance(2.0)
+    scene.system.kill_host("two")
+    scene.system.advance(LOST - 3.0)
+    for name in scene.system.stage.named("batcher"):
+        scene.system.stage.kill(name, "killed by the test")
+    scene.system.advance(1.0)
+    assert scene.states("batcher")["spool/batcher"][0] == "stopped", "it waits for the lost ones"
+    sent = scene.system.deliver("any", range(10))
+    scene.system.advance(10.0)
+    assert [one.actions[-1] for one in sent] == [Actions.ACK] * 10
+    assert set(scene.states("handler")) == {"spool/any/1", "spool/any/2", "spool/gpu"}
