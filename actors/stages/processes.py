@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
@@ -43,7 +44,20 @@ def obey_only_the_supervisor() -> None:
 def restore_signals_in_forks() -> None:
     """Have what user code forks obey signals like any process: `multiprocessing` ends its
     workers by SIGTERM."""
-    os.register_at_fork(after_in_child=_obey_everybody)
+    before = threading.local()
+
+    def wait() -> None:
+        # One that comes before the child obeys would be lost; while it is blocked, it waits.
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def go_on() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def obey() -> None:
+        _obey_everybody()
+        go_on()
+
+    os.register_at_fork(before=wait, after_in_parent=go_on, after_in_child=obey)
 
 
 def _obey_everybody() -> None:

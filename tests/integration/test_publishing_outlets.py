@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def test_a_put_waits_for_a_broker_that_comes_back_and_blocks_no_loop(
     async def main() -> None:
         nonlocal ticks
         await outlet.put("q", "before")
+        own_broker.evaluate("ok = mnesia:sync_log().")  # or the node forgets a young queue
         own_broker.kill()
         put = asyncio.ensure_future(outlet.put("q", "during"))
         restart = threading.Thread(target=own_broker.start)
@@ -138,8 +140,8 @@ def test_a_put_waits_for_a_broker_that_comes_back_and_blocks_no_loop(
     asyncio.run(main())
     assert ticks > 50
     admin = Admin(own_broker, vhost)
-    assert [get(admin)[1] for _ in range(2)] == [b'"before"', b'"during"']
-    admin.connection.close()
+    with closing(admin.connection):
+        assert [get(admin)[1] for _ in range(2)] == [b'"before"', b'"during"']
 
 
 def test_a_broker_that_stays_away_is_an_error_in_time(
