@@ -59,6 +59,7 @@ class Mover:
         self._report = report
         self._spool = spool
         self._link: Link | None = None
+        self._leaving: Link | None = None  # closes in order
         self._channel: Channel | None = None  # open, confirming
         self._waiting: deque[_Copy] = deque()
         self._sent: dict[int, _Copy] = {}  # by delivery tag
@@ -81,11 +82,13 @@ class Mover:
         """Give up what is under way and close in order, as far as the loop is still turned."""
         if self._link is not None:
             self._link.leave()
+            self._leaving = self._link
         self._on_lost("the connection is closing", Fault.UNREACHABLE)
 
     def drop(self) -> None:
-        if self._link is not None:
-            self._link.drop()
+        for link in (self._link, self._leaving):
+            if link is not None:
+                link.drop()
         self._spool.close()
 
     # ── towards a channel that confirms ──────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -19,6 +20,7 @@ from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
 from tests.broker import Admin, Broker, RawProperties, free_port
 from tests.driver import Driver
+from tests.stress.proxy import Mode, Proxy
 
 
 @pytest.fixture
@@ -164,6 +166,26 @@ def test_many_moves_at_once_are_each_confirmed(driver: Driver, admin: Admin) -> 
         driver.client.move(dead(raw, token))
     assert {driver.until(Moved).token for _ in range(300)} == set(range(300))
     assert admin.ready("q.dead") == 300
+
+
+def test_a_client_that_is_closed_in_the_middle_of_its_goodbye_leaves_nothing_open(
+    broker: Broker, vhost: str, admin: Admin
+) -> None:
+    admin.declare("q")
+    admin.publish("q", b"x")
+    before = set(os.listdir("/proc/self/fd"))
+    proxy = Proxy(broker.port)
+    settings = broker.settings(vhost, port=proxy.port)
+    with Driver(RabbitMQClient(UnitPlan("rabbitmq", "amqp", settings))) as driver:
+        driver.client.open()
+        driver.until(Opened)
+        driver.client.consume("q", 1, 100)
+        driver.client.move(dead(fetch(driver).blob))
+        driver.until(Moved)
+        proxy.mode = Mode.SWALLOW_DOWN  # nobody answers it
+        driver.client.shut()
+    proxy.close()
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_broker_low_on_memory_fails_moves_and_still_takes_acks(
