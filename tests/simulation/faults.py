@@ -41,8 +41,9 @@ KINDS = {
 #: What keeps a handler's word from its connection: what it had may have failed.
 SILENCE = {"lose", "delay", "kill", "hang"}
 
-#: What happens between actors alone: the world takes nothing back.
-BETWEEN_ACTORS = {"lose", "repeat", "swap", "delay", "told twice", "no start", "lag", "small chunk"}
+#: What happens between actors alone, and on time: the world takes nothing back. A chunk that is
+#: given up, and then comes after all, may be handled and come again.
+BETWEEN_ACTORS = {"lose", "repeat", "swap", "told twice", "no start", "lag", "small chunk"}
 
 
 class Faults:
