@@ -28,10 +28,10 @@ def pss(pid: int) -> float:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that the living members of the family have taken."""
+    """Seconds of CPU that the family has taken, and those of it that have ended."""
     ticks = 0
     for member in family(pid):
         with suppress(OSError):
             stat = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(stat[11]) + int(stat[12])
+            ticks += sum(map(int, stat[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")

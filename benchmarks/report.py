@@ -58,9 +58,9 @@ def table(scene: Scene, result: Result) -> Iterator[str]:
             continue
         cells = [name]
         for metric in scene.metrics:
-            values = [run[name][metric] for run in result.runs if name in run]
-            cells += [figure(statistics.median(values))]
-            cells += [f"{figure(min(values))} to {figure(max(values))}"]
+            values = [run[name][metric] for run in result.runs if metric in run.get(name, ())]
+            cells += [figure(statistics.median(values))] if values else ["–"]
+            cells += [f"{figure(min(values))} to {figure(max(values))}"] if values else ["–"]
         cells += [f"{ratio(result, name, LIMIT):.2f}"] if limit else []
         cells += [f"{ratio(result, ours, name):.1f} ×"] if only_rate else []
         yield "| " + " | ".join(cells) + " |"

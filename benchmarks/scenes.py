@@ -48,9 +48,12 @@ def rate(run: Run) -> Figures:
     """
     put = run.fill(run.setting.messages + 2 * run.setting.bulk * run.setting.routes)
     run.start()
+    run.wait(1)
+    before, begun = process.cpu(run.pid), run.done()[0]
     run.wait(run.setting.deliveries)
     count, first, last = run.done()
-    return {"rate": count / (last - first), "put": put}
+    cpu = (process.cpu(run.pid) - before) / max(1, count - begun)
+    return {"rate": count / (last - first), "put": put, "cpu": cpu * 1e6}
 
 
 def latency(run: Run) -> Figures:
@@ -87,8 +90,8 @@ def footprint(run: Run) -> Figures:
 
 # ── the scenes ─────────────────────────────────────────────────────────────────
 
-RATE = {"rate": "messages/s"}
-PUT = {"put": "put/s", "rate": "handled/s"}
+RATE = {"rate": "messages/s", "cpu": "CPU each, µs"}
+PUT = {"put": "put/s", "rate": "handled/s", "cpu": "CPU each, µs"}
 LATENCY = {"p50": "p50, ms", "p99": "p99, ms"}
 FOOTPRINT = {
     "first": "first message, s", "idle": "PSS idle, MiB", "load": "PSS under load, MiB",
@@ -128,7 +131,7 @@ SCENES = (
     Scene("h", "The spool: put one at a time, then handled",
           Setting(), SPOOLS, rate, PUT),
     Scene("i", "Events of a stream",
-          Setting(messages=102_400), STREAMS, rate, {"rate": "events/s"}),
+          Setting(messages=102_400), STREAMS, rate, {"rate": "events/s", "cpu": "CPU each, µs"}),
     Scene("j", "Start-up, memory and idle CPU of the whole system, two handler processes",
           Setting(messages=25_600, processes=2), (OURS, EACH, *PEERS), footprint, FOOTPRINT),
 )  # fmt: skip

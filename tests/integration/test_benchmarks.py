@@ -29,7 +29,7 @@ def test_callboard_does_what_a_scene_asks(key: str, places: Places) -> None:
     setting = replace(scene.setting, messages=MESSAGES, rate=scene.setting.rate * 2)
     with running(places, WORKERS[name], setting) as run:
         figures = scene.measure(run)
-    assert all(figures[metric] > 0 for metric in scene.metrics)
+    assert all(figures[metric] > 0 for metric in scene.metrics if metric != "cpu")
 
 
 @pytest.mark.parametrize("name", ["bare socket", "pika, ack each", "pika, ack each 256th"])
