@@ -106,7 +106,9 @@ class Run:
     def _publish(self, bare: Bare, count: int) -> float:
         queues = self.setting.queues
         if self.setting.rate:
-            return fill(self.setting, lambda body: bare.publish(queues[0], [body]), count)
+            rate = fill(self.setting, lambda body: bare.publish(queues[0], [body]), count)
+            bare.declare(queues[0])  # a broker may drop what it has not read when we close
+            return rate
         began = time.monotonic()
         share = count // len(queues)
         for queue in queues:

@@ -1,6 +1,5 @@
 """FastStream on RabbitMQ, a subscriber of raw bytes; run by `faststream run`."""
 
-import logging
 import os
 
 from faststream import FastStream
@@ -14,7 +13,7 @@ setting = job.setting
 broker = RabbitBroker(
     os.environ["URL"],
     default_channel=Channel(prefetch_count=setting.prefetch),
-    log_level=logging.WARNING,
+    logger=None,  # it would log each message, at the level that it is told
 )
 app = FastStream(broker)
 
