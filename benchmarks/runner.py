@@ -107,7 +107,7 @@ class Run:
         queues = self.setting.queues
         if self.setting.rate:
             rate = fill(self.setting, lambda body: bare.publish(queues[0], [body]), count)
-            bare.declare(queues[0])  # a broker may drop what it has not read when we close
+            bare.declare(queues[0])  # what is unread when we close may be dropped
             return rate
         began = time.monotonic()
         share = count // len(queues)

@@ -91,7 +91,7 @@ WORKERS = {
                "bulks as in the scene, its own flush interval of 60 s",
                "async-worker==0.20.2", "async-worker", share=0.2),
         Worker("FastStream", faststream, "rabbitmq",
-               "`faststream run --workers N`, a subscriber of `bytes`, `Channel(prefetch_count)`, no log",
+               "`faststream run`, a subscriber of `bytes`, `Channel(prefetch_count)`, no logs",
                "faststream[rabbit,cli]", "faststream", share=0.1),
         Worker("Dramatiq", dramatiq, "rabbitmq",
                "2 processes of 8 threads (its default: 8 threads, a process for each core); of 1 "
