@@ -39,13 +39,18 @@ def targets(results: Mapping[str, Result]) -> Iterator[str]:
             yield f"| {target.scene} | {target.text()} | – | not measured |"
         else:
             verdict = "met" if target.met(measured) else "**missed**"
+            machine = results[target.scene].machine
+            verdict += ", busy machine" if machine["load"] > machine["cores"] else ""
             yield f"| {target.scene} | {target.text()} | {measured:.2f} | {verdict} |"
 
 
 def table(scene: Scene, result: Result) -> Iterator[str]:
     """Medians and spreads; ratios are medians of those within each run."""
     yield stated(scene, result) + "\n"
-    columns = [head for metric in scene.metrics.values() for head in (metric, "least to most")]
+    several = len(result.runs) > 1
+    columns = []
+    for metric in scene.metrics.values():
+        columns += [metric, "least to most"] if several else [metric]
     limit = any(LIMIT in run for run in result.runs)
     ours = next((name for name in scene.workers if name.startswith(OURS)), OURS)
     only_rate = "rate" in scene.metrics
@@ -60,7 +65,8 @@ def table(scene: Scene, result: Result) -> Iterator[str]:
         for metric in scene.metrics:
             values = [run[name][metric] for run in result.runs if metric in run.get(name, ())]
             cells += [figure(statistics.median(values))] if values else ["–"]
-            cells += [f"{figure(min(values))} to {figure(max(values))}"] if values else ["–"]
+            if several:
+                cells += [f"{figure(min(values))} to {figure(max(values))}"] if values else ["–"]
         cells += [f"{ratio(result, name, LIMIT):.2f}"] if limit else []
         cells += [f"{ratio(result, ours, name):.1f} ×"] if only_rate else []
         yield "| " + " | ".join(cells) + " |"
@@ -68,7 +74,7 @@ def table(scene: Scene, result: Result) -> Iterator[str]:
 
 def stated(scene: Scene, result: Result) -> str:
     setting, machine = scene.setting, result.machine
-    parts = [f"{len(result.runs)} runs", f"{setting.messages:,} messages",
+    parts = [f"runs: {len(result.runs)}", f"{setting.messages:,} messages",
              f"prefetch {setting.prefetch:,}", f"bulks of {setting.bulk}"]  # fmt: skip
     parts += [f"{setting.rate:g} a second"] if setting.rate else []
     return (
