@@ -87,8 +87,10 @@ class Connection:
                 self._traffic.fetched(message, now)
             case Settlement():
                 self._traffic.settlement(message, now)
-            case Held():
+            case Held() if sender == self._traffic.batcher:
                 self._traffic.held(message, now)
+            case Held():
+                pass  # of a batcher that is dead, and counted otherwise
             case Moved() | MoveFailed():
                 self._traffic.moved(message, now)
             case Reminder(what="move", generation=token):

@@ -235,3 +235,23 @@ def test_a_handler_that_had_to_start_twice_is_not_taken_for_dead_by_the_late_wor
         assert system.status()["ready"]
         system.advance(5.0)
     assert seen == [(1, False)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_dead_batcher_held_says_nothing_of_the_living_one(kind: str) -> None:
+    seen: Seen = []
+    app = app_on(kind)
+
+    @app.route(["q"], options={Options.BULK_SIZE: 2, Options.BULK_FLUSH_INTERVAL: 10.0})
+    async def handle(messages: list[Message[int]]) -> None:
+        seen.extend((message.body, message.redelivered) for message in messages)
+
+    with InMemorySystem(app) as system:
+        system.deliver("q", [1])
+        system.advance(3.0)
+        (connection,) = system.stage.named("connection")
+        for _ in range(4):
+            system.stage.post("dead/batcher#1", connection, Held((), 99))
+            system.run_until_idle()
+        system.advance(10.0)
+    assert seen == [(1, False)]
