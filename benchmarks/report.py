@@ -40,7 +40,7 @@ def targets(results: Mapping[str, Result]) -> Iterator[str]:
         else:
             verdict = "met" if target.met(measured) else "**missed**"
             machine = results[target.scene].machine
-            verdict += ", busy machine" if machine["load"] > machine["cores"] else ""
+            verdict += ", busy machine" if machine["load"] > 4 * machine["cores"] else ""
             yield f"| {target.scene} | {target.text()} | {measured:.2f} | {verdict} |"
 
 
