@@ -203,7 +203,9 @@ class Batcher:
         if staff is None:
             self._stale += 1
         elif staff.answer(sender, message.numbers, now, message.seconds):  # or it was said before
-            self._stale += self._settling.settle(message.ranges, message.singles, now)
+            self._stale += self._settling.settle(
+                message.ranges, message.singles, now, raised=bool(message.error)
+            )
 
     def _tell(self, entries: list[Range | Single], error: str = "") -> None:
         if entries:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -65,11 +66,20 @@ class Share(NamedTuple):
                 begin = end
         return messages
 
-    def receipts(self) -> Iterator[tuple[int, int]]:
-        """(epoch, position) of each delivery, in order."""
+    def apart(self, told: Sequence[int]) -> Iterator[tuple[Portion, int | None]]:
+        """Its deliveries in order, each of `told` by itself and with its index in the bulk;
+        what stands between them with None."""
+        begin = 0
         for piece, start, stop in self.portions:
-            for position in range(piece.first + start, piece.first + stop):
-                yield piece.epoch, position
+            shift, end = start - begin, begin + stop - start
+            for index in told[bisect_left(told, begin) : bisect_left(told, end)]:
+                if begin < index:
+                    yield Portion(piece, shift + begin, shift + index), None
+                begin = index + 1
+                yield Portion(piece, shift + index, shift + begin), index
+            if begin < end:
+                yield Portion(piece, shift + begin, stop), None
+            begin = end
 
 
 def shares(bulk: Bulk) -> Iterator[Share]:
@@ -102,16 +112,18 @@ def settle(
 ) -> Done:
     """What becomes of each message of a bulk that its handler has returned or raised on."""
     handout.closed = True
-    untouched = error is None and not handout.marks and not handout.invalid
-    if untouched and rules.on_success.verdict in PLAIN:
-        verdict = rules.on_success.verdict
-        return Done((share.number,), merged(portion.range(verdict) for portion in share.portions))
     # An invalid message that the handler stumbled over says nothing about its neighbours.
     stumbled = any(error is invalid for invalid in handout.invalid.values())
     rest = rules.on_success if error is None else rules.of(Exception if stumbled else type(error))
+    told: Sequence[int] = range(len(messages))  # of which more is said than `rest`
+    if rest.verdict in PLAIN:
+        told = sorted(handout.marks.keys() | handout.invalid.keys())
     ranges: list[Range] = []
     singles: list[Single] = []
-    for index, (epoch, position) in enumerate(share.receipts()):
+    for portion, index in share.apart(told):
+        if index is None:
+            ranges.append(portion.range(rest.verdict))
+            continue
         mark, invalid = handout.marks.get(index), handout.invalid.get(index)
         if mark is not None:
             single = _marked(mark, messages[index])
@@ -120,8 +132,9 @@ def settle(
         else:
             single = _decided(rest, messages[index], error)
         if single.verdict in PLAIN and not single.reason:
-            ranges.append(Range(epoch, position, position, single.verdict))
+            ranges.append(portion.range(single.verdict))
         else:
+            epoch, position = portion.piece.epoch, portion.piece.first + portion.start
             singles.append(single._replace(epoch=epoch, position=position))
     failure = error or next(iter(handout.invalid.values()), None)
     return Done((share.number,), merged(ranges), tuple(singles), describe(failure))

@@ -12,8 +12,9 @@ class Batching:
     """The open bulks of one route.
 
     What comes for the first time shares bulks of full size. What failed comes back in
-    smaller ones, a quarter for each attempt, so that its neighbours are cleared soon;
-    the last attempt of a message is always made alone.
+    smaller ones, a quarter for each attempt, so that its neighbours are cleared soon; what
+    was given back by a mark of its own harmed no neighbour, and comes back among all others.
+    The last attempt of a message is always made alone.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Batching:
         """Put a chunk in line."""
         for part in runs(chunk):
             attempts = chunk.attempts.get(part.start, 0)
-            self._lane(bulk_cap(self._bulk_size, attempts, self.last_alone)).add(part, now)
+            cleared = part.start in chunk.cleared
+            cap = bulk_cap(self._bulk_size, attempts, self.last_alone, cleared=cleared)
+            self._lane(cap).add(part, now)
 
     def take(self, now: float, flush: bool = False) -> Draft | None:
         """The next bulk that is due: full, old enough, or whatever there is on `flush`."""
@@ -137,22 +140,28 @@ class Lane:
         return dropped
 
 
-def bulk_cap(bulk_size: int, attempts: int, last_alone: int) -> int:
+def bulk_cap(bulk_size: int, attempts: int, last_alone: int, *, cleared: bool = False) -> int:
     """Deliveries in a bulk of messages that were handed out `attempts` times before."""
     if last_alone and attempts + 1 >= last_alone:
         return 1
+    if cleared:
+        return bulk_size
     return max(1, bulk_size >> (2 * min(attempts, 32)))
 
 
 def runs(chunk: Chunk) -> Sequence[Part]:
-    """The chunk cut where the number of attempts changes."""
+    """The chunk cut where the number of attempts changes, or what they say of neighbours."""
     if not chunk.attempts:
         return [Part(chunk, 0, len(chunk.ends))]
     parts: list[Part] = []
-    for index in range(len(chunk.ends)):
-        attempts = chunk.attempts.get(index, 0)
-        if parts and chunk.attempts.get(parts[-1].start, 0) == attempts:
-            parts[-1] = Part(chunk, parts[-1].start, index + 1)
-        else:
-            parts.append(Part(chunk, index, index + 1))
-    return parts
+    start, before = 0, _history(chunk, 0)
+    for index in range(1, len(chunk.ends)):
+        history = _history(chunk, index)
+        if history != before:
+            parts.append(Part(chunk, start, index))
+            start, before = index, history
+    return [*parts, Part(chunk, start, len(chunk.ends))]
+
+
+def _history(chunk: Chunk, index: int) -> tuple[int, bool]:
+    return chunk.attempts.get(index, 0), index in chunk.cleared

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from hashlib import blake2b
+from typing import NamedTuple
 
 #: Messages to remember; the oldest is forgotten first, and then begins anew.
 CAPACITY = 10_000
+
+
+class Past(NamedTuple):
+    """What is known of a message that came back."""
+
+    attempts: int = 0
+    cleared: bool = False  #: each time by a mark of its own, in a bulk that raised nothing
 
 
 class Recurrences:
@@ -15,19 +23,23 @@ class Recurrences:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._attempts: OrderedDict[bytes, int] = OrderedDict()
+        self._pasts: OrderedDict[bytes, Past] = OrderedDict()
 
-    def failed(self, raw: bytes, attempts: int) -> None:
-        """A delivery was given back after so many attempts."""
+    def failed(self, raw: bytes, attempts: int, *, marked: bool = False) -> None:
+        """A delivery was given back after so many attempts; `marked`: by a mark of its own.
+
+        One exception is enough to be wary of all that is equal.
+        """
         key = _digest(raw)
-        self._attempts[key] = attempts
-        self._attempts.move_to_end(key)
-        if len(self._attempts) > self._capacity:
-            self._attempts.popitem(last=False)
+        past = self._pasts.get(key)
+        self._pasts[key] = Past(attempts, marked and (past is None or past.cleared))
+        self._pasts.move_to_end(key)
+        if len(self._pasts) > self._capacity:
+            self._pasts.popitem(last=False)
 
-    def attempts(self, raw: bytes) -> int:
-        """Attempts before this one, as far as is known here."""
-        return self._attempts.get(_digest(raw), 0)
+    def past(self, raw: bytes) -> Past:
+        """What came before this delivery, as far as is known here."""
+        return self._pasts.get(_digest(raw), Past())
 
 
 def _digest(raw: bytes) -> bytes:

@@ -67,25 +67,36 @@ class Settling:
         """Answer for a chunk; what failed before gets its attempts back."""
         if self._broker_copies:
             for index, attempts in chunk.attempts.items():
-                known = self._recurrences.attempts(chunk.raw(index))
-                chunk.attempts[index] = max(attempts, known)
+                past = self._recurrences.past(chunk.raw(index))
+                chunk.attempts[index] = max(attempts, past.attempts)
+                if past.cleared:
+                    chunk.cleared.add(index)
             if may_count(chunk.blob):
                 _read_counts(chunk)
         self.register.add(chunk)
 
-    def settle(self, ranges: Iterable[Range], singles: Iterable[Single], now: float) -> int:
-        """Take a handler's answer; returns how many entries of it are of an ended epoch."""
+    def settle(
+        self,
+        ranges: Iterable[Range],
+        singles: Iterable[Single],
+        now: float,
+        *,
+        raised: bool = False,
+    ) -> int:
+        """Take a handler's answer, in which it `raised` or not; returns how many entries of it
+        are of an ended epoch."""
         stale = 0
-        for entry in ranges:
-            found = list(self.register.locate(entry.epoch, entry.first, entry.last))
+        for epoch, low, high, verdict in ranges:
+            found = list(self.register.locate(epoch, low, high))
             stale += not found
             for chunk, first, last in found:
-                self._say(Part(chunk, first - chunk.first, last - chunk.first + 1), entry)
+                part = Part(chunk, first - chunk.first, last - chunk.first + 1)
+                self._say(part, Range(epoch, first, last, verdict))
         for single in singles:
             found = list(self.register.locate(single.epoch, single.position, single.position))
             stale += not found
             for chunk, position, _ in found:
-                self._single(chunk, position - chunk.first, single, now)
+                self._single(chunk, position - chunk.first, single, now, marked=not raised)
         return stale
 
     def condemn(
@@ -133,10 +144,12 @@ class Settling:
         entry = Single(chunk.epoch, chunk.first + index, verdict, NOBODY)
         self._say(Part(chunk, index, index + 1), entry)
 
-    def _single(self, chunk: Chunk, index: int, single: Single, now: float) -> None:
+    def _single(
+        self, chunk: Chunk, index: int, single: Single, now: float, *, marked: bool = False
+    ) -> None:
         if single.verdict == Verdict.REQUEUE and not single.delay:
             if self._broker_copies:
-                self._recurrences.failed(chunk.raw(index), single.attempts)
+                self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
             single = single._replace(delay=requeue_delay(single.attempts, self._random))
         batching = self._lines[chunk.queue].batching
         if single.verdict in _COMES_BACK and isinstance(batching, Ordering):
@@ -153,9 +166,6 @@ class Settling:
         self._say(Part(chunk, index, index + 1), single)
 
     def _say(self, part: Part, entry: Range | Single) -> None:
-        if isinstance(entry, Range):
-            first = part.chunk.first + part.start
-            entry = entry._replace(first=first, last=first + part.size - 1)
         self._lines[part.chunk.queue].batching.settled(part)
         self.register.settle(part, entry)
         self._said.append(entry)

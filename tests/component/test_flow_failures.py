@@ -423,3 +423,23 @@ def test_messages_of_one_key_wait_behind_one_that_failed(
         assert list(dict.fromkeys(done["b"])) == [0, 1, 2, 3, 4, 5]
         last = {number: at for at, number in enumerate(done["a"])}
         assert sorted(last, key=lambda number: last[number]) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("raises", "sizes"), [(False, [8, 8]), (True, [8, 2, 2, 2, 2, 7])])
+def test_an_exception_makes_bulks_smaller_and_a_mark_does_not(
+    raises: bool, sizes: list[int]
+) -> None:
+    app = app_on("amqp")
+    seen: list[int] = []
+
+    @app.route(["q"], options={Options.BULK_SIZE: 8})
+    async def handle(messages: list[Message[int]]) -> None:
+        seen.append(len(messages))
+        if len(seen) == 1:
+            messages[0].reject()
+            if raises:
+                raise RuntimeError("once")
+
+    with InMemorySystem(app, raise_errors=False) as system:
+        system.deliver("q", list(range(15)))
+    assert seen == sizes

@@ -106,6 +106,14 @@ def raw(tag: int, content: bytes) -> bytes:
     return b"\x01\x00\x01" + len(method).to_bytes(4, "big") + method + b"\xce" + content
 
 
+@given(st.lists(st.booleans(), max_size=6))
+def test_only_who_was_marked_each_time_is_cleared(marks: list[bool]) -> None:
+    recurrences = Recurrences()
+    for attempts, marked in enumerate(marks, 1):
+        recurrences.failed(raw(1, b"a"), attempts, marked=marked)
+    assert recurrences.past(raw(2, b"a")).cleared == (bool(marks) and all(marks))
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=40), st.integers(1, 5))
 def test_a_message_is_known_again_by_its_content_whatever_its_tag(
     failures: list[tuple[int, int]], capacity: int
@@ -117,4 +125,4 @@ def test_a_message_is_known_again_by_its_content_whatever_its_tag(
     last = dict(failures)
     for content in range(10):
         known = last[content] if content in recent[:capacity] else 0
-        assert recurrences.attempts(raw(999, b"%d" % content)) == known
+        assert recurrences.past(raw(999, b"%d" % content)).attempts == known

@@ -108,7 +108,12 @@ class ScriptedCode:
             self._room[row] -= 1
             handout = Handout(route, int)
             messages = share.messages(self._kind, handout)
-            bulk = list(zip(share.receipts(), messages, strict=True))
+            receipts = (
+                (piece.epoch, piece.first + index)
+                for piece, start, stop in share.portions
+                for index in range(start, stop)
+            )
+            bulk = list(zip(receipts, messages, strict=True))
             self._witness.began(self._playing(), route, bulk)
             self._working.append(self._work(share, messages, handout))
 

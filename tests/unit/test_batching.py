@@ -43,6 +43,15 @@ def test_what_failed_comes_back_in_a_quarter_and_goes_first() -> None:
     assert batching.take(0.0) is None
 
 
+def test_what_was_given_back_by_a_mark_shares_bulks_of_full_size() -> None:
+    batching = Batching(8, 1000, 60.0, last_alone=3)
+    made = chunk(8, attempts={1: 1, 2: 1, 3: 2, 4: 2})
+    made.cleared = {1, 4}
+    batching.add(made, 0.0)
+    bulks = [positions(batching.take(0.0, flush=True)) for _ in range(4)]
+    assert bulks == [[4], [5], [3], [1, 2, 6, 7, 8]]  # a last attempt is alone in any case
+
+
 def test_the_last_attempt_is_made_alone() -> None:
     batching = Batching(8, 1000, 60.0, last_alone=3)
     batching.add(chunk(3, attempts={0: 2, 1: 7}), 0.0)

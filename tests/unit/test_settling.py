@@ -76,6 +76,27 @@ def test_the_attempts_of_a_message_that_returns_by_its_broker_are_known_again() 
     assert again.attempts == {0: 4, 1: 1}
 
 
+@pytest.mark.parametrize("raised", [False, True])
+def test_a_mark_clears_its_message_only_in_a_bulk_that_raised_nothing(raised: bool) -> None:
+    settle, _ = settling()
+    settle.enter(chunk([raw(b"x"), raw(b"y")]))
+    settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=1)], 0.0, raised=raised)
+    again = chunk([raw(b"x", 2), raw(b"y", 3)], number=2, first=3, attempts={0: 1, 1: 1})
+    settle.enter(again)
+    assert again.cleared == (set() if raised else {0})
+
+
+def test_what_crashed_alone_is_not_cleared_by_its_mark_of_before() -> None:
+    settle, _ = settling()
+    made = chunk([raw(b"x"), raw(b"x")])
+    settle.enter(made)
+    settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=1)], 0.0)
+    settle.condemn([(made, 1)], Decision(Verdict.REQUEUE), HandlerCrashed, "died", 0.0)
+    again = chunk([raw(b"x", 2)], number=2, first=3, attempts={0: 1})
+    settle.enter(again)
+    assert not again.cleared
+
+
 def test_a_delay_of_the_handlers_own_is_kept() -> None:
     settle, _ = settling()
     settle.enter(chunk([raw(b"x")]))
