@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from dataclasses import dataclass
 from typing import Any
@@ -43,5 +44,5 @@ class Consumer:
         cut = self.intake.take()
         if cut is None:
             return None
-        self.flow.took(len(cut.ends) // _ITEM, len(cut.blob))
+        self.flow.took(len(cut.ends) // _ITEM, len(cut.blob), time.monotonic())
         return Fetched(self.queue, self.epoch, *cut)

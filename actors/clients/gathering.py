@@ -10,9 +10,6 @@ from typing import Any
 from actors.clients.ioloop import IOLoop, Timer
 from actors.logic.flow import Flow
 
-#: Seconds for which what came may wait for more.
-PATIENCE = 0.01
-
 
 class Gathering:
     """Has a socket become readable only once it holds what is worth it, or time is up."""
@@ -23,13 +20,13 @@ class Gathering:
         self._sock: Any = None
 
     def begin(self, sock: Any, flows: Iterable[Flow]) -> None:
-        """From now on, where one of the flows has plenty to do."""
-        least = max((flow.worth() for flow in flows), default=1)
+        """From now on, where one of the flows has plenty to do, or comes quickly."""
+        least, patience = max((flow.worth() for flow in flows), default=(1, 0.0))
         if least > 1 and sock is not None:
             with suppress(OSError):  # not on every system; then each read is as it comes
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
                 self._sock = sock
-                self._timer = self._loop.call_later(PATIENCE, _wake)
+                self._timer = self._loop.call_later(patience, _wake)
 
     def end(self) -> None:
         """All that there is may be read."""

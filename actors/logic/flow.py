@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from actors.logic.ledger import Flush
 
 #: Bytes that are worth a read, whatever the messages are like.
 MOST = 64 * 1024
+#: Seconds for which what came may wait for more, while there is plenty to do.
+LONG = 0.01
+#: Seconds for it while there is not, and what comes is quick …
+SHORT = 0.002
+#: … so that at least so many deliveries come in them.
+SEVERAL = 8
 
 
 class Flow:
@@ -15,23 +23,29 @@ class Flow:
         self.unsettled = 0
         self._window = window
         self._average = 0  # bytes a delivery, of the last read
+        self._read = -math.inf  # when that was
+        self._quick = False
 
-    def took(self, count: int, size: int) -> None:
+    def took(self, count: int, size: int, now: float) -> None:
         """So many deliveries came, of so many bytes together."""
         self.unsettled += count
         self._average = size // count
+        self._quick = count * SHORT >= SEVERAL * (now - self._read)
+        self._read = now
 
     def settled(self, flush: Flush) -> None:
         self.unsettled -= sum(last - first + 1 for first, last in flush.acked)
         self.unsettled -= len(flush.failed) + len(flush.returned) + len(flush.rejected)
 
-    def worth(self) -> int:
-        """Bytes for which a reader may wait: 1 while there is not plenty to do.
+    def worth(self) -> tuple[int, float]:
+        """Bytes that the next read should bring, and the seconds for which it may wait for them.
 
-        No more than half of what the broker still owes, or will after the next settlement (an
-        eighth of the prefetch stands for that), as what comes may be smaller than what came.
+        One byte where little is to do and little comes: then nobody is kept waiting. No more than
+        half of what the broker still owes, or will after the next settlement (an eighth of the
+        prefetch stands for that), as what comes may be smaller than what came.
         """
-        if 2 * self.unsettled < self._window:
-            return 1
+        plenty = 2 * self.unsettled >= self._window
+        if not plenty and not self._quick:
+            return 1, 0.0
         owed = max(self._window - self.unsettled, self._window // 8)
-        return max(1, min(MOST, owed * self._average // 2))
+        return max(1, min(MOST, owed * self._average // 2)), LONG if plenty else SHORT
