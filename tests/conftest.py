@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,16 @@ NO_BROKER = (
     "no RabbitMQ to test with: install the package rabbitmq-server (Debian, Ubuntu; it need "
     "not run), or name a broker: CALLBOARD_TEST_AMQP=amqp://user:password@host:5672/vhost"
 )
+
+
+@pytest.fixture(autouse=True)
+def as_loud_as_before() -> Iterator[None]:
+    """A command that is carried out in this process sets how much is logged from then on."""
+    loggers = [logging.getLogger(name) for name in ("", "actors")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

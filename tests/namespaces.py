@@ -12,7 +12,6 @@ import secrets
 import socket
 import subprocess
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -67,9 +66,13 @@ class Tap:
         }
 
     def _listen(self) -> None:
-        while not self._over.is_set():
-            with suppress(TimeoutError):
+        while True:
+            over = self._over.is_set()  # and what came before that is still to be read
+            try:
                 self._take(self._socket.recv(65536))
+            except TimeoutError:
+                if over:
+                    return
 
     def _take(self, frame: bytes) -> None:
         if frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_TCP:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +21,16 @@ def index(messages):
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with an app in it, and an environment that says nothing else."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "settings_app", raising=False)  # another test's
     monkeypatch.setenv("CALLBOARD_STATE_DIR", str(tmp_path / "state"))
     for variable in ("CALLBOARD_CONNECTION", "CALLBOARD_CONNECTION_FILE", "CALLBOARD_CONFIG"):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "settings_app.py").write_text(APP)
-    yield tmp_path
-    logging.getLogger("actors").setLevel(logging.NOTSET)  # `check` makes it quiet
+    return tmp_path
 
 
 def check(*arguments: str) -> int:

@@ -50,7 +50,8 @@ def image() -> Iterator[Path]:
     )
     # The dependencies of the interpreter that runs the tests: they were installed already.
     (site / "dependencies.pth").write_text(str(Path(pytest.__file__).parents[1]))
-    shutil.copytree(ROOT / "deploy/app", image / "app")
+    bytecode = shutil.ignore_patterns("__pycache__")  # .dockerignore leaves it out, too
+    shutil.copytree(ROOT / "deploy/app", image / "app", ignore=bytecode)
     (image / "home").mkdir(mode=0o555)
     (image / "tmp").mkdir(mode=0o777)
     (image / "tmp").chmod(0o1777)
