@@ -59,6 +59,7 @@ class Company:
         with self._leader:
             bare = Bare(self._url)
             bare.publish(self._setting.queues[0], map(self._setting.body, range(count)))
+            bare.declare(self._setting.queues[0])  # what is unread when we close may be dropped
             bare.close()
         deadline = time.monotonic() + LIMIT
         while (done := total(self._tally))[0] < count:
