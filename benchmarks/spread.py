@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from actors import system
@@ -154,9 +155,7 @@ def stage() -> Iterator[tuple[list[Host], Broker]]:
 
 def play(hosts: list[Host], broker: Broker, setting: Setting) -> float:
     """One way, once: the same number of handlers, however many hosts."""
-    setting = Setting(
-        setting.messages, bulk=setting.bulk, cpu=setting.cpu, processes=HANDLERS // len(hosts)
-    )
+    setting = replace(setting, processes=HANDLERS // len(hosts))
     url = f"amqp://guest:guest@{hosts[0].address}:{broker.port}/%2F"
     with hosts[0]:
         bare = Bare(url)

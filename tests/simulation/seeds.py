@@ -32,6 +32,12 @@ def failed(seeds: Iterable[int]) -> list[int]:
     return [seed for seed in seeds if attempt(seed)]
 
 
+def chosen(variable: str, count: int) -> range:
+    """The seeds that a variable names, `N` or `FIRST-LAST`; without it the first `count`."""
+    first, _, last = os.environ.get(variable, str(count)).rpartition("-")
+    return range(int(first), int(last) + 1) if first else range(int(last))
+
+
 def silence() -> None:
     """What is logged of a thousand faults says nothing that the trace does not."""
     logging.disable(logging.CRITICAL)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.seeds import silence
 from tests.simulation.shrink import attempt
 
 #: Seeds in which each must have been found.
 WITHIN = 200
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    silence()
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator
 from itertools import islice
 
 import pytest
 
 from tests.simulation.play import Play
 from tests.simulation.scene import WORLDS
-from tests.simulation.seeds import played, silence
+from tests.simulation.seeds import chosen, played
 from tests.simulation.shrink import attempt, told
 
 SEEDS = 1000
@@ -21,21 +18,8 @@ SEEDS = 1000
 SHOWN = 3
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    silence()
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def chosen() -> range:
-    """Which seeds are to be played."""
-    first, _, last = os.environ.get("CALLBOARD_SEEDS", str(SEEDS)).rpartition("-")
-    return range(int(first), int(last) + 1) if first else range(int(last))
-
-
 def test_whatever_happens_no_message_is_lost_and_all_drains() -> None:
-    failures = (attempt(seed) for seed in played(chosen()))
+    failures = (attempt(seed) for seed in played(chosen("CALLBOARD_SEEDS", SEEDS)))
     shown = [told(failure) for failure in islice(failures, SHOWN) if failure]
     if shown:
         pytest.fail("\n\n".join(shown), pytrace=False)

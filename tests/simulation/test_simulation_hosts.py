@@ -5,30 +5,18 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator
-
 import pytest
 
 from tests.simulation.hosts import HostsPlay
+from tests.simulation.seeds import chosen
 
 SEEDS = 30
 IN_ONE_TEST = 10
 
 
 def portions() -> list[range]:
-    first, _, last = os.environ.get("CALLBOARD_HOST_SEEDS", str(SEEDS)).rpartition("-")
-    seeds = range(int(first), int(last) + 1) if first else range(int(last))
+    seeds = chosen("CALLBOARD_HOST_SEEDS", SEEDS)
     return [seeds[start : start + IN_ONE_TEST] for start in range(0, len(seeds), IN_ONE_TEST)]
-
-
-@pytest.fixture(autouse=True)
-def silence() -> Iterator[None]:
-    """What is logged of a thousand faults says nothing that the trace does not."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("seeds", portions(), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
