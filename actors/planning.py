@@ -29,6 +29,18 @@ IDLE_MEMORY = 64 * 1024 * 1024  #: bytes that a handler's process holds before i
 RABBITMQ_PATIENCE = 1800.0  #: seconds after which RabbitMQ closes the channel of an unsettled one
 
 
+#: Settings that a host which joins has no use for, as flags.
+LEADERS_OWN = {
+    "connections": "--connection",
+    "routes": "--route",
+    "prefetch": "--prefetch",
+    "burst": "--burst",
+    "wait": "--no-wait",
+    "max_bytes": "--max-bytes",
+    "placement": "--placement",
+}
+
+
 def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
     """What is to be played. Raises `ConfigurationError`; logs what deserves a warning."""
     served = serve(app, settings)
@@ -60,7 +72,9 @@ def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
 
 
 def build_host_plan(app: App, import_string: str, settings: Settings) -> HostPlan:
-    """What is to be played on a host that joins another. Raises `ConfigurationError`."""
+    """What is to be played on a host that joins another; logs what deserves a warning."""
+    for warning in check_host(settings):
+        logger.warning("%s", warning)
     return HostPlan(
         app=import_string,
         name=settings.name or _system_name(import_string),
@@ -99,6 +113,14 @@ def check_app(app: App, settings: Settings | None = None) -> list[str]:
         return _warnings(serve(app, settings), settings)
     on_spool = settings.model_copy(update={"connections": ("spool:",)})
     return [NO_CONNECTION, *_warnings(serve(app, on_spool), settings)]
+
+
+def check_host(settings: Settings) -> list[str]:
+    """What deserves a warning on a host that joins: settings may be the same on all hosts."""
+    given = [flag for field, flag in LEADERS_OWN.items() if field in settings.model_fields_set]
+    if not given:
+        return []
+    return [f"with --join these are the first host's to say, and ignored here: {', '.join(given)}"]
 
 
 def _unit(

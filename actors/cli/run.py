@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from actors import log
+from actors.app import App
 from actors.cli.flags import RUN
 from actors.cli.table import table
 from actors.loader import load
+from actors.logic.placement import spelled
 from actors.network import network_of
 from actors.plan import HostPlan, Plan, RoutePlan, UnitPlan
-from actors.planning import build_host_plan, check_app
+from actors.planning import build_host_plan, check_app, check_host
 from actors.settings import Settings
 
 logger = logging.getLogger("actors.system")
@@ -42,7 +44,7 @@ def run(app: str, **values: Any) -> int:
     settings = _settings(values)
     loaded = load(app, settings.app_dir)
     log.configure(settings.log_level, settings.log_format)  # what the app has set up stays
-    plan = build_host_plan(loaded, app, settings) if settings.join else loaded.plan(settings, app)
+    plan = _plan(loaded, app, settings)
     _announce(plan, settings)
     return system.run(
         plan,
@@ -59,29 +61,42 @@ def run(app: str, **values: Any) -> int:
 def check(app: str, **values: Any) -> None:
     """Show what `run` would play, with these flags, variables and file, without connecting.
 
-    Exits 0 if it could be run, 78 if not.
+    Exits 0 if it could be run, 78 if not, 69 where no way leads to the host to join.
     """
     settings = _settings(values)
     loaded = load(app, settings.app_dir)
     log.configure("ERROR")  # the warnings that a plan logs are shown below
-    caveats = check_app(loaded, settings)
-    if not loaded.connections and not settings.connections:
+    network_of(settings)
+    caveats = check_host(settings) if settings.join else check_app(loaded, settings)
+    if not (settings.join or loaded.connections or settings.connections):
         settings = settings.model_copy(update={"connections": ("spool:",)})
-    plan = loaded.plan(settings, app)
+    plan = _plan(loaded, app, settings)
     click.echo(f"{plan.app} {plan.version}".rstrip())
-    for unit in plan.units:
-        click.echo(f"\n{describe(unit)}\n{_routes(unit)}")
+    if isinstance(plan, HostPlan):
+        click.echo(f"\n{_joins(plan, settings)}")
+    else:
+        for unit in plan.units:
+            click.echo(f"\n{describe(unit)}\n{_routes(unit)}")
     for caveat in caveats:
         click.echo(f"callboard: warning: {caveat}", err=True)
+
+
+def _plan(loaded: App, app: str, settings: Settings) -> Plan | HostPlan:
+    return build_host_plan(loaded, app, settings) if settings.join else loaded.plan(settings, app)
 
 
 def _announce(plan: Plan | HostPlan, settings: Settings) -> None:
     title = f"{plan.name} {plan.version}".rstrip()
     if isinstance(plan, HostPlan):
-        logger.info("%s: host %s joins %s", title, plan.host, " or ".join(settings.join))
+        logger.info("%s: %s", title, _joins(plan, settings))
         return
     for unit in plan.units:
         logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
+
+
+def _joins(plan: HostPlan, settings: Settings) -> str:
+    offers = f" and offers {spelled(plan.offers)}" if plan.offers else ""
+    return f"host {plan.host} joins {' or '.join(settings.join)}{offers}"
 
 
 def describe(unit: UnitPlan) -> str:

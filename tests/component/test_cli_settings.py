@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.cli import invoke
+from actors.keys import fresh_key
 
 APP = """
 from actors import App, Options
@@ -161,3 +162,65 @@ def test_check_shows_the_pool_of_each_route_and_its_processes(
         ("words", "3", "small"),
         ("more", "3", "small"),
     ]
+
+
+@pytest.fixture
+def key_file(place: Path) -> Path:
+    path = place / "key"
+    path.write_text(fresh_key())
+    path.chmod(0o600)
+    return path
+
+
+NETWORK = {
+    "no key file": (("--listen", "127.0.0.1:7000"), "--listen 127.0.0.1:7000: other hosts are met"),
+    "no such key file": (("--join", "127.0.0.1:7", "--key-file", "none"), "--key-file /"),
+    "a strange address": (
+        ("--listen", "203.0.113.1:7", "--key-file", "key"),
+        "--listen 203.0.113.1:7: 203.0.113.1 is not an IPv4 address of this host",
+    ),
+    "no port": (("--join", "first", "--key-file", "key"), "setting join: must be HOST:PORT"),
+    "half an offer": (("--offer", "gpu="), "setting offer: "),
+}
+
+
+@pytest.mark.parametrize(("flags", "told"), NETWORK.values(), ids=NETWORK)
+def test_check_says_what_run_would_of_several_hosts(
+    key_file: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], told: str
+) -> None:
+    assert check("--connection", "spool:", *flags) == 78
+    checked = capsys.readouterr().err
+    assert checked.startswith(f"callboard: {told}")
+    assert checked.count("\n") == 1
+    assert invoke(["run", "settings_app:app", "--connection", "spool:", *flags]) == 78
+    assert checked in capsys.readouterr().err
+
+
+def test_check_finds_no_way_to_a_host_that_has_no_address(
+    key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check("--join", "nowhere.invalid:1", "--key-file", "key") == 69
+    assert capsys.readouterr().err.startswith("callboard: --join nowhere.invalid:1: ")
+
+
+def test_a_host_that_joins_needs_no_connection_and_is_shown(
+    key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joins = ("--join", "127.0.0.1:7", "--join", "127.0.0.1:8", "--key-file", "key")
+    assert check(*joins, "--host-name", "two", "--offer", "gpu=2") == 0
+    told = capsys.readouterr()
+    assert "host two joins 127.0.0.1:7 or 127.0.0.1:8 and offers gpu" in told.out
+    assert told.err == ""
+
+
+def test_what_the_first_host_decides_is_ignored_on_others_with_a_warning(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALLBOARD_CONNECTION", "amqp://me:canary@host/")
+    monkeypatch.setenv("CALLBOARD_PREFETCH", "10")
+    flags = ("--route", "words", "--burst", "--no-wait", "--max-bytes", "1", "--placement", "local")
+    assert check("--join", "127.0.0.1:7", "--key-file", "key", *flags) == 0
+    assert capsys.readouterr().err == (
+        "callboard: warning: with --join these are the first host's to say, and ignored here:"
+        " --connection, --route, --prefetch, --burst, --no-wait, --max-bytes, --placement\n"
+    )
