@@ -42,7 +42,7 @@ from actors.protocol import (
     Settlement,
     Status,
 )
-from actors.traffic import ROUND, Traffic
+from actors.traffic import ROUND, SILENCE, Traffic
 
 log = logging.getLogger("actors.connection")
 
@@ -50,6 +50,8 @@ log = logging.getLogger("actors.connection")
 QUIET = 1.0
 #: Seconds after a drain's deadline in which the peer may still say goodbye.
 GOODBYE = 1.0
+
+CUT_OFF = f"its batcher has not answered for {SILENCE:g} s: frames between them are lost"
 
 
 class Connection:
@@ -75,6 +77,7 @@ class Connection:
         self._batcher_drained = False
         self._left = 0  # deliveries that a drain had to leave
         self._next_round = 0.0
+        self._cut_off = False  # from its batcher
 
     def on(self, message: object, sender: str, now: float) -> None:
         if not (self._state or isinstance(message, Configure)):
@@ -127,10 +130,7 @@ class Connection:
             self._client = self._context.client(self._plan.kind, self._plan)
             self._traffic = Traffic(self._plan.name, self._context, self._client)
             self._intake = Intake(self._plan, self._context, self._client, self._traffic)
-        if self._consumes:
-            self._context.send(sender, Ready("connection", self._context.pid))
-        else:
-            self._tell_not_ready(self._lost.cause)
+        self._tell_state()
 
     def _hear_neighbour(
         self, message: Neighbours | Connect | Drain | Drained, sender: str, now: float
@@ -170,7 +170,7 @@ class Connection:
         if isinstance(event, QueueLost):
             self._tell_not_ready(f"queue {event.queue}: {event.cause}", event.fault, delay)
         elif isinstance(event, Consuming) and self._consumes:
-            self._context.send(self._supervisor, Ready("connection", self._context.pid))
+            self._tell_state()
 
     def _lose(self, event: Lost, now: float) -> None:
         lived = now - self._since if self._state == "open" else 0.0
@@ -185,6 +185,12 @@ class Connection:
         lost = ConnectionLost(self._lost.cause, self._lost.fault, lived)
         self._context.send(self._supervisor, lost)
 
+    def _tell_state(self) -> None:
+        if self._consumes and not self._cut_off:
+            self._context.send(self._supervisor, Ready("connection", self._context.pid))
+        else:
+            self._tell_not_ready(CUT_OFF if self._consumes else self._lost.cause)
+
     def _tell_not_ready(self, cause: str, fault: str = "", delay: float = 0.0) -> None:
         not_ready = NotReady("connection", self._context.pid, cause, fault, delay)
         self._context.send(self._supervisor, not_ready)
@@ -195,16 +201,25 @@ class Connection:
         """Tell the batcher what is open, and look again when something is due."""
         custody = self._traffic.custody
         times: list[float | None] = [*self._intake.due(), custody.next_due()]
-        if custody.unsettled or self._deadline is not None:
+        if custody.unsettled or self._cut_off or self._deadline is not None:
             if now >= self._next_round:
                 self._next_round, self._told_batcher = now + ROUND, -1
-                self._traffic.ask_what_is_held()
+                self._traffic.ask_what_is_held(now)
+                self._look_for_the_batcher(now)
             times.append(self._next_round)
         if self._deadline is not None:
             times += [self._deadline, self._deadline + GOODBYE]
         elif self._plan.burst:
             times.append(self._look_for_the_end(now))
         self._alarm.set(times, now)
+
+    def _look_for_the_batcher(self, now: float) -> None:
+        """Without a way to it, by want of descriptors or by a cut, nothing is worked on."""
+        was_cut_off, self._cut_off = self._cut_off, self._traffic.cut_off(now)
+        if self._cut_off and not was_cut_off:
+            log.warning("connection %s: %s", self._plan.name, CUT_OFF)
+        if (self._cut_off or was_cut_off) and self._consumes:
+            self._tell_state()
 
     def _look_for_the_end(self, now: float) -> float:
         """In a burst: whether the queues are empty; returns when to look again."""

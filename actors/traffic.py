@@ -21,6 +21,8 @@ ROUND = 2.0
 SNOOZE_HERE = 60.0
 #: Seconds until it is said again why copies cannot be stored.
 TELL_AGAIN = 60.0
+#: Seconds for which the batcher may owe an answer.
+SILENCE = 4 * ROUND
 #: Seconds that a requeue waits where half the prefetch is held already.
 CROWDED = 1.0
 
@@ -41,6 +43,7 @@ class Traffic:
         self._incarnation = context.random.getrandbits(64)
         self._moves: dict[int, Move] = {}
         self._last_token = 0
+        self._asked: float | None = None  # since when the batcher owes an answer
         self._told: dict[str, float] = {}  # why a copy could not be stored, and when it was said
 
     def meet(self, batcher: str) -> None:
@@ -50,7 +53,7 @@ class Traffic:
         if self.batcher:
             count = self.custody.give_back()
             log.warning("connection %s: its batcher is gone, returns %d", self._name, count)
-        self.batcher = batcher
+        self.batcher, self._asked = batcher, None
         self.custody.outbox = Outbox()
 
     def end(self, epoch: int) -> None:
@@ -166,7 +169,11 @@ class Traffic:
 
     # ── what may have got lost ────────────────────────────────────────────────
 
-    def ask_what_is_held(self) -> None:
+    def cut_off(self, now: float) -> bool:
+        """Whether the batcher answers no question: frames to it or from it are lost."""
+        return self._asked is not None and now >= self._asked + SILENCE
+
+    def ask_what_is_held(self, now: float) -> None:
         """Tell the batcher which chunks are open here.
 
         In a drain also that none is: it may wait for one that got lost, and then was settled
@@ -174,11 +181,16 @@ class Traffic:
         """
         outbox = self.custody.outbox
         open_chunks = tuple(outbox.open())
+        if not len(outbox):
+            self._asked = None
+        elif self._asked is None:
+            self._asked = now
         if len(outbox) or (self.draining and self.batcher):
             self._context.send(self.batcher, Held(open_chunks, outbox.next))
 
     def held(self, message: Held, now: float) -> None:
         """The batcher's answer: a chunk that it does not know, round after round, is lost."""
+        self._asked = None
         outbox = self.custody.outbox
         outbox.open()
         for sent in outbox.missing(set(message.numbers), message.next, now - ROUND):

@@ -9,6 +9,7 @@ import pytest
 
 from actors import App, Message, Options
 from actors.clients import Done
+from actors.connection import CUT_OFF
 from actors.context import Context
 from actors.handler import Handler
 from actors.plan import RoutePlan, UnitPlan
@@ -255,3 +256,28 @@ def test_what_a_dead_batcher_held_says_nothing_of_the_living_one(kind: str) -> N
             system.run_until_idle()
         system.advance(10.0)
     assert seen == [(1, False)]
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_a_connection_whose_batcher_answers_nothing_is_not_ready_until_it_does(way: str) -> None:
+    cut = True
+
+    def fate(sender: str, to: str, message: ActorMessage) -> float | None:
+        source, target = (
+            ("/connection", "/batcher") if way == "there" else ("/batcher", "/connection")
+        )
+        return None if cut and source in sender and target in to else 0.0
+
+    seen: Seen = []
+    with meddled(recording("amqp", seen), fate) as system:
+        system.run_until_idle()
+        assert system.status()["ready"], "where nothing is under way, nothing is missed"
+        sent = system.deliver("q", [1, 2, 3])
+        system.advance(15.0)
+        report = system.status()
+        (connection,) = (a for a in report["actors"] if a["role"] == "connection")
+        assert (report["ready"], connection["reason"]) == (False, CUT_OFF)
+        cut = False
+        system.advance(15.0)
+        assert [one.actions[-1] for one in sent] == [ACK] * 3
+        assert system.status()["ready"]

@@ -151,7 +151,7 @@ class Pair:
         """The connection says what it holds open, and the batcher repeats what it has said."""
         self.now += 2.0
         self.traffic.flush(self.now)
-        self.traffic.ask_what_is_held()
+        self.traffic.ask_what_is_held(self.now)
         if self.sent:
             held = self.sent.pop()
             assert isinstance(held, Held)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.connection import CUT_OFF
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
 from tests.stress.proxy import Proxy
@@ -123,6 +124,23 @@ def test_a_connection_without_descriptors_tries_again(
         until(lambda: re.search("connection rabbitmq lost: .*attempt 2", worker.output), 20.0)
     put(rabbitmq, "work", *numbers(range(100, 200)))
     account(worker, rabbitmq, 200, 35.0)
+
+
+def test_a_connection_that_cannot_reach_its_batcher_is_not_ready_until_it_can(
+    rabbitmq: BrokerPlace, run: Run
+) -> None:
+    """It has no descriptor for a socket to it, and its broker answers as ever."""
+    worker = run("plain", "--connection", rabbitmq.url)
+    (pid,) = worker.pids("connection")
+    with limit(pid, resource.RLIMIT_NOFILE, 3):
+        put(rabbitmq, "work", *numbers(range(100)))
+        until(lambda: worker.status().get("ready") is False, 20.0)
+        (reason,) = (a["reason"] for a in worker.status()["actors"] if a["pid"] == pid)
+        assert reason == CUT_OFF
+        assert not worker.handled()
+    until_is(100, lambda: len(worker.times()))
+    worker.ready()
+    account(worker, rabbitmq, 100)
 
 
 AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]

@@ -60,7 +60,7 @@ class Pair:
         return deliveries
 
     def round(self, now: float) -> None:
-        self.traffic.ask_what_is_held()
+        self.traffic.ask_what_is_held(now)
         for held in self.connection.take(Held):
             self.batcher.on(held, "connection", now)
         for held in self.batcher_context.take(Held):
