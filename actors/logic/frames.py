@@ -189,7 +189,7 @@ class Delivery:
 
     __slots__ = ("_header", "_raw")
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes | memoryview) -> None:
         self._raw = raw
         self._header = _FRAME.unpack_from(raw)[2] + 8
 
@@ -224,7 +224,7 @@ class Delivery:
     @property
     def body(self) -> bytes:
         position = self._header
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         while True:
             position += _FRAME.unpack_from(self._raw, position)[2] + 8
             if position >= len(self._raw):

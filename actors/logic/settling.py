@@ -42,6 +42,9 @@ class Single(NamedTuple):
 #: Seconds until what nobody can work on returns to its queue.
 NOBODY = 5.0
 
+#: Bytes a delivery beyond which a search of all of them takes longer than one of each header.
+SEARCHED = 4096
+
 _COMES_BACK = {Verdict.REQUEUE, Verdict.RETRY, Verdict.SNOOZE}
 _COPIED = {Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE}
 
@@ -71,7 +74,7 @@ class Settling:
                 chunk.attempts[index] = max(attempts, past.attempts)
                 if past.cleared:
                     chunk.cleared.add(index)
-            if may_count(chunk.blob):
+            if len(chunk.blob) > SEARCHED * len(chunk.ends) or may_count(chunk.blob):
                 _read_counts(chunk)
         self.register.add(chunk)
 
@@ -173,6 +176,8 @@ class Settling:
 
 def _read_counts(chunk: Chunk) -> None:
     """A copy that waited outside its queue is new to the broker: its headers tell."""
-    for index in range(len(chunk.ends)):
-        if attempts := counted(Delivery(chunk.raw(index)).properties):
+    blob = memoryview(chunk.blob)
+    for index, end in enumerate(chunk.ends):
+        properties = Delivery(blob[chunk.start(index) : end]).properties
+        if may_count(properties) and (attempts := counted(properties)):
             chunk.attempts[index] = max(attempts, chunk.attempts.get(index, 0))

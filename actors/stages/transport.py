@@ -11,6 +11,7 @@ import os
 import pickle
 from collections.abc import Callable
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, ClassVar
 
 from thespian.actors import ActorAddress, WatchMessage
@@ -35,7 +36,22 @@ from actors.stages.session import Identity
 # Thespian binds to all interfaces whatever address it advertises.
 IPActorAddress.bindArgs = property(lambda self: ((self.sockname[0], self.bindname[1]),))
 
+#: Of a frame, in words of memory: CPython gives one of this size 128 KiB, half of which is left.
+_ROOM = 8000
+
 _STATUS = {True: SendStatus.Sent, False: SendStatus.DeadTarget, None: SendStatus.Failed}
+
+
+def _with_room(loop: Callable[..., Any]) -> Callable[..., Any]:
+    """The same with room on the stack for all that it calls.
+
+    CPython maps 16 KiB more when a call crosses the end of its stack, and unmaps them as it
+    returns: a loop that stands near the end pays that several times in each pass.
+    """
+    assert isinstance(loop, FunctionType)
+    code = loop.__code__
+    loop.__code__ = code.replace(co_stacksize=max(_ROOM, code.co_stacksize))
+    return loop
 
 
 class SealedTransport(TCPTransport):  # type: ignore[misc]
@@ -103,6 +119,7 @@ class SealedTransport(TCPTransport):  # type: ignore[misc]
         self._pendingWakeups.clear()
         super().addWakeup(timePeriod, payload)
 
+    @_with_room
     def _runWithExpiry(self, incomingHandler: Any) -> Any:
         """Hand over what comes, until time is up, the handler or somebody else ends it.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
+from pika import BasicProperties, frame
+from pika import spec as pika_spec
 
 from actors.errors import HandlerCrashed
 from actors.logic.batching import Batching
@@ -14,6 +17,8 @@ from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.settling import Range, Settling, Single
 from tests.deliveries import chunk, positions
+
+spec: Any = pika_spec
 
 
 def settling(ordered: bool = False, broker: bool = True) -> tuple[Settling, Line]:
@@ -51,6 +56,23 @@ def test_a_verdict_on_an_unknown_epoch_is_nothing() -> None:
     settle.settle([Range(2, 1, 3, 0)], [Single(7, 1, Verdict.REQUEUE)], 0.0)
     assert settle.take() == []
     assert settle.register.open
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_what_the_headers_of_a_copy_tell_counts_however_large_its_body(size: int) -> None:
+    bodies = []
+    for headers in ({"a": "b"}, {"x-callboard-attempts": 2}):
+        body, properties = b"x-delivery-count" * size, BasicProperties(headers=headers)
+        frames = [
+            frame.Method(1, spec.Basic.Deliver("tag", 1, False, "ex", "key")),
+            frame.Header(1, len(body), properties),
+            frame.Body(1, body),
+        ]
+        bodies.append(b"".join(each.marshal() for each in frames))
+    settle, _ = settling()
+    copies = chunk(bodies)
+    settle.enter(copies)
+    assert copies.attempts == {1: 2}
 
 
 @pytest.mark.parametrize(
