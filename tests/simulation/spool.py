@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -44,6 +45,7 @@ class Spool(Peer):
         super().__init__(*args)
         self.rows: dict[int, Row] = {}
         self.owners: dict[str, Owner] = {}
+        self.names = (f"owner {number}" for number in count(1))  #: no two alike, ever
         self.version = 0
         self.may_end: set[int] = set()  #: rows that somebody decided on
         self._full = False

@@ -54,7 +54,7 @@ class Owner:
     fileno = -1
 
     def __init__(self, model: Spool) -> None:
-        self.name = f"owner {len(model.owners) + 1} at {model.now}"
+        self.name = next(model.names)
         self.rung = False
         self._model = model
         model.owners[self.name] = self
