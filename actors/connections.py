@@ -21,7 +21,7 @@ from actors.settings import state_dir
 
 SCHEMES = "amqp://, amqps://, sse+http://, sse+https://, spool:"
 UNREADABLE = (
-    "cannot be read: is the port a number, and is each of '/?#@' in a password percent-encoded?"
+    "cannot be read: is the port a number, and is each of '/?#@%' in a password percent-encoded?"
 )
 
 
@@ -204,7 +204,7 @@ def _from_url(url: str) -> Connection:
         parts = _split(url)
         if parts.netloc:
             raise ConfigurationError("a spool is a file of this host: spool:///path")
-        return SpoolConnection(unquote(parts.path) or None)
+        return SpoolConnection(_decoded(parts.path) or None)
     raise ConfigurationError(f"is no URL of a connection; valid: {SCHEMES}")
 
 
@@ -216,7 +216,7 @@ def _amqp(url: str) -> AMQPConnection:
     values: dict[str, Any] = {
         **query,
         "host": parts.hostname or "",
-        "vhost": unquote(parts.path.removeprefix("/")) or "/",
+        "vhost": _decoded(parts.path.removeprefix("/")) or "/",
         "ssl": parts.scheme == "amqps",
     }
     if parts.port is not None:
@@ -235,7 +235,17 @@ def _sse(url: str) -> SSEConnection:
 def _credentials(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     given = {"user": parts.username, "password": parts.password}
-    return {field: unquote(value) for field, value in given.items() if value is not None}
+    return {field: _decoded(value) for field, value in given.items() if value is not None}
+
+
+def _decoded(text: str) -> str:
+    """A part of a URL as it was meant; what no encoder writes is not guessed at."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+        raise ConfigurationError(UNREADABLE)
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ConfigurationError(UNREADABLE) from None
 
 
 def _split(url: str) -> SplitResult:

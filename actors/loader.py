@@ -32,6 +32,8 @@ def load(import_string: str, app_dir: str = ".") -> App:
     module_name, colon, attribute = import_string.partition(":")
     if not module_name or (colon and not attribute):
         raise ConfigurationError(f"app {import_string!r}: must be MODULE:APP")
+    if module_name.endswith(".py") or "/" in module_name:
+        raise ConfigurationError(f"app {import_string!r}: {_as_module(module_name, attribute)}")
     _put_on_path(app_dir)
     token = _loading.set(True)
     try:
@@ -49,6 +51,13 @@ def load(import_string: str, app_dir: str = ".") -> App:
     problem = "does not exist" if found is None else f"is a {type(found).__name__}, not an App"
     hint = f"; apps of this module: {', '.join(apps)}" if apps else "; this module has no App"
     raise ConfigurationError(f"app {module_name}:{attribute or 'app'} {problem}{hint}")
+
+
+def _as_module(file: str, attribute: str) -> str:
+    """How to name the app of a file."""
+    path = Path(file)
+    place = "" if path.parent == Path() else f" --app-dir {path.parent}"
+    return f"name the module, not its file: {path.stem}:{attribute or 'app'}{place}"
 
 
 def _put_on_path(app_dir: str) -> None:
@@ -91,6 +100,12 @@ def _place(error: BaseException, directory: Path) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith((ours, "<frozen"))
     ]
-    users = [frame for frame in frames if frame.filename.startswith(f"{directory}/")]
+    below = f"{directory}/"
+    users = [
+        frame
+        for frame in frames
+        if frame.filename.startswith(below)
+        and "/site-packages/" not in frame.filename.removeprefix(below)  # of a .venv beside it
+    ]
     last = (users or frames)[-1]
     return f"{last.filename}, line {last.lineno}"

@@ -107,6 +107,8 @@ def payload_type(handler: Handler) -> Any:
 
 def checked_queues(routes: Any) -> tuple[tuple[str, ...], tuple[Queue, ...]]:
     """The queues of a route by name, and those to be declared. Raises `InvalidRoute`."""
+    if callable(routes):
+        raise InvalidRoute('a route needs its queues: @app.route(["queue"])')
     given = (routes,) if isinstance(routes, str | Queue) else tuple(routes)
     declared = tuple(queue for queue in given if isinstance(queue, Queue))
     queues = tuple(queue.name if isinstance(queue, Queue) else queue for queue in given)
@@ -142,6 +144,21 @@ def check_handler(handler: Any) -> None:
     arguments = (None, None) if isinstance(handler, type) else (None,)
     if not _accepts(function if isinstance(handler, type) else handler, *arguments):
         raise InvalidRoute(f"handler {_name(handler)} must take one argument, the messages")
+    if _asks_for_one(function):
+        raise InvalidRoute(
+            f"handler {_name(handler)} takes a list of messages, always: list[Message[…]]"
+        )
+
+
+def _asks_for_one(function: Any) -> bool:
+    """Whether it is written for a message alone."""
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # names that only type checkers import
+        return False
+    hints.pop("return", None)
+    kinds = [typing.get_origin(hint) or hint for hint in hints.values()]
+    return any(isinstance(kind, type) and issubclass(kind, Message) for kind in kinds)
 
 
 def _check_class(handler: type) -> None:

@@ -30,7 +30,7 @@ class Schema(BaseModel):
         try:
             return handler(values)
         except ValidationError as error:
-            raise ConfigurationError(cls._explain(error.errors()[0])) from None
+            raise ConfigurationError(cls._explain(_telling(error.errors()))) from None
 
     @classmethod
     def _renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -53,3 +53,8 @@ class Schema(BaseModel):
         field = cls.model_fields.get(name)
         shown = f", not {error['input']!r}" if field is not None and field.repr else ""
         return f"{cls.noun} {name}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _telling(errors: list[ErrorDetails]) -> ErrorDetails:
+    """Of several errors the one to tell: a name that is misspelled is missing as well."""
+    return next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Literal, Self
@@ -26,13 +27,13 @@ class Settings(Schema):
     burst: bool = False  #: end when the queues are empty; implies that nothing is waited for
     wait: bool = True  #: wait for a broker that cannot be reached
     shutdown_timeout: float = Field(default=25.0, ge=0)  #: seconds for the whole drain
-    name: str = Field(default="", pattern=r"^[\w.:@-]*$")  #: of the system; empty: the app's
+    name: str = ""  #: of the system, letters, digits and "_.:@-"; empty: the app's
     admin_port: int = Field(default=0, ge=0, le=65535)  #: 0: any free one
     app_dir: str = "."
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     log_format: Literal["", "text", "json"] = ""  #: empty: what suits stderr
-    #: What this host is called among those that join each other.
-    host_name: str = Field(default_factory=socket.gethostname, pattern=r"^[\w.:-]+$")
+    #: What this host is called among those that join each other: as a system, without "@".
+    host_name: str = Field(default_factory=socket.gethostname)
     offer: tuple[str, ...] = ()  #: `KEY` or `KEY=VALUE`: what this host has that routes require
     #: Where handlers run: on every host that offers what they require, or on the first alone.
     placement: Literal["spread", "local"] = "spread"
@@ -41,6 +42,18 @@ class Settings(Schema):
     join: tuple[str, ...] = ()  #: `HOST:PORT` of the first host, or of several, tried in order
     key_file: str = ""  #: of the keys that the hosts share
     max_bytes: int = Field(default=0, ge=0)  #: unsettled bytes over all connections; 0: no limit
+
+    @model_validator(mode="after")
+    def _names_are_names(self) -> Self:
+        for field, name, marks in (
+            ("name", self.name or "-", "_.:@-"),
+            ("host_name", self.host_name, "_.:-"),
+        ):
+            if not re.fullmatch(rf"[\w{marks}]+", name):
+                raise ConfigurationError(
+                    f"setting {field}: is made of letters, digits and {marks!r}, not {name!r}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _addresses_are_addresses(self) -> Self:

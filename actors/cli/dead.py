@@ -13,6 +13,7 @@ from actors.cli.connections import only
 from actors.cli.flags import CONNECTION, flags
 from actors.cli.spool import moment, open_spool, preview
 from actors.cli.table import table
+from actors.cli.values import Moment, QueueName, Whole
 from actors.clients.spooladmin import ALL, DeadFilter, Stored
 from actors.connections import AMQPConnection
 
@@ -31,32 +32,24 @@ class DeadLetters(Protocol):
     ) -> list[str]: ...
 
 
-class Moment(click.ParamType[float]):
-    """A point in time, ISO 8601, local where no zone is given; seconds since the epoch."""
-
-    name = "TIME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            return datetime.fromisoformat(value).timestamp()
-        except ValueError:
-            self.fail(f"{value!r} is no time like 2030-01-31T12:00:00", param, ctx)
-
-
 FILTER = flags(
     CONNECTION,
     click.option(
         "--id", "ids", multiple=True, metavar="ID", help="Only this one; may be repeated."
     ),
     click.option(
-        "--error", metavar="CLASS", default="", help="Only those that died of this exception."
+        "--error",
+        metavar="CLASS",
+        default="",
+        help="Only those that died of this exception: ValueError, or package.module.Class.",
     ),
-    click.option("--before", type=Moment(), metavar="TIME", help="Only those that died before."),
     click.option(
-        "--limit", type=click.IntRange(1), metavar="N", help="At most so many, oldest first."
+        "--before",
+        type=Moment(),
+        metavar="TIME",
+        help="Only those that died before, as 2030-01-31 or 2030-01-31T12:00:00; local time.",
     ),
+    click.option("--limit", type=Whole(1), metavar="N", help="At most so many, oldest first."),
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -68,7 +61,7 @@ def dead() -> None:
 
 
 @dead.command("list")
-@click.argument("queue")
+@click.argument("queue", type=QueueName())
 @FILTER
 @AS_JSON
 def list_letters(queue: str, as_json: bool, **selection: Any) -> None:
@@ -87,12 +80,15 @@ def list_letters(queue: str, as_json: bool, **selection: Any) -> None:
 
 
 @dead.command()
-@click.argument("queue")
+@click.argument("queue", type=QueueName())
 @FILTER
 @AS_JSON
 def show(queue: str, as_json: bool, **selection: Any) -> None:
     """The dead letters of QUEUE with their headers and bodies."""
-    for letter in _letters(selection).dead(queue, _which(selection)):
+    found = _letters(selection).dead(queue, _which(selection))
+    if not found and not as_json:
+        click.echo(f"no dead letters of {queue}")
+    for letter in found:
         whole = _summary(letter) | {
             "headers": letter.headers,
             "body": letter.body.decode("utf-8", "backslashreplace"),
@@ -107,22 +103,23 @@ def show(queue: str, as_json: bool, **selection: Any) -> None:
 
 
 @dead.command()
-@click.argument("queue")
+@click.argument("queue", type=QueueName())
 @FILTER
-@click.option("--to", default="", metavar="QUEUE", help="Into this queue, not the one of origin.")
+@click.option("--to", type=QueueName(), default=None, metavar="QUEUE",
+              help="Into this queue, not the one of origin.")  # fmt: skip
 @DRY_RUN
 @AS_JSON
-def redrive(queue: str, to: str, dry_run: bool, as_json: bool, **selection: Any) -> None:
+def redrive(queue: str, to: str | None, dry_run: bool, as_json: bool, **selection: Any) -> None:
     """Put dead letters of QUEUE back, attempts counted from nothing.
 
     Each is stored anew before the dead one goes: what fails in between leaves two, never none.
     """
-    ids = _letters(selection).redrive(queue, _which(selection), to=to, dry_run=dry_run)
+    ids = _letters(selection).redrive(queue, _which(selection), to=to or "", dry_run=dry_run)
     _tell(ids, f"put into {to or queue}", dry_run, as_json)
 
 
 @dead.command()
-@click.argument("queue")
+@click.argument("queue", type=QueueName())
 @FILTER
 @DRY_RUN
 @click.option("--yes", is_flag=True, help="Do not ask.")

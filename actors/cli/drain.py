@@ -6,7 +6,7 @@ import time
 
 import click
 
-from actors.cli.flags import NAME
+from actors.cli.flags import flag
 from actors.errors import UnreachableError
 
 NOTHING = 3
@@ -16,7 +16,11 @@ INTERVAL = 0.5
 
 @click.command(short_help="Move a host's work away, and end it.")
 @click.argument("host")
-@NAME
+@flag(
+    "--name",
+    "The system that the host belongs to.  [default: the only one that runs here]",
+    metavar="NAME",
+)
 def drain(host: str, name: str | None) -> int:
     """Have HOST, as `status` names it, finish what it has, get no more, and end.
 

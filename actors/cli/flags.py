@@ -15,11 +15,14 @@ from typing import Any, TypeVar
 import click
 
 from actors import log
+from actors.cli.values import Number, Whole
 from actors.errors import ConfigurationError
 
-__all__ = ["CONNECTION", "NAME", "RUN", "blame", "flag", "flags"]
+__all__ = ["CONNECTION", "RUN", "blame", "flag", "flags"]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_CONFIG = "actors.cli.flags.config"  #: where a context keeps the path of its file
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Decorator = Callable[[Verb], Verb]
@@ -69,7 +72,8 @@ def blame(error: click.BadParameter) -> ConfigurationError | None:
     if source is click.core.ParameterSource.ENVIRONMENT:
         return ConfigurationError(f"{parameter.variable}: {error.message}")
     if source is click.core.ParameterSource.DEFAULT_MAP:
-        return ConfigurationError(f"--config: {parameter.key}: {error.message}")
+        path = context.meta[_CONFIG]
+        return ConfigurationError(f"--config {path}: {parameter.key}: {error.message}")
     return None
 
 
@@ -79,10 +83,13 @@ def _secret(variable: str) -> str | None:
     if not path:
         return None
     try:
-        return Path(path).read_text().strip()
+        secret = Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not text"
         raise ConfigurationError(f"{variable}: {path}: {cause}") from error
+    if not secret:
+        raise ConfigurationError(f"{variable}: {path}: is empty")
+    return secret
 
 
 def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
@@ -104,6 +111,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         if key not in known:
             valid = ", ".join(sorted(known))
             raise ConfigurationError(f"--config {path}: unknown key {key!r}; valid: {valid}")
+    context.meta[_CONFIG] = path
     context.default_map = {
         str(known[key].name): _values(known[key], value, f"--config {path}: {key}")
         for key, value in table.items()
@@ -119,29 +127,35 @@ def _values(parameter: Flag, value: Any, place: str) -> str | list[str]:
     return str(value)
 
 
-CONNECTION = flag(
-    "--connection",
-    "A connection: amqp://, amqps://, sse+http://, sse+https://, spool: or spool:///path. "
-    "Several may be named. CALLBOARD_CONNECTION_FILE names a file that holds it instead.",
-    multiple=True,
-    metavar="[NAME=]URL",
-)
+def connection(help: str) -> Decorator[Any]:
+    """`--connection`, for one verb or another."""
+    return flag(
+        "--connection",
+        f"{help} CALLBOARD_CONNECTION_FILE names a file that holds it instead.",
+        multiple=True,
+        metavar="[NAME=]URL",
+    )
 
-NAME = flag("--name", "What the running system is called; default: the app.", metavar="NAME")
+
+#: Of the verbs that look into queues.
+CONNECTION = connection("Where the queue is: amqp://, amqps://, spool: or spool:///path.")
 
 #: What decides how an app is run; `check` resolves the same.
 RUN = flags(
-    CONNECTION,
+    connection(
+        "A connection: amqp://, amqps://, sse+http://, sse+https://, spool: or spool:///path. "
+        "Several may be named."
+    ),
     flag("--route", "Only these routes of the app.", multiple=True, metavar="NAME"),
     flag(
         "--prefetch",
         "Unsettled messages, for each queue.  [default: from the bulk size]",
-        type=click.IntRange(1, 65535),
+        type=Whole(1, 65535),
         metavar="N",
     ),
     flag(
         "--burst",
-        "End when the queues are empty and everything is settled.",
+        "End when the queues are empty and everything is settled; --no-wait is implied.",
         is_flag=True,
         default=None,
     ),
@@ -154,10 +168,10 @@ RUN = flags(
     flag(
         "--shutdown-timeout",
         "Seconds for the whole drain.  [default: 25]",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         metavar="SECONDS",
     ),
-    NAME,
+    flag("--name", "What the running system is called.  [default: the app]", metavar="NAME"),
     flag(
         "--host-name",
         "What this host is called in the status of several.  [default: the machine's]",
@@ -177,7 +191,7 @@ RUN = flags(
     flag(
         "--admin-port",
         "Loopback port of the actor system.  [default: any free one]",
-        type=click.IntRange(0, 65535),
+        type=Whole(0, 65535),
         metavar="PORT",
     ),
     flag(
@@ -195,7 +209,6 @@ RUN = flags(
     flag(
         "--key-file",
         "The keys that all hosts of a system share, as `callboard key` makes them.",
-        type=click.Path(),
         metavar="FILE",
     ),
     flag(
@@ -235,7 +248,7 @@ RUN = flags(
     flag(
         "--max-bytes",
         "Memory for all unsettled messages.  [default: no limit]",
-        type=click.IntRange(min=0),
+        type=Whole(min=0),
         metavar="BYTES",
     ),
 )

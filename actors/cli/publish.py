@@ -15,6 +15,7 @@ import click
 
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION
+from actors.cli.values import Number, QueueName, Whole
 from actors.errors import InvalidMessage, PublishError
 from actors.publisher import Publisher
 
@@ -22,15 +23,15 @@ READ_SIZE = 64 * 1024  #: bytes; what one read brings is one batch
 
 
 @click.command(short_help="Put lines into a queue, one message a line.")
-@click.argument("queue")
+@click.argument("queue", type=QueueName())
 @click.argument("file", type=click.File("rb"), default="-")
 @CONNECTION
 @click.option("--json", "form", flag_value="json", default="json", help="Lines are JSON (default).")
 @click.option("--text", "form", flag_value="text", help="Lines are text, sent as JSON strings.")
 @click.option("--raw", "form", flag_value="raw", help="Lines are sent byte for byte.")
-@click.option("--delay", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
+@click.option("--delay", type=Number(min=0), default=0.0, metavar="SECONDS",
               help="Not to be handled before.")  # fmt: skip
-@click.option("--priority", type=click.IntRange(0, 255), default=0, metavar="N",
+@click.option("--priority", type=Whole(0, 255), default=0, metavar="N",
               help="Higher first.")  # fmt: skip
 def publish(
     queue: str, file: BinaryIO, connection: tuple[str, ...], form: str, delay: float, priority: int

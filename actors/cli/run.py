@@ -29,10 +29,10 @@ _FIELDS = {"connection": "connections", "route": "routes"}
 @click.argument("app", metavar="MODULE:APP")
 @RUN
 def run(app: str, **values: Any) -> int:
-    """Run the app named MODULE:APP until it is told to stop.
+    """Run the app named MODULE:APP until it is told to stop; MODULE alone means MODULE:app.
 
-    SIGTERM or SIGINT drains: intake stops, what is in hand is finished and settled. A second
-    one stops at once.
+    SIGTERM, SIGINT or SIGHUP drains: intake stops, what is in hand is finished and settled.
+    A second one stops at once.
 
     \b
     Exits  0 clean                        1 crash
@@ -60,6 +60,8 @@ def run(app: str, **values: Any) -> int:
 @RUN
 def check(app: str, **values: Any) -> None:
     """Show what `run` would play, with these flags, variables and file, without connecting.
+
+    Where no connection is named, the app is shown on the spool, with a warning.
 
     Exits 0 if it could be run, 78 if not, 69 where no way leads to the host to join.
     """

@@ -9,11 +9,15 @@ from datetime import datetime
 import click
 
 from actors.cli.connections import only
-from actors.cli.flags import CONNECTION
+from actors.cli.flags import connection
 from actors.cli.table import table
+from actors.cli.values import QueueName, Whole
 from actors.clients.spooladmin import SpoolAdmin
 from actors.clients.spoolfile import SpoolFile
 from actors.connections import SpoolConnection
+from actors.errors import ConfigurationError
+
+SPOOL = connection("The spool: spool: or spool:///path.  [default: spool:]")
 
 
 @click.group()
@@ -22,7 +26,7 @@ def spool() -> None:
 
 
 @spool.command("list")
-@CONNECTION
+@SPOOL
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_queues(connection: Sequence[str], as_json: bool) -> None:
     """The queues of the spool and what each holds."""
@@ -40,9 +44,10 @@ def list_queues(connection: Sequence[str], as_json: bool) -> None:
 
 
 @spool.command()
-@click.argument("queue")
-@CONNECTION
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@click.argument("queue", type=QueueName())
+@SPOOL
+@click.option("--limit", type=Whole(1), default=100, show_default=True, metavar="N",
+              help="At most so many.")  # fmt: skip
 def show(queue: str, connection: Sequence[str], limit: int) -> None:
     """The messages of QUEUE in the order in which they would be handed out."""
     for message in open_spool(connection).show(queue, limit):
@@ -50,8 +55,8 @@ def show(queue: str, connection: Sequence[str], limit: int) -> None:
 
 
 @spool.command()
-@click.argument("queue")
-@CONNECTION
+@click.argument("queue", type=QueueName())
+@SPOOL
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(queue: str, connection: Sequence[str], yes: bool) -> None:
     """Delete the messages of QUEUE for good; those in hand and dead letters stay."""
@@ -65,6 +70,11 @@ def open_spool(arguments: Sequence[str]) -> SpoolAdmin:
     """The spool that is named, or the one in the state directory."""
     _, connection = only(arguments or ("spool:",), ("spool",))
     assert isinstance(connection, SpoolConnection)
+    if not connection.file.exists():  # to look is not to make one, least of all at a wrong path
+        raise ConfigurationError(
+            f"connection spool://{connection.file}: there is no such file; the first message"
+            " that is put makes it"
+        )
     return SpoolAdmin(SpoolFile(connection.file))
 
 

@@ -11,6 +11,7 @@ import click
 
 from actors.cli.flags import flag
 from actors.cli.table import table
+from actors.cli.values import Whole
 from actors.report import why
 
 READY, NOT_READY, NOTHING = 0, 1, 3
@@ -25,11 +26,12 @@ _COUNTS = ("received", "acked", "requeued", "retried", "rejected", "dead", "in_f
 @flag(
     "--admin-port",
     "The one that has this admin port.",
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     metavar="PORT",
 )
 def status(name: str | None, as_json: bool, ready: bool, admin_port: int | None) -> int:
-    """How the running system NAME is; without a name, the only one that runs.
+    """How the running system NAME is; without a name, that of
+    CALLBOARD_NAME, or the only one that runs.
 
     Exits 0 if it is ready, 1 if it is up and not ready, 3 if nothing runs.
     """

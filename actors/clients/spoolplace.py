@@ -72,8 +72,9 @@ def _make_directory(directory: Path) -> None:
 
 
 def _make_file(path: Path) -> None:
-    if path.is_dir():
-        raise ConfigurationError(f"connection spool://{path}: is a directory, not a file")
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "something else"
+        raise ConfigurationError(f"connection spool://{path}: is {kind}, not a file")
     try:
         # Never open a file that exists: closing it would drop the locks that SQLite holds
         # on it in this process.

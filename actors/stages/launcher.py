@@ -147,7 +147,7 @@ def _unique() -> str:
 
 def _start(network: Network, top: str) -> SystemBase:
     if network.port:
-        _check(network.host, network.port)
+        _check(network)
         return SystemBase(network, top)
     for attempts_left in reversed(range(_PORTS_TO_TRY)):
         try:
@@ -158,14 +158,15 @@ def _start(network: Network, top: str) -> SystemBase:
     raise CallboardError("no admin port could be had")
 
 
-def _check(host: str, port: int) -> None:
+def _check(network: Network) -> None:
+    host, port = network.host, network.port
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as problem:
             cause = "the port is in use" if problem.errno == EADDRINUSE else problem.strerror
-            setting = f"--admin-port {port}" if host == LOOPBACK else f"--listen {host}:{port}"
+            setting = f"--listen {host}:{port}" if network.key_file else f"--admin-port {port}"
             raise ConfigurationError(f"{setting}: {cause}") from None
 
 

@@ -86,8 +86,8 @@ def test_the_variable_of_connections_is_split_at_spaces(
 
 MISTAKES = {
     "an unknown key": ("prefech = 1", "unknown key 'prefech'; valid: admin-port, app-dir,"),
-    "a value of the wrong kind": ('prefetch = "many"', "--config: prefetch: 'many'"),
-    "a fraction": ("prefetch = 1.5", "--config: prefetch: '1.5'"),
+    "a value of the wrong kind": ('prefetch = "many"', "--config callboard.toml: prefetch: 'many'"),
+    "a fraction": ("prefetch = 1.5", "--config callboard.toml: prefetch: '1.5'"),
     "a table": ("[name]\na = 1", "name: one value is expected"),
     "no TOML": ("prefetch", "is not TOML"),
 }
@@ -110,6 +110,15 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "callboard: --config none.toml: No such file or directory\n"
 
 
+def test_a_file_of_the_connection_that_is_empty_is_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "secret").write_text("\n")
+    monkeypatch.setenv("CALLBOARD_CONNECTION_FILE", "secret")
+    assert check() == 78
+    assert capsys.readouterr().err == "callboard: CALLBOARD_CONNECTION_FILE: secret: is empty\n"
+
+
 def test_a_variable_with_a_mistake_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +130,21 @@ def test_a_variable_with_a_mistake_is_named(
 def test_a_flag_with_a_mistake_is_a_matter_of_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert check("--prefetch", "many") == 2
     assert "--prefetch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("--prefetch", "many", "'many' is not a valid whole number"),
+        ("--shutdown-timeout", "soon", "'soon' is not a valid number"),
+        ("--shutdown-timeout", "inf", "'inf' is not a valid number"),
+    ],
+)
+def test_what_is_no_number_is_told_in_plain_words(
+    capsys: pytest.CaptureFixture[str], flag: str, value: str, told: str
+) -> None:
+    assert check(flag, value) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_no_connection_anywhere_stops_run_and_only_warns_in_check(

@@ -109,6 +109,22 @@ def test_a_slow_writer_is_not_waited_for(tmp_path: Path, url: str) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["publish", ""], "a queue is named by 1 to 255 bytes"),
+        (["publish", "é" * 128], "a queue is named by 1 to 255 bytes"),
+        (["publish", "words", "--delay", "inf"], "'inf' is not a valid number"),
+        (["dead", "redrive", "words", "--to", ""], "a queue is named by 1 to 255 bytes"),
+    ],
+)
+def test_what_no_queue_takes_is_a_matter_of_usage(
+    url: str, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert invoke(arguments) == 2
+    assert told in capsys.readouterr().err
+
+
 # ── dead ───────────────────────────────────────────────────────────────────────
 
 
@@ -127,6 +143,15 @@ def test_dead_letters_are_listed_shown_and_counted(
         "error": "builtins.ValueError", "reason": "no good", "route": "words",
         "headers": {}, "body": "b",
     }  # fmt: skip
+
+
+def test_that_there_are_no_dead_letters_is_said(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bury(url, "a")
+    for verb in ("list", "show"):
+        assert invoke(["dead", verb, "others"]) == 0
+        assert capsys.readouterr().out == "no dead letters of others\n"
 
 
 def test_a_redrive_puts_back_what_was_chosen_and_a_dry_run_nothing(
@@ -175,6 +200,15 @@ def test_the_queues_of_a_spool_are_listed_and_purged(
     assert capsys.readouterr().out.split()[1:] == ["ready", "1"]
     assert invoke(["spool", "purge", "words", "--yes"]) == 0
     assert capsys.readouterr().out == "2 messages deleted from words\n"
+
+
+@pytest.mark.parametrize("verb", [["spool", "list"], ["spool", "show", "a"], ["dead", "list", "a"]])
+def test_who_looks_into_a_spool_makes_none(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    assert invoke(verb) == 78
+    assert capsys.readouterr().err.startswith(f"callboard: connection {url}: there is no such file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_status_exits_3_where_nothing_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,13 @@ def test_a_directory_is_no_spool(tmp_path: Path) -> None:
         SpoolFile(tmp_path).put("q", [Entry(b"")])
 
 
+def test_a_device_or_a_pipe_is_no_spool(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ConfigurationError, match="is something else, not a file"):
+            SpoolFile(path).put("words", [Entry(b"")])
+
+
 def test_a_file_that_is_no_spool_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
     path.write_text("Dear reader, " * 1000)

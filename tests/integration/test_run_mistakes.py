@@ -166,9 +166,10 @@ def test_an_address_of_another_host(run: Run, key_file: Path) -> None:
     refused(worker, 78, "--listen 192.0.2.1:7000: 192.0.2.1 is not an IPv4 address of this host")
 
 
-def test_a_port_in_use_where_others_would_join(run: Run, key_file: Path) -> None:
-    with socket.create_server(("127.0.0.2", 0)) as taken:
-        address = f"127.0.0.2:{taken.getsockname()[1]}"
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_a_port_in_use_where_others_would_join(run: Run, key_file: Path, host: str) -> None:
+    with socket.create_server((host, 0)) as taken:
+        address = f"{host}:{taken.getsockname()[1]}"
         flags = ("--listen", address, "--key-file", str(key_file))
         worker = run("plain", "--connection", "spool:", *flags)
         refused(worker, 78, f"--listen {address}: the port is in use")

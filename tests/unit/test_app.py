@@ -75,6 +75,7 @@ def test_connections_without_a_name_get_one_each() -> None:
     ("make", "line"),
     [
         (lambda: App(user="u"), "connection setting host is missing"),
+        (lambda: App(hots="h"), "unknown connection setting 'hots'; valid: name,"),
         (lambda: App("h", colour=3), "unknown connection setting 'colour'; valid: name,"),
         (lambda: App("h", connections=[SpoolConnection()]), "give host= or connections=, not both"),
         (lambda: App(connections=["amqp://u:secret@h"]), "connections: a str is no connection"),  # type: ignore[list-item]
@@ -167,6 +168,9 @@ class WithArguments(HandlerActor):
     def handle(self, messages: list[Any]) -> None: ...
 
 
+def of_one(message: Message[int]) -> None: ...
+
+
 class HandlesNothing(HandlerActor):
     def handle(self) -> None: ...  # type: ignore[override]
 
@@ -181,6 +185,7 @@ class HandlesNothing(HandlerActor):
         (WithoutHandle, r"handler class WithoutHandle has no method handle\(messages\)"),
         (WithArguments, "handler class WithArguments must be made without arguments"),
         (HandlesNothing, "handler HandlesNothing must take one argument, the messages"),
+        (of_one, r"handler of_one takes a list of messages, always: list\[Message\[…\]\]"),
         (IndexWords(), "a handler is the class IndexWords, not an instance"),
     ],
 )
@@ -195,6 +200,7 @@ def test_what_could_not_be_called_is_refused_where_it_is_declared(handler: Any, 
     ("arguments", "line"),
     [
         ({"routes": []}, "a route needs at least one queue: routes is empty"),
+        ({"routes": count}, r'a route needs its queues: @app.route\(\["queue"\]\)'),
         ({"routes": [""]}, "routes: a queue is named by 1 to 255 bytes, not ''"),
         ({"routes": [3]}, "routes: a queue is named by 1 to 255 bytes, not 3"),
         ({"routes": ["a", "a"]}, "routes: queue 'a' is named twice"),
@@ -378,6 +384,34 @@ def test_a_missing_module_is_named(tmp_path: Path, module: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load("nowhere.at:app", str(tmp_path))
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("orders.py", "orders:app"),
+        ("./orders.py:shop", "orders:shop"),
+        ("src/orders.py", "orders:app --app-dir src"),
+    ],
+)
+def test_who_names_a_file_is_told_how_its_module_is_named(file: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(file)
+    assert str(caught.value) == f"app {file!r}: name the module, not its file: {told}"
+
+
+def test_an_error_in_a_package_below_the_app_is_told_where_the_app_caused_it(
+    tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / ".venv/lib/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "helper_of_app.py").write_text("def fail():\n    1 / 0\n")
+    monkeypatch.syspath_prepend(str(packages))
+    path = tmp_path / f"{module}.py"
+    path.write_text("import helper_of_app\n\nhelper_of_app.fail()\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load(module, str(tmp_path))
+    assert str(caught.value).endswith(f"({path}, line 3)")
 
 
 def test_a_missing_app_is_told_with_those_that_are_there(tmp_path: Path, module: str) -> None:

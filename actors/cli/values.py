@@ -1,0 +1,56 @@
+"""What values may be given on the command line, and what is said of those that may not."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+import click
+
+from actors.route import MAX_QUEUE_NAME
+
+
+class Whole(click.IntRange):
+    """As its base, in the words of people."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """As its base, in the words of people; "inf" and "nan" are none."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return number
+
+
+class Moment(click.ParamType[float]):
+    """A point in time, ISO 8601, local where no zone is given; seconds since the epoch."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except ValueError:
+            self.fail(f"{value!r} is no time like 2030-01-31T12:00:00", param, ctx)
+
+
+class QueueName(click.ParamType[str]):
+    """The name of a queue, as brokers and the spool take it."""
+
+    name = "QUEUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not 0 < len(value.encode("utf-8", "surrogateescape")) <= MAX_QUEUE_NAME:
+            self.fail(f"a queue is named by 1 to {MAX_QUEUE_NAME} bytes", param, ctx)
+        return str(value)
