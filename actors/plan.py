@@ -36,6 +36,7 @@ class RoutePlan:
     max_memory: int = 0  #: bytes of a process at which it is replaced; 0: never
     order_by: str = ""  #: "", "routing_key" or "header:NAME"
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
+    first_retry: float | None = None  #: seconds of the shortest wait of a `Retry`; None: none waits
     requires: tuple[Offer, ...] = ()  #: of the hosts that its handlers may run on
     on_timeout: Decision = REQUEUE
     on_crash: Decision = DEAD_LETTER
@@ -64,6 +65,12 @@ class UnitPlan:
     host: str = ""  #: the name of this host
     offers: tuple[Offer, ...] = ()  #: of this host
     spread: bool = False  #: handlers also run on the hosts that join
+
+    @property
+    def retries(self) -> dict[str, float]:
+        """Seconds after which a message first comes back, of each queue that has retries."""
+        first = {queue: route.first_retry for route in self.routes for queue in route.queues}
+        return {queue: delay for queue, delay in first.items() if delay is not None}
 
     @property
     def pools(self) -> dict[str, tuple[RoutePlan, ...]]:

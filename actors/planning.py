@@ -170,6 +170,7 @@ def _route(served: Served) -> RoutePlan:
         order_by=options.order_by,
         requires=tuple(options.requires.items()),
         last_alone=_last_alone(table),
+        first_retry=_first_retry(table),
         on_timeout=decide(table, TimeoutError),
         on_crash=decide(table, HandlerCrashed),
     )
@@ -182,6 +183,12 @@ def _last_alone(table: dict[type[BaseException], Decision]) -> int:
     """
     ladders = [entry.attempts for entry in table.values() if entry.verdict is Verdict.RETRY]
     return min((attempts for attempts in ladders if attempts > 1), default=0)
+
+
+def _first_retry(table: dict[type[BaseException], Decision]) -> float | None:
+    """The shortest wait after a first failure; None: nothing is retried."""
+    outcomes = [entry.apply(1) for entry in table.values()]
+    return min((delay for verdict, delay in outcomes if verdict is Verdict.RETRY), default=None)
 
 
 def _warnings(served: list[Served], settings: Settings) -> list[str]:

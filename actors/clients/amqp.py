@@ -137,6 +137,11 @@ class Link(_SelectConnection):  # type: ignore[misc]
         return f"{about.get('product', 'AMQP')} {about.get('version', '')}".strip()
 
     @property
+    def place(self) -> str:
+        """For people: host, port and vhost."""
+        return str(self._settings)
+
+    @property
     def frame_max(self) -> int:
         return int(self.params.frame_max)
 

@@ -49,3 +49,9 @@ def arguments(queue: str, delay: float, safe: bool) -> dict[str, Any]:
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",  # without it the strategy has no effect
     }
+
+
+def ways(queue: str, delay: float, broker: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same for a broker of these properties: what is to be tried, the best first."""
+    classic = arguments(queue, delay, safe=False)
+    return [arguments(queue, delay, safe=True), classic] if is_safe(broker) else [classic]

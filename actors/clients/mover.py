@@ -22,7 +22,8 @@ from actors.clients.amqp import Link, Settings
 from actors.clients.copies import RawProperties, headers, message_id, target
 from actors.clients.graveyard import bury_delivery
 from actors.clients.ioloop import IOLoop
-from actors.clients.ladder import arguments, is_safe
+from actors.clients.ladder import ways
+from actors.clients.making import FORBIDDEN, NAME_LIMIT, Making, code_of, needed_for_retries
 from actors.clients.spoolfile import SpoolFile
 from actors.errors import CallboardError, Fault
 from actors.logic.frames import Delivery, Mute
@@ -30,8 +31,6 @@ from actors.logic.properties import copied
 
 #: Seconds from the call until a copy must be confirmed.
 PATIENCE = 10.0
-
-FORBIDDEN, MISSING = 403, 404
 
 logger = logging.getLogger("actors.connection")
 
@@ -70,8 +69,8 @@ class Mover:
 
     def move(self, move: Move) -> None:
         copy = _Copy(move, target(move), time.monotonic() + PATIENCE)
-        if len(copy.target.encode()) > 255:
-            self._fail([copy], f"queue name of more than 255 bytes: {copy.target}")
+        if len(copy.target.encode()) > NAME_LIMIT:
+            self._fail([copy], f"queue name of more than {NAME_LIMIT} bytes: {copy.target}")
             return
         self._waiting.append(copy)
         if not self._sweeping:
@@ -136,7 +135,7 @@ class Mover:
         self._channel = None
         if self._link is not None and not self._link.is_closed:
             self._link.slicer.sinks.pop(channel.channel_number, None)
-            self._refuse(list(self._sent.values()), _code(reason), str(reason))
+            self._refuse(list(self._sent.values()), code_of(reason), str(reason))
             self._open_channel()
 
     def _on_lost(self, cause: str, fault: Fault) -> None:
@@ -149,56 +148,33 @@ class Mover:
 
     def _declare(self, copy: _Copy) -> None:
         if copy.target not in self._declaring:
+            assert self._link is not None
             self._declaring.add(copy.target)
-            self._probe(copy, None)
+            made = partial(self._on_made, self._link, copy.target)
+            Making(self._link, copy.target, self._ways(copy.move), made).begin()
 
-    def _probe(self, copy: _Copy, wanted: dict[str, Any] | None) -> None:
-        """Make the target; with nothing wanted, only ask for it."""
-        # A channel for each question: a queue that does not exist closes the one that asks.
+    def _ways(self, move: Move) -> list[dict[str, Any]]:
         assert self._link is not None
+        return [{}] if move.dead else ways(move.queue, move.delay, self._link.broker)
 
-        def ask(channel: Channel) -> None:
-            channel.add_on_close_callback(lambda _, reason: self._on_probed(copy, wanted, reason))
-            channel.queue_declare(
-                copy.target,
-                passive=wanted is None,
-                durable=True,
-                arguments=wanted,
-                callback=lambda _: channel.close(),
-            )
-
-        self._link.channel(on_open_callback=ask)
-
-    def _on_probed(self, copy: _Copy, wanted: dict[str, Any] | None, reason: Any) -> None:
-        if self._link is None or self._link.is_closed:
+    def _on_made(self, link: Link, target: str, code: int, cause: str) -> None:
+        if link is not self._link:
             return
-        code, move = _code(reason), copy.move
-        safe = is_safe(self._link.broker)
-        if wanted is None and code == MISSING:
-            self._probe(copy, {} if move.dead else arguments(move.queue, move.delay, safe))
-            return
-        if wanted and "x-queue-type" in wanted and code not in (0, FORBIDDEN):
-            self._probe(copy, arguments(move.queue, move.delay, safe=False))
-            return
-        self._declaring.discard(copy.target)
+        self._declaring.discard(target)
         if code:
-            affected = [other for other in self._waiting if other.target == copy.target]
-            self._refuse(affected, code, f"{copy.target}: {reason}")
+            self._refuse([copy for copy in self._waiting if copy.target == target], code, cause)
             return
-        if wanted and "x-queue-type" not in wanted:
-            logger.warning(
-                "%s: retries of %s wait in a classic queue: one that expires while %s is not"
-                " available, or the broker crashes, can be lost",
-                *(self._settings, move.queue, move.queue),
-            )
-        self._existing.add(copy.target)
+        self._existing.add(target)
         self._advance()
 
     def _refuse(self, copies: list[_Copy], code: int, cause: str) -> None:
         """What may not be stored on the broker: dead letters have a place of last resort."""
-        forbidden = [copy for copy in copies if copy.move.dead and code == FORBIDDEN]
-        self._fail([copy for copy in copies if copy not in forbidden], cause)
-        for copy in forbidden:
+        buried = [copy for copy in copies if copy.move.dead and code == FORBIDDEN]
+        for copy in copies:
+            if copy not in buried:
+                needed = f": {needed_for_retries(copy.move.queue)}" if code == FORBIDDEN else ""
+                self._fail([copy], cause + needed)
+        for copy in buried:
             try:
                 bury_delivery(self._spool, copy.move)
             except CallboardError as error:
@@ -266,7 +242,3 @@ class Mover:
         self._sent = {tag: copy for tag, copy in self._sent.items() if copy not in ended}
         for copy in ended:
             self._report(outcome(copy.move.token))
-
-
-def _code(reason: Any) -> int:
-    return int(getattr(reason, "reply_code", 0))

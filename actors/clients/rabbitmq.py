@@ -54,7 +54,7 @@ class RabbitMQClient:
         self._events: list[Any] = []
         self._link: Link | None = None
         self._consumers: dict[str, Consumer] = {}
-        self._topology = Topology(plan.topology)
+        self._topology = Topology(plan.topology, plan.retries)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
         self._mover = Mover(self._settings, self._loop, self._events_append, spool)
         self._shutting = False

@@ -1,20 +1,24 @@
-"""Declaring what routes ask for, before they consume; what exists is never changed."""
+"""Declaring what routes ask for, before they consume; what exists is never changed.
+
+So are the queues in which retries wait, at least the first: a user who may not make them is
+told at the start, and not with the first message that fails.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pika import exceptions
 from pika.channel import Channel
 
 from actors.clients.amqp import Link
+from actors.clients.ladder import waiting_queue, ways
+from actors.clients.making import FORBIDDEN, MISSING, NAME_LIMIT, Making, needed_for_retries
 from actors.errors import Fault
-
-_FORBIDDEN, _MISSING = 403, 404
 
 logger = logging.getLogger("actors.connection")
 
@@ -22,16 +26,20 @@ logger = logging.getLogger("actors.connection")
 class Topology:
     """The declarations of a connection, by queue; each is carried out once on every link."""
 
-    def __init__(self, declarations: Iterable[tuple[str, str]]) -> None:
-        """`declarations` as `UnitPlan.topology` has them."""
+    def __init__(
+        self, declarations: Iterable[tuple[str, str]], retries: Mapping[str, float]
+    ) -> None:
+        """`declarations` as `UnitPlan.topology` has them; `retries`: after how many seconds a
+        message of a queue first comes back."""
         self._declarations = {queue: json.loads(text) for queue, text in declarations}
+        self._retries = retries
         self._done: set[tuple[Link, str]] = set()
 
     def prepare(
         self, link: Link, queue: str, done: Callable[[], None], failed: Callable[[str, Fault], None]
     ) -> None:
         """Declare what belongs to a queue, then call `done`; or `failed` with the cause."""
-        if queue not in self._declarations or (link, queue) in self._done:
+        if (link, queue) in self._done:
             done()
             return
 
@@ -40,7 +48,38 @@ class Topology:
             self._done.add((link, queue))
             done()
 
-        _Declaring(link, self._declarations[queue], finished, failed).begin()
+        def declared() -> None:
+            if queue in self._retries:
+                _make_waiting_queue(link, queue, self._retries[queue], finished, failed)
+            else:
+                finished()
+
+        if queue in self._declarations:
+            _Declaring(link, self._declarations[queue], declared, failed).begin()
+        else:
+            declared()
+
+
+def _make_waiting_queue(
+    link: Link,
+    queue: str,
+    delay: float,
+    finished: Callable[[], None],
+    failed: Callable[[str, Fault], None],
+) -> None:
+    def made(code: int, cause: str) -> None:
+        if code == FORBIDDEN:
+            failed(f"{cause}: {needed_for_retries(queue)}", Fault.REFUSED)
+        elif code:
+            failed(cause, Fault.UNREACHABLE)
+        else:
+            finished()
+
+    name = waiting_queue(queue, delay)
+    if len(name.encode()) > NAME_LIMIT:
+        failed(f"queue name of more than {NAME_LIMIT} bytes: {name}", Fault.REFUSED)
+        return
+    Making(link, name, ways(queue, delay, link.broker), made).begin()
 
 
 class _Declaring:
@@ -91,11 +130,11 @@ class _Declaring:
         if not isinstance(reason, exceptions.ChannelClosedByBroker):
             return  # by us, all done; or with the whole link, which tells it itself
         code = reason.reply_code
-        if code == _FORBIDDEN and not self._passive and self._left[0][0] != "queue_bind":
+        if code == FORBIDDEN and not self._passive and self._left[0][0] != "queue_bind":
             self._passive = True
             self.begin()
             return
-        fault = Fault.MISSING if code == _MISSING else Fault.REFUSED
+        fault = Fault.MISSING if code == MISSING else Fault.REFUSED
         self._failed(f"{self._what} cannot be declared: {code} {reason.reply_text}", fault)
 
     @property

@@ -10,15 +10,15 @@ from typing import Any
 import pika
 import pytest
 
-from actors.clients import Consuming, Fetched, Move, Moved, MoveFailed, Opened
-from actors.clients import mover as mover_module
+from actors.clients import Consuming, Fetched, Move, Moved, MoveFailed, Opened, QueueLost, ladder
 from actors.clients.brokeradmin import BrokerAdmin
 from actors.clients.ladder import arguments, is_safe
 from actors.clients.rabbitmq import RabbitMQClient
 from actors.clients.spooladmin import SpoolAdmin
 from actors.clients.spoolfile import SpoolFile
+from actors.errors import Fault
 from actors.logic.ledger import Flush
-from actors.plan import UnitPlan
+from actors.plan import RoutePlan, UnitPlan
 from tests.broker import Admin, Broker
 from tests.driver import Driver
 from tests.integration.conftest import Run
@@ -29,6 +29,8 @@ SAFE = {
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
 }
+
+NEEDED = r"retries need configure and read on ^q\.retry\.[0-9]+$, and write on ^amq\.default$"
 
 
 @pytest.fixture(params=["classic", "quorum"])
@@ -122,7 +124,7 @@ def test_what_can_be_lost_is_named_where_the_broker_cannot_keep_what_expires(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(mover_module, "is_safe", lambda _: False)
+    monkeypatch.setattr(ladder, "is_safe", lambda _: False)
     admin.publish("q", b"body")
     driver.client.move(retry(driver.until(Fetched).blob))
     driver.until(Moved)
@@ -150,11 +152,88 @@ def test_where_dead_letters_may_not_be_declared_the_spool_keeps_them(
         driver.client.move(dead)
         driver.until(Moved, token=1)
         driver.client.move(retry(raw, 2))
-        assert "ACCESS_REFUSED" in driver.until(MoveFailed, token=2).cause
+        cause = driver.until(MoveFailed, token=2).cause
+    assert f"q.retry.1' in vhost '{vhost}' refused for user '{user}': {NEEDED}" in cause
     (letter,) = SpoolAdmin(SpoolFile(tmp_path / "spool.db")).dead("q")
     assert (letter.id, letter.body, letter.headers) == ("mine", b"body", {"n": 1})
     assert (letter.attempts, letter.error, letter.reason) == (3, "ValueError", "no")
     own_broker.ctl("delete_user", user)
+
+
+@pytest.fixture
+def reader(own_broker: Broker, vhost: str) -> Iterator[str]:
+    """A user who may consume and publish, and declare nothing."""
+    name = f"reader-{vhost}"
+    own_broker.ctl("add_user", name, "secret")
+    own_broker.ctl("set_permissions", "-p", vhost, name, "^$", ".*", ".*")
+    yield name
+    own_broker.ctl("delete_user", name)
+
+
+def with_retries(broker: Broker, vhost: str, **changes: Any) -> UnitPlan:
+    routes = (RoutePlan("work", ("q",), first_retry=0.5),)
+    return UnitPlan("rabbitmq", "amqp", broker.settings(vhost, **changes), routes)
+
+
+def test_who_may_not_make_the_queue_of_a_retry_is_told_before_anything_is_consumed(
+    own_broker: Broker, vhost: str, admin: Admin, reader: str
+) -> None:
+    admin.declare("q")
+    plan = with_retries(own_broker, vhost, user=reader, password="secret")
+    with Driver(RabbitMQClient(plan)) as driver:
+        driver.client.open()
+        driver.until(Opened)
+        driver.client.consume("q", 1, 100)
+        lost = driver.until(QueueLost)
+        assert lost.fault == Fault.REFUSED
+        assert lost.cause == (
+            "q.retry.1: 403 ACCESS_REFUSED - access to queue 'q.retry.1' in vhost"
+            f" '{vhost}' refused for user '{reader}': {NEEDED}"
+        )
+        pattern = r"^q\.retry\.[0-9]+$"
+        own_broker.ctl("set_permissions", "-p", vhost, reader, pattern, r"^amq\.default$", "^q")
+        driver.client.consume("q", 2, 100)
+        driver.until(Consuming, epoch=2)
+    admin.declare("q.retry.1", **arguments("q", 1, safe=True))
+
+
+def test_a_waiting_queue_that_is_there_already_need_not_be_made(
+    own_broker: Broker, vhost: str, admin: Admin, reader: str
+) -> None:
+    admin.declare("q")
+    admin.declare("q.retry.1", **{"x-max-length": 10})
+    plan = with_retries(own_broker, vhost, user=reader, password="secret")
+    with Driver(RabbitMQClient(plan)) as driver:
+        begin(driver)
+
+
+def test_a_queue_whose_name_leaves_no_room_for_that_of_its_retries_is_refused(
+    broker: Broker, vhost: str, admin: Admin
+) -> None:
+    admin.declare("q" * 250)
+    plan = UnitPlan(
+        "rabbitmq", "amqp", broker.settings(vhost),
+        (RoutePlan("work", ("q" * 250,), first_retry=1.0),),
+    )  # fmt: skip
+    with Driver(RabbitMQClient(plan)) as driver:
+        driver.client.open()
+        driver.until(Opened)
+        driver.client.consume("q" * 250, 1, 100)
+        lost = driver.until(QueueLost)
+    assert lost.fault == Fault.REFUSED
+    assert lost.cause.startswith("queue name of more than 255 bytes: qqq")
+
+
+def test_a_worker_that_may_not_make_its_waiting_queues_does_not_start(
+    own_broker: Broker, vhost: str, admin: Admin, reader: str, run: Run
+) -> None:
+    admin.declare("work")
+    url = f"amqp://{reader}:secret@{own_broker.host}:{own_broker.port}/{vhost}"
+    worker = run("fragile", "--connection", url)
+    assert worker.wait() == 78
+    assert "connection rabbitmq: queue work: work.retry.1: 403 ACCESS_REFUSED" in worker.output
+    assert "retries need configure and read on ^work" in worker.output
+    assert "Traceback" not in worker.output
 
 
 def test_a_redrive_begins_anew_and_what_the_broker_killed_is_redriven_too(

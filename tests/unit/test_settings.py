@@ -399,6 +399,23 @@ def test_a_bad_setting_is_one_line(values: dict[str, Any], line: str) -> None:
         Settings(**values)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "first"),
+    [
+        (Retry(first=3.0), 3.0),
+        (Retry(first=3.0, cap=2.0), 2.0),
+        ({ValueError: Retry(first=9.0), KeyError: Retry(first=4.0)}, 4.0),
+        (Retry(attempts=1), None),
+        (Actions.REJECT, None),
+        (None, None),
+    ],
+)
+def test_the_first_wait_of_a_retry_is_known(outcome: Any, first: float | None) -> None:
+    app = an_app(options={"on_exception": outcome})
+    (unit,) = build_plan(app, "m:a", Settings(connections=("amqp://h",))).units
+    assert unit.retries == ({} if first is None else {"words": first})
+
+
 # ── what check tells ───────────────────────────────────────────────────────────
 
 
