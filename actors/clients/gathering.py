@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from actors.clients.amqp import Link
 from actors.clients.ioloop import IOLoop, Timer
 from actors.logic.flow import Flow
 
@@ -19,9 +20,11 @@ class Gathering:
         self._timer: Timer | None = None
         self._sock: Any = None
 
-    def begin(self, sock: Any, flows: Iterable[Flow]) -> None:
+    def begin(self, link: Link, flows: Iterable[Flow]) -> None:
         """From now on, where one of the flows has plenty to do, or comes quickly."""
         least, patience = max((flow.worth() for flow in flows), default=(1, 0.0))
+        link.expect(least)
+        sock = link.socket
         if least > 1 and sock is not None:
             with suppress(OSError):  # not on every system; then each read is as it comes
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)

@@ -6,8 +6,12 @@ import math
 
 from actors.logic.ledger import Flush
 
-#: Bytes that are worth a read, whatever the messages are like.
+#: Bytes that are worth a read, whatever the messages are like …
 MOST = 64 * 1024
+#: … unless they are so large that fewer than so many would come in it: then so many of them …
+MANY = 16
+#: … or so many bytes.
+LARGEST = 1024 * 1024
 #: Seconds for which what came may wait for more, while there is plenty to do.
 LONG = 0.01
 #: Seconds for it while there is not, and what comes is quick …
@@ -48,4 +52,5 @@ class Flow:
         if not plenty and not self._quick:
             return 1, 0.0
         owed = max(self._window - self.unsettled, self._window // 8)
-        return max(1, min(MOST, owed * self._average // 2)), LONG if plenty else SHORT
+        most = max(MOST, min(MANY * self._average, LARGEST))
+        return max(1, min(most, owed * self._average // 2)), LONG if plenty else SHORT

@@ -47,6 +47,7 @@ class Launcher:
     ) -> None:
         units = plan.units if isinstance(plan, Plan) else ()
         preload({unit.kind for unit in units} | {"runner"})
+        processes.reuse_memory()
         gc.freeze()  # a collection writes to every object, and pages that all share become each's
         self.network = network or Network(LOOPBACK, admin_port, (secrets.token_bytes(32),))
         role = "host" if self.network.leaders else "root"

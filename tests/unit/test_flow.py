@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.logic.flow import LONG, MOST, SEVERAL, SHORT, Flow
+from actors.logic.flow import LARGEST, LONG, MANY, MOST, SEVERAL, SHORT, Flow
 from actors.logic.ledger import Flush
 
 
@@ -27,8 +27,16 @@ def test_with_all_of_it_in_hand_an_eighth_may_come_after_the_next_settlement() -
 
 def test_a_read_of_a_certain_size_is_enough_in_any_case() -> None:
     flow = Flow(100)
-    flow.took(60, 60_000_000, 0.0)
+    flow.took(60, 60 * MOST // MANY, 0.0)
     assert flow.worth() == (MOST, LONG)
+
+
+def test_of_large_messages_several_are_worth_a_read() -> None:
+    flow = Flow(100)
+    flow.took(60, 60 * 40_000, 0.0)
+    assert flow.worth() == (MANY * 40_000, LONG)
+    flow.took(1, LARGEST, 0.0)
+    assert flow.worth() == (LARGEST, LONG)
 
 
 def test_a_prefetch_of_one_waits_for_nothing() -> None:
