@@ -66,7 +66,10 @@ def _put_on_path(app_dir: str) -> None:
         raise ConfigurationError(f"app-dir {app_dir!r} is no directory")
     for rival in (directory / "actors", directory / "actors.py"):
         if rival.exists() and rival.resolve() != Path(__file__).resolve().parent:
-            raise ConfigurationError(f"{rival} hides the package actors of Callboard: rename it")
+            mended = "rename it"
+            if (rival / "py.typed").exists():  # a checkout, beside a copy that is installed
+                mended = "install the checkout with pip install -e, or run elsewhere"
+            raise ConfigurationError(f"{rival} hides the package actors of Callboard: {mended}")
     if sys.path[:1] != [str(directory)]:
         sys.path.insert(0, str(directory))
 

@@ -414,6 +414,13 @@ def test_an_error_in_a_package_below_the_app_is_told_where_the_app_caused_it(
     assert str(caught.value).endswith(f"({path}, line 3)")
 
 
+def test_a_checkout_beside_an_installed_copy_says_how_it_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "actors").mkdir()
+    (tmp_path / "actors/py.typed").touch()
+    with pytest.raises(ConfigurationError, match=r"hides the package actors .* pip install -e"):
+        load("orders:app", str(tmp_path))
+
+
 def test_a_missing_app_is_told_with_those_that_are_there(tmp_path: Path, module: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(f"{module}:nothing", str(tmp_path))
