@@ -182,16 +182,17 @@ class Batcher:
 
     def _send(self, staff: Staff, handler: str, route: str, bulks: list[Handed]) -> None:
         flagged: list[tuple[int, int]] = []
+        sizes = tuple(handed.draft.size for handed in bulks)
         offset = 0
-        for handed in bulks:
+        for handed, size in zip(bulks, sizes, strict=True):
             flagged += handed.draft.flagged(offset)
-            offset += handed.draft.size
+            offset += size
         bulk = Bulk(
             bulks[0].number,
             next(iter(staff.workers[handler].bulks)),  # the lowest: they are given in order
             route,
             tuple(pieces(part for handed in bulks for part in handed.draft.parts)),
-            tuple(handed.draft.size for handed in bulks),
+            sizes,
             tuple(flagged),
         )
         self._context.send(handler, bulk)

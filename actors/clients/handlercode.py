@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from actors.clients import Done
@@ -66,21 +65,14 @@ class HandlerCode(AppCode):
         begin = clock()
         route = self._routes[name]
         messages, handout = route.open(share)
-        valid = route.valid(messages, handout)
-        error = await self._measured(route, valid) if valid else None
+        error = None
+        if valid := route.valid(messages, handout):
+            called = clock()
+            error = await self.failure(route.run, valid, route=name)
+            route.measure(clock() - called, len(valid), error)
         with contextlib.suppress(Exception):  # a log of the user's that fails costs no answer
             route.log(error, handout, len(messages))
-        done = settle(share, messages, handout, error, route.rules)
-        return replace(done, seconds=clock() - begin)
-
-    async def _measured(
-        self, route: RouteCode, messages: list[Message[Any]]
-    ) -> BaseException | None:
-        clock = asyncio.get_running_loop().time
-        begin = clock()
-        error = await self.failure(route.run, messages, route=route.name)
-        route.measure(clock() - begin, len(messages), error)
-        return error
+        return settle(share, messages, handout, error, route.rules, clock() - begin)
 
     async def stop(self) -> str:
         """`on_stop` of each, then the shutdown hooks."""
@@ -108,6 +100,7 @@ class RouteCode:
         self._handler: Callable[..., Any]
         self._decode: Callable[[bytes], Any]
         self._typed = False
+        self._awaits = False  # whether the handler is a coroutine function
         self._instance: Any = None  #: of the user's HandlerActor
         self._duration, self._bulk_size = DURATION.labels(name), BULK_SIZE.labels(name)
 
@@ -127,6 +120,7 @@ class RouteCode:
             self._instance.log = logging.getLogger(f"actors.handler.{self.name}")
             await awaited(await self._live(self._instance.on_start))
             self._handler = self._instance.handle
+        self._awaits = inspect.iscoroutinefunction(self._handler)
         self.ready = True
 
     async def stop(self) -> None:
@@ -151,12 +145,11 @@ class RouteCode:
 
     async def run(self, messages: list[Message[Any]]) -> None:
         """Call the handler. Raises whatever it raises, and TypeError for what it returns."""
-        if inspect.iscoroutinefunction(self._handler):
+        if self._awaits:
             result = await self._handler(messages)
         else:
             result = await self._call(self._handler, messages)
-        result = await awaited(result)
-        if result is not None:
+        if result is not None and (result := await awaited(result)) is not None:
             raise TypeError(
                 f"the handler of route {self.name} returned {type(result).__name__}; "
                 "a handler returns nothing"

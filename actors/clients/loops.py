@@ -58,6 +58,7 @@ class ThreadLoop:
         self._events: deque[Any] = deque()
         self._lock = threading.Lock()
         self._closed = False
+        self._told = False  # a pass of the loop has something to report
         self._rung = False
         self._bell, self._clapper = os.pipe()
         for end in (self._bell, self._clapper):
@@ -71,6 +72,12 @@ class ThreadLoop:
 
     def report(self, event: Any) -> None:
         self._events.append(event)
+        if not self._told:  # once for all that a pass of the loop finds done
+            self._told = True
+            self._loop.call_soon(self._ring)
+
+    def _ring(self) -> None:
+        self._told = False
         with self._lock:  # a descriptor that was closed may already be somebody else's
             if not (self._closed or self._rung):
                 self._rung = True

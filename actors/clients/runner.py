@@ -110,6 +110,7 @@ class _HandlerRunner(_Runner):
             for plan, call in zip(plans, _calls(plans, loop), strict=True)
         ]
         super().__init__(HandlerCode(source, routes, hooks), loop)
+        self._running: dict[int, asyncio.Task[None]] = {}  # what runs beside others, by number
         rows = {plan.row: asyncio.Semaphore(plan.in_flight) for plan in plans}
         self._rooms = {plan.name: rows[plan.row] for plan in plans}
         self._in_turn = {plan.name: plan.in_flight == 1 for plan in plans}
@@ -139,8 +140,9 @@ class _HandlerRunner(_Runner):
         if self._in_turn[bulk.route]:
             self._spawn(self._handle_all, bulk)
         else:
+            create_task = asyncio.get_running_loop().create_task
             for share in shares(bulk):
-                self._spawn(self._handle, bulk.route, share)
+                self._running[share.number] = create_task(self._handle(bulk.route, share))
 
     async def _handle_all(self, bulk: Bulk) -> None:
         """One by one; where they take next to nothing, their answers go together."""
@@ -160,6 +162,7 @@ class _HandlerRunner(_Runner):
         async with self._rooms[route]:
             done = await self._code.handle(route, share)
         self._loop.report(done)
+        del self._running[share.number]
 
 
 class UserCode(_HandlerRunner):

@@ -88,7 +88,9 @@ class AppCode:
     ) -> BaseException | None:
         """What a function raises, whatever its class."""
         try:
-            await awaited(function(*args))
+            result = function(*args)
+            if inspect.isawaitable(result):
+                await result
         except BaseException as error:
             if self.closing:
                 raise

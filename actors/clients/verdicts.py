@@ -85,19 +85,19 @@ class Share(NamedTuple):
 def shares(bulk: Bulk) -> Iterator[Share]:
     """Cut a message of several bulks into them."""
     pieces = iter(bulk.pieces)
-    rest = Portion(Piece("", 0, 0, b"", b"", 0), 0, 0)
+    piece, start, stop = Piece("", 0, 0, b"", b"", 0), 0, 0
     attempts = dict(bulk.flagged)
     begin = 0
     for number, size in enumerate(bulk.sizes, bulk.number):
         portions: list[Portion] = []
         missing = size
         while missing:
-            if rest.start == rest.stop:
+            if start == stop:
                 piece = next(pieces)
-                rest = Portion(piece, 0, len(piece.ends) // array("I").itemsize)
-            taken = min(missing, rest.stop - rest.start)
-            portions.append(Portion(rest.piece, rest.start, rest.start + taken))
-            rest = Portion(rest.piece, rest.start + taken, rest.stop)
+                start, stop = 0, len(piece.ends) // array("I").itemsize
+            taken = min(missing, stop - start)
+            portions.append(Portion(piece, start, start + taken))
+            start += taken
             missing -= taken
         yield Share(number, tuple(portions), begin, attempts)
         begin += size
@@ -109,9 +109,15 @@ def settle(
     handout: Handout,
     error: BaseException | None,
     rules: Rules,
+    seconds: float = 0.0,
 ) -> Done:
-    """What becomes of each message of a bulk that its handler has returned or raised on."""
+    """What becomes of each message of a bulk that its handler has returned or raised on, and
+    which took so long."""
     handout.closed = True
+    usual, exceptional = rules.on_success.verdict, handout.marks or handout.invalid
+    if error is None and usual in PLAIN and not exceptional:
+        plain = merged(portion.range(usual) for portion in share.portions)
+        return Done((share.number,), plain, seconds=seconds)
     # An invalid message that the handler stumbled over says nothing about its neighbours.
     stumbled = any(error is invalid for invalid in handout.invalid.values())
     rest = rules.on_success if error is None else rules.of(Exception if stumbled else type(error))
@@ -137,7 +143,7 @@ def settle(
             epoch, position = portion.piece.epoch, portion.piece.first + portion.start
             singles.append(single._replace(epoch=epoch, position=position))
     failure = error or next(iter(handout.invalid.values()), None)
-    return Done((share.number,), merged(ranges), tuple(singles), describe(failure))
+    return Done((share.number,), merged(ranges), tuple(singles), describe(failure), seconds)
 
 
 def joined(answers: list[Done]) -> Done:

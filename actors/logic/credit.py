@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 
 from actors.logic.bulk import Draft
@@ -101,7 +102,7 @@ class Credit:
         self.bulks = {handed.number: handed for handed in bulks}
 
     def _start(self, now: float) -> None:
-        for handed in list(self.bulks.values())[: self._in_flight]:
+        for handed in islice(self.bulks.values(), self._in_flight):
             if handed.started is None:
                 handed.started = now
 

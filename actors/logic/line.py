@@ -95,7 +95,7 @@ class Line:
         self.in_hand -= 1
         if draft.alone:
             self._suspects.forget(draft)
-        self._let_go(part for part in draft.parts if self._ended(part))
+        self._let_go([part for part in draft.parts if self._ended(part)])
 
     def lose(self, bulks: list[Handed], overdue: int, now: float, *, alone: bool) -> Losses:
         """A process that held these bulks is dead, and held no other where they were `alone`;

@@ -119,18 +119,19 @@ class Staff:
         before = len(assigned)
         self._try_suspect(line, now, assigned)
         room = {
-            name: worker.room(line)
+            name: bulks
             for name, worker in self.workers.items()
-            if name != self._on_trial
+            if name != self._on_trial and (bulks := worker.room(line)) > 0
         }
+        load = {name: len(self.workers[name].bulks) for name in room}
         given: dict[str, list[Draft]] = {}
-        while free := [name for name, bulks in room.items() if bulks > 0]:
-            name = min(free, key=lambda n: len(self.workers[n].bulks) + len(given.get(n, ())))
-            draft = line.take(now, flush)
-            if draft is None:
-                break
+        while room and (draft := line.take(now, flush)):
+            name = min(room, key=load.__getitem__)
             given.setdefault(name, []).append(draft)
+            load[name] += 1
             room[name] -= 1
+            if not room[name]:
+                del room[name]
         for name, drafts in given.items():
             assigned.append(self._give(name, line, drafts, now))
         self._try_suspect(line, now, assigned)  # one of an ordered line comes in its key's turn
