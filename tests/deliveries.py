@@ -5,8 +5,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
+
+from pika import BasicProperties, frame
+from pika import spec as pika_spec
 
 from actors.logic.bulk import Chunk, Draft, Part
+
+spec: Any = pika_spec
 
 #: (epoch, position) of a delivery.
 Receipt = tuple[int, int]
@@ -26,6 +32,16 @@ def chunk(
         bodies = [b"."] * bodies
     ends = array("I", accumulate(map(len, bodies)))
     return Chunk(number, queue, epoch, first, b"".join(bodies), ends, dict(attempts or {}))
+
+
+def delivery(body: bytes, tag: int = 1, headers: dict[str, Any] | None = None) -> bytes:
+    """As RabbitMQ sends it."""
+    frames = [
+        frame.Method(1, spec.Basic.Deliver("callboard", tag, tag > 1, "", "q")),
+        frame.Header(1, len(body), BasicProperties(headers=headers)),
+        frame.Body(1, body),
+    ]
+    return b"".join(each.marshal() for each in frames)
 
 
 def whole(chunk: Chunk) -> Part:

@@ -40,7 +40,8 @@ _OURS = b"x-callboard-"
 _RAW_LIMIT = 4096
 
 #: What counts hand-outs: ours of a copy that waited outside its queue, and a quorum queue's.
-_COUNTS = (b"x-callboard-attempts", b"x-delivery-count")
+_BROKERS = b"x-delivery-count"
+_COUNTS = (b"x-callboard-attempts", _BROKERS)
 _INTEGERS = frozenset(b"bsUIlL")
 
 
@@ -86,6 +87,21 @@ def counted(raw: bytes) -> int:
         if name in _COUNTS and value[0] in _INTEGERS
     ]
     return max([0, *counts])
+
+
+def lasting(raw: bytes) -> bytes:
+    """Properties as they are each time that a message is delivered.
+
+    A quorum queue adds a count when it comes back, and sorts the headers for that.
+    """
+    try:
+        fields = split(raw)
+        headers = sorted(
+            entry for entry in entries(fields.pop("headers", bytes(4))) if entry[0] != _BROKERS
+        )
+    except ValueError:
+        return raw
+    return join(fields | {"headers": table(headers)} if headers else fields)
 
 
 def split(raw: bytes) -> dict[str, bytes]:

@@ -6,6 +6,9 @@ from collections import OrderedDict
 from hashlib import blake2b
 from typing import NamedTuple
 
+from actors.logic.frames import Delivery
+from actors.logic.properties import lasting
+
 #: Messages to remember; the oldest is forgotten first, and then begins anew.
 CAPACITY = 10_000
 
@@ -43,6 +46,8 @@ class Recurrences:
 
 
 def _digest(raw: bytes) -> bytes:
-    """Of a delivery without its first frame, which holds the tag and differs each time."""
-    content = raw[8 + int.from_bytes(raw[3:7], "big") :]
-    return blake2b(content, digest_size=12).digest()
+    """Of what a message is, and not of how it was delivered."""
+    delivery = Delivery(raw)
+    content = blake2b(lasting(delivery.properties), digest_size=12)
+    content.update(delivery.body)
+    return content.digest()

@@ -16,6 +16,7 @@ from actors.clients.rabbitmq import RabbitMQClient
 from actors.errors import Fault
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
+from actors.logic.recurrence import Past, Recurrences
 from actors.plan import UnitPlan
 from tests.broker import Admin, Broker, RawProperties
 from tests.driver import Driver
@@ -267,3 +268,26 @@ def test_a_gap_in_the_delivery_tags_ends_the_epoch(driver: Driver, admin: Admin)
     intake._next = 5
     admin.publish("q", b"x")
     assert "delivery tag 1 came where 5 was due" in driver.until(QueueLost).cause
+
+
+def test_what_a_quorum_queue_gives_back_is_known_again_as_the_same_message(
+    broker: Broker, vhost: str, admin: Admin
+) -> None:
+    """It comes with a count among its headers, and with these sorted."""
+    admin.declare("q", **{"x-queue-type": "quorum"})
+    mixed = {"z": 1, "a": "x", "m": True, "n": None, "t": {"b": 1, "a": [1, "y"]}}
+    recurrences = Recurrences()
+    with Driver(RabbitMQClient(UnitPlan("r", "amqp", broker.settings(vhost)))) as driver:
+        driver.client.open()
+        driver.until(Opened)
+        driver.client.consume("q", 1, 1)
+        for position, headers in ((1, None), (3, mixed)):
+            admin.publish("q", b"body", headers=headers)
+            first = driver.until(Fetched)
+            assert not first.flagged
+            recurrences.failed(first.blob, 1, marked=True)
+            driver.client.settle("q", 1, Flush(0, failed=(position,)))
+            again = driver.until(Fetched)
+            assert b"x-delivery-count" in again.blob
+            assert recurrences.past(again.blob) == Past(1, cleared=True)
+            driver.client.settle("q", 1, Flush(position + 1, ((position + 1, position + 1),)))

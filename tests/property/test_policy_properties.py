@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.logic.failure import Decision, Verdict, decide, requeue_delay
-from actors.logic.recurrence import Recurrences
+from actors.logic.recurrence import Past, Recurrences
 from actors.logic.restart import HEALTHY, Backoff, Intensity
+from tests.deliveries import delivery
 
 SEEDS = st.integers(0, 2**32).map(Random)
 SECONDS = st.floats(0, 1e6)
@@ -100,18 +101,12 @@ def test_a_death_is_one_too_many_when_the_window_holds_more_than_it_may(
         assert len(intensity._times) == recent
 
 
-def raw(tag: int, content: bytes) -> bytes:
-    """A delivery: a method frame with its tag, and what follows."""
-    method = tag.to_bytes(8, "big")
-    return b"\x01\x00\x01" + len(method).to_bytes(4, "big") + method + b"\xce" + content
-
-
 @given(st.lists(st.booleans(), max_size=6))
 def test_only_who_was_marked_each_time_is_cleared(marks: list[bool]) -> None:
     recurrences = Recurrences()
     for attempts, marked in enumerate(marks, 1):
-        recurrences.failed(raw(1, b"a"), attempts, marked=marked)
-    assert recurrences.past(raw(2, b"a")).cleared == (bool(marks) and all(marks))
+        recurrences.failed(delivery(b"a"), attempts, marked=marked)
+    assert recurrences.past(delivery(b"a", 2)).cleared == (bool(marks) and all(marks))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=40), st.integers(1, 5))
@@ -120,9 +115,20 @@ def test_a_message_is_known_again_by_its_content_whatever_its_tag(
 ) -> None:
     recurrences = Recurrences(capacity)
     for tag, (content, attempts) in enumerate(failures):
-        recurrences.failed(raw(tag, b"%d" % content), attempts)
+        recurrences.failed(delivery(b"%d" % content, tag + 1), attempts)
     recent = list(dict.fromkeys(content for content, _ in reversed(failures)))
     last = dict(failures)
     for content in range(10):
         known = last[content] if content in recent[:capacity] else 0
-        assert recurrences.past(raw(999, b"%d" % content)).attempts == known
+        assert recurrences.past(delivery(b"%d" % content, 999)).attempts == known
+
+
+@given(st.dictionaries(st.sampled_from("zyxab"), st.integers(0, 9) | st.text()), st.integers(1, 9))
+def test_a_message_is_known_again_whatever_a_quorum_queue_counts(
+    headers: dict[str, int | str], count: int
+) -> None:
+    recurrences = Recurrences()
+    recurrences.failed(delivery(b"a", headers=headers or None), 1, marked=True)
+    added = dict(sorted({**headers, "x-delivery-count": count}.items()))
+    assert recurrences.past(delivery(b"a", 2, added)) == Past(1, cleared=True)
+    assert recurrences.past(delivery(b"b", 2, added)) == Past()

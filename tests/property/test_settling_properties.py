@@ -26,7 +26,7 @@ from actors.logic.staff import Staff
 from actors.protocol import Deliveries, Held, Settlement
 from actors.traffic import Traffic
 from tests.channel import Channel
-from tests.deliveries import chunk, receipts
+from tests.deliveries import chunk, delivery, receipts
 
 RANGED = (Verdict.ACK, Verdict.REJECT)
 SINGLE = (Verdict.REQUEUE, Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE)
@@ -44,7 +44,7 @@ class World:
         self.channel.receive(settle(1, flush))
 
     def move(self, move: Move) -> None:
-        assert move.raw == b"%d" % move.position  # the very delivery
+        assert move.raw == delivery(b"%d" % move.position)  # the very delivery
         self.moves.append(move)
 
 
@@ -84,7 +84,7 @@ class Pair:
 
     def deliver(self, count: int) -> None:
         first = len(self.world.channel.unacked) + len(self.world.channel.told) + 1
-        bodies = [b"%d" % (first + index) for index in range(count)]
+        bodies = [delivery(b"%d" % (first + index)) for index in range(count)]
         self.world.channel.unacked += range(first, first + count)
         made = chunk(bodies, first=first)
         ends = array("I", made.ends).tobytes()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
 
 import pytest
-from pika import BasicProperties, frame
-from pika import spec as pika_spec
 
 from actors.errors import HandlerCrashed
 from actors.logic.batching import Batching
@@ -16,15 +13,13 @@ from actors.logic.failure import DEAD_LETTER, Decision, Verdict
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.settling import Range, Settling, Single
-from tests.deliveries import chunk, positions
-
-spec: Any = pika_spec
+from tests.deliveries import chunk, delivery, positions
 
 
 def settling(ordered: bool = False, broker: bool = True) -> tuple[Settling, Line]:
     batching: Batching | Ordering = Batching(10, 1000, 60.0)
     if ordered:
-        batching = Ordering(100, 1000, 60.0, 0, lambda raw: raw[-2:-1].decode())
+        batching = Ordering(100, 1000, 60.0, 0, lambda raw: raw[-3:-2].decode())
     line = Line("q", batching, 1, 60.0, 3)
     return Settling({"q": line}, broker_copies=broker, random=Random(0)), line
 
@@ -35,10 +30,6 @@ def handed(line: Line, made: Chunk) -> None:
     draft = line.batching.take(0.0, flush=True)
     assert draft is not None
     assert draft.size == len(made.ends)
-
-
-def raw(content: bytes, tag: int = 1) -> bytes:
-    return b"\x01\x00\x01\x00\x00\x00\x01" + bytes([tag]) + b"\xce" + content
 
 
 def test_a_range_is_told_by_the_chunks_that_it_lies_in() -> None:
@@ -60,15 +51,8 @@ def test_a_verdict_on_an_unknown_epoch_is_nothing() -> None:
 
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_what_the_headers_of_a_copy_tell_counts_however_large_its_body(size: int) -> None:
-    bodies = []
-    for headers in ({"a": "b"}, {"x-callboard-attempts": 2}):
-        body, properties = b"x-delivery-count" * size, BasicProperties(headers=headers)
-        frames = [
-            frame.Method(1, spec.Basic.Deliver("tag", 1, False, "ex", "key")),
-            frame.Header(1, len(body), properties),
-            frame.Body(1, body),
-        ]
-        bodies.append(b"".join(each.marshal() for each in frames))
+    body = b"x-delivery-count" * size
+    bodies = [delivery(body, headers=told) for told in ({"a": "b"}, {"x-callboard-attempts": 2})]
     settle, _ = settling()
     copies = chunk(bodies)
     settle.enter(copies)
@@ -82,7 +66,7 @@ def test_a_requeue_waits_by_how_often_the_message_failed(
     attempts: int, low: float, high: float
 ) -> None:
     settle, _ = settling()
-    settle.enter(chunk([raw(b"x")]))
+    settle.enter(chunk([delivery(b"x")]))
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=attempts)], 0.0)
     (said,) = settle.take()
     assert isinstance(said, Single)
@@ -91,9 +75,9 @@ def test_a_requeue_waits_by_how_often_the_message_failed(
 
 def test_the_attempts_of_a_message_that_returns_by_its_broker_are_known_again() -> None:
     settle, _ = settling()
-    settle.enter(chunk([raw(b"x")]))
+    settle.enter(chunk([delivery(b"x")]))
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=4)], 0.0)
-    again = chunk([raw(b"x", tag=2), raw(b"y")], number=2, first=2, attempts={0: 1, 1: 1})
+    again = chunk([delivery(b"x", tag=2), delivery(b"y")], number=2, first=2, attempts={0: 1, 1: 1})
     settle.enter(again)
     assert again.attempts == {0: 4, 1: 1}
 
@@ -101,27 +85,27 @@ def test_the_attempts_of_a_message_that_returns_by_its_broker_are_known_again() 
 @pytest.mark.parametrize("raised", [False, True])
 def test_a_mark_clears_its_message_only_in_a_bulk_that_raised_nothing(raised: bool) -> None:
     settle, _ = settling()
-    settle.enter(chunk([raw(b"x"), raw(b"y")]))
+    settle.enter(chunk([delivery(b"x"), delivery(b"y")]))
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=1)], 0.0, raised=raised)
-    again = chunk([raw(b"x", 2), raw(b"y", 3)], number=2, first=3, attempts={0: 1, 1: 1})
+    again = chunk([delivery(b"x", 2), delivery(b"y", 3)], number=2, first=3, attempts={0: 1, 1: 1})
     settle.enter(again)
     assert again.cleared == (set() if raised else {0})
 
 
 def test_what_crashed_alone_is_not_cleared_by_its_mark_of_before() -> None:
     settle, _ = settling()
-    made = chunk([raw(b"x"), raw(b"x")])
+    made = chunk([delivery(b"x"), delivery(b"x")])
     settle.enter(made)
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=1)], 0.0)
     settle.condemn([(made, 1)], Decision(Verdict.REQUEUE), HandlerCrashed, "died", 0.0)
-    again = chunk([raw(b"x", 2)], number=2, first=3, attempts={0: 1})
+    again = chunk([delivery(b"x", 2)], number=2, first=3, attempts={0: 1})
     settle.enter(again)
     assert not again.cleared
 
 
 def test_a_delay_of_the_handlers_own_is_kept() -> None:
     settle, _ = settling()
-    settle.enter(chunk([raw(b"x")]))
+    settle.enter(chunk([delivery(b"x")]))
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, delay=7.0, attempts=9)], 0.0)
     assert [said.delay for said in settle.take() if isinstance(said, Single)] == [7.0]
 
@@ -148,7 +132,7 @@ def test_a_condemned_message_gets_what_the_table_says_with_its_attempts() -> Non
 
 def test_on_an_ordered_route_what_comes_back_waits_here_with_its_attempts() -> None:
     settle, line = settling(ordered=True)
-    made = chunk([raw(b"a1"), raw(b"a2"), raw(b"b1")])
+    made = chunk([delivery(b"a1"), delivery(b"a2"), delivery(b"b1")])
     settle.enter(made)
     handed(line, made)
     failed = [Single(1, n, Verdict.REQUEUE, attempts=2) for n in (1, 2)]
@@ -160,7 +144,7 @@ def test_on_an_ordered_route_what_comes_back_waits_here_with_its_attempts() -> N
 
 def test_a_snooze_on_an_ordered_route_counts_no_attempt() -> None:
     settle, line = settling(ordered=True)
-    made = chunk([raw(b"a1")])
+    made = chunk([delivery(b"a1")])
     settle.enter(made)
     handed(line, made)
     settle.settle((), [Single(1, 1, Verdict.SNOOZE, 5.0, attempts=1)], 0.0)
@@ -172,10 +156,10 @@ def test_a_snooze_on_an_ordered_route_counts_no_attempt() -> None:
 
 def test_a_drain_returns_lines_that_wait_the_failed_as_failed_and_the_rest_untouched() -> None:
     settle, line = settling(ordered=True)
-    made = chunk([raw(b"a1")])
+    made = chunk([delivery(b"a1")])
     settle.enter(made)
     handed(line, made)
-    behind = chunk([raw(b"a2")], number=2, first=2)
+    behind = chunk([delivery(b"a2")], number=2, first=2)
     settle.enter(behind)
     line.batching.add(behind, 0.0)
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, 5.0, attempts=2)], 0.0)
@@ -187,7 +171,7 @@ def test_a_drain_returns_lines_that_wait_the_failed_as_failed_and_the_rest_untou
 
 def test_what_fails_in_a_drain_returns_at_once() -> None:
     settle, line = settling(ordered=True)
-    made = chunk([raw(b"a1")])
+    made = chunk([delivery(b"a1")])
     settle.enter(made)
     handed(line, made)
     settle.give_back(0.0)
@@ -198,7 +182,10 @@ def test_what_fails_in_a_drain_returns_at_once() -> None:
 
 def test_in_a_drain_those_behind_a_failed_one_return_with_it() -> None:
     settle, line = settling(ordered=True)
-    made, behind = chunk([raw(b"a1")]), chunk([raw(b"a2"), raw(b"b1")], number=2, first=2)
+    made, behind = (
+        chunk([delivery(b"a1")]),
+        chunk([delivery(b"a2"), delivery(b"b1")], number=2, first=2),
+    )
     settle.enter(made)
     handed(line, made)
     settle.enter(behind)
