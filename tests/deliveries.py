@@ -11,6 +11,7 @@ from pika import BasicProperties, frame
 from pika import spec as pika_spec
 
 from actors.logic.bulk import Chunk, Draft, Part
+from actors.logic.line import Line
 
 spec: Any = pika_spec
 
@@ -61,6 +62,11 @@ def receipts(draft: Draft) -> list[Receipt]:
 def positions(draft: Draft | None) -> list[int]:
     """What a bulk of one epoch holds, in order; of no bulk: nothing."""
     return [position for _, position in receipts(draft)] if draft else []
+
+
+def idle(line: Line) -> bool:
+    """Nothing of it waits, and nobody works on it."""
+    return not (line.in_hand or line.stirs(0.0, flush=True))
 
 
 def bodies(parts: Iterable[Part]) -> list[bytes]:

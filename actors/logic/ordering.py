@@ -19,6 +19,7 @@ class Queued:
     came: float
     not_before: float = 0.0
     alone: bool = False  #: it was in a process that died
+    snoozed: bool = False  #: it waits, and has not failed
 
     @property
     def attempts(self) -> int:
@@ -103,25 +104,32 @@ class Ordering:
                 self._release(key)
 
     def again(
-        self, failed: Sequence[tuple[Chunk, int, float]], now: float, alone: bool = False
+        self,
+        failed: Sequence[tuple[Chunk, int, float]],
+        now: float,
+        alone: bool = False,
+        snoozed: bool = False,
     ) -> None:
-        """Deliveries in hand failed: each back to its place in line, not before a time."""
+        """Deliveries in hand failed, or were snoozed: each back to its place in line, not before
+        a time."""
         for chunk, index, not_before in failed:
             key = self._keys.get((chunk.epoch, chunk.first + index))
             if key is None:
                 continue
             self._release(key)
-            queued = Queued(Part(chunk, index, index + 1), now, not_before, alone)
+            queued = Queued(Part(chunk, index, index + 1), now, not_before, alone, snoozed)
             line = self._lines.setdefault(key, deque())
             line.insert(bisect(line, queued.place, key=lambda q: q.place), queued)
             self.size += 1
 
     def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
-        """Take out the lines that wait for a failed message, as (chunk, index, failed)."""
+        """Take out lines whose first is to be tried again later, as (chunk, index, failed)."""
         given: list[tuple[Chunk, int, bool]] = []
         for key, line in list(self._lines.items()):
             if any(queued.not_before > now for queued in line):
-                given += [(q.part.chunk, q.part.start, q.not_before > now) for q in line]
+                given += [
+                    (q.part.chunk, q.part.start, q.not_before > now and not q.snoozed) for q in line
+                ]
                 del self._lines[key]
         for chunk, index, _ in given:
             del self._keys[chunk.epoch, chunk.first + index]

@@ -156,11 +156,12 @@ class Settling:
             single = single._replace(delay=requeue_delay(single.attempts, self._random))
         batching = self._lines[chunk.queue].batching
         if single.verdict in _COMES_BACK and isinstance(batching, Ordering):
-            if single.verdict != Verdict.SNOOZE:
+            snoozed = single.verdict == Verdict.SNOOZE
+            if not snoozed:
                 chunk.attempts[index] = single.attempts
             # In a drain it returns to the world, and those behind it must not go before it.
             not_before = math.inf if self.draining else now + single.delay
-            batching.again([(chunk, index, not_before)], now)
+            batching.again([(chunk, index, not_before)], now, snoozed=snoozed)
             if self.draining:
                 self.give_back(now)
             return

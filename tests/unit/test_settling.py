@@ -13,7 +13,7 @@ from actors.logic.failure import DEAD_LETTER, Decision, Verdict
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.settling import Range, Settling, Single
-from tests.deliveries import chunk, delivery, positions
+from tests.deliveries import chunk, delivery, idle, positions
 
 
 def settling(ordered: bool = False, broker: bool = True) -> tuple[Settling, Line]:
@@ -169,6 +169,19 @@ def test_a_drain_returns_lines_that_wait_the_failed_as_failed_and_the_rest_untou
     assert not settle.register.open
 
 
+@pytest.mark.parametrize("draining", [False, True])
+def test_a_drain_returns_what_was_snoozed_on_an_ordered_route_uncharged(draining: bool) -> None:
+    settle, line = settling(ordered=True)
+    made = chunk([delivery(b"a1")])
+    settle.enter(made)
+    handed(line, made)
+    if draining:
+        settle.give_back(0.0)
+    settle.settle((), [Single(1, 1, Verdict.SNOOZE, 5.0, attempts=1)], 0.0)
+    settle.give_back(1.0)
+    assert settle.take() == [Single(1, 1, Verdict.RETURN)]
+
+
 def test_what_fails_in_a_drain_returns_at_once() -> None:
     settle, line = settling(ordered=True)
     made = chunk([delivery(b"a1")])
@@ -177,7 +190,7 @@ def test_what_fails_in_a_drain_returns_at_once() -> None:
     settle.give_back(0.0)
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, attempts=3)], 0.0)
     assert [one.verdict for one in settle.take()] == [Verdict.REQUEUE]
-    assert line.empty
+    assert idle(line)
 
 
 def test_in_a_drain_those_behind_a_failed_one_return_with_it() -> None:
