@@ -59,11 +59,6 @@ class Line:
         """A suspect waits."""
         return bool(self._suspects)
 
-    @property
-    def empty(self) -> bool:
-        """Nothing waits and nobody works."""
-        return not (self._innocent or self._suspects or self.batching.size or self.in_hand)
-
     def stirs(self, now: float, flush: bool) -> bool:
         """Whether it may have a bulk for somebody: cheap, for most routes of many have none."""
         if self._innocent or self._suspects:

@@ -17,7 +17,7 @@ from actors.logic.bulk import Draft
 from actors.logic.credit import MESSAGES, Handed
 from actors.logic.line import Line
 from actors.logic.staff import Staff
-from tests.deliveries import Receipt, chunk, receipts
+from tests.deliveries import Receipt, chunk, idle, receipts
 
 CRASHES = 2
 Route = tuple[int, int, bool]  #: size of bulks, how many at once, whether in a row with others
@@ -101,7 +101,7 @@ class Pool:
         """Until nothing is left; the first `mean` steps know deaths without a cause."""
         for number in range(20_000):
             self.hand_out()
-            if all(line.empty for line in self.lines):
+            if all(idle(line) for line in self.lines):
                 return
             assert any(self.hands.values()), "somebody waits, and nobody works"
             self.step(mean=number < mean)

@@ -18,7 +18,7 @@ from actors.logic.bulk import Draft
 from actors.logic.line import Line, Losses
 from actors.logic.ordering import Ordering
 from actors.logic.staff import Staff
-from tests.deliveries import Receipt, chunk, one, receipts
+from tests.deliveries import Receipt, chunk, idle, one, receipts
 
 TIMEOUT = 100.0
 
@@ -141,7 +141,7 @@ class Theatre:
         """Until nothing is left; the first `mean` steps know deaths without a cause."""
         for number in range(20_000):
             self.hand_out()
-            if self.line.empty:
+            if idle(self.line):
                 return
             assert any(self.hands.values()), "somebody waits, and nobody works"
             self.step(mean=number < mean)

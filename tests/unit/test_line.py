@@ -11,7 +11,7 @@ from actors.logic.bulk import Draft
 from actors.logic.line import Line, Losses
 from actors.logic.ordering import Ordering
 from actors.logic.staff import Staff
-from tests.deliveries import Receipt, chunk, one, receipts
+from tests.deliveries import Receipt, chunk, idle, one, receipts
 
 
 class Hands:
@@ -166,7 +166,7 @@ def test_an_ended_epoch_in_hand_is_neither_handed_out_again_nor_condemned() -> N
         assert hands.lose("h", overdue) == Losses()
         hands.staff.hire("g")
         assert hands.hand_out(flush=True) == {}
-        assert hands.line.empty
+        assert idle(hands.line)
 
 
 def test_who_was_in_a_process_with_an_ended_epoch_was_not_alone() -> None:
