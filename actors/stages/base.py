@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from thespian.actors import InvalidActorAddress
+from thespian.system import actorManager, multiprocCommon
 from thespian.system.messages.multiproc import EndpointConnected
 from thespian.system.multiprocCommon import MultiProcAdmin, detach_child, multiprocessCommon
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
@@ -25,6 +26,20 @@ from actors.network import Network
 from actors.stages.hands import Envelope
 from actors.stages.processes import die_with_parent, show_as
 from actors.stages.transport import SealedTransport, transport_of
+
+# In each process Thespian searches the path for a module that could name it, and asks in three
+# ways what an actor is made with: pages that all could share become each's.
+multiprocCommon.setProcName = lambda _name, _address: None
+
+
+class _Everything(actorManager.withPossibleInitArgs):  # type: ignore[misc]
+    """Makes an actor: ours all take what there is."""
+
+    def create(self, actor: type) -> Any:
+        return actor(**self.kwargs)
+
+
+actorManager.withPossibleInitArgs = _Everything
 
 STARTUP = timedelta(seconds=5)
 TOP = "Callboard Top"  #: the capability that says the name of the system's top actor

@@ -91,10 +91,11 @@ def show_as(title: str) -> None:
     if _libc is None:
         return
     try:
-        stat = Path("/proc/self/stat").read_text()
+        with open("/proc/self/stat", "rb") as file:  # a path and text would write to more pages
+            stat = file.read()
     except OSError:
         return
-    start, end = map(int, stat.rpartition(")")[2].split()[45:47])
+    start, end = map(int, stat.rpartition(b")")[2].split()[45:47])
     size = end - start  # 0 where the kernel does not tell
     if size:
         ctypes.memmove(start, title.encode()[: size - 1].ljust(size, b"\0"), size)
