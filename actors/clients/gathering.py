@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -20,10 +20,10 @@ class Gathering:
         self._timer: Timer | None = None
         self._sock: Any = None
 
-    def begin(self, link: Link, flows: Iterable[Flow]) -> None:
+    def begin(self, link: Link, flows: Collection[Flow]) -> None:
         """From now on, where one of the flows has plenty to do, or comes quickly."""
+        link.expect(max((flow.most for flow in flows), default=1))
         least, patience = max((flow.worth() for flow in flows), default=(1, 0.0))
-        link.expect(least)
         sock = link.socket
         if least > 1 and sock is not None:
             with suppress(OSError):  # not on every system; then each read is as it comes

@@ -78,7 +78,7 @@ class RabbitMQClient:
         for consumer in list(self._consumers.values()):
             self._take(consumer)
         if self._came and self._link is not None:
-            self._gathering.begin(self._link, (c.flow for c in self._consumers.values()))
+            self._gathering.begin(self._link, [c.flow for c in self._consumers.values()])
         self._came = False
         events, self._events = self._events, []
         return events

@@ -41,6 +41,11 @@ class Flow:
         self.unsettled -= sum(last - first + 1 for first, last in flush.acked)
         self.unsettled -= len(flush.failed) + len(flush.returned) + len(flush.rejected)
 
+    @property
+    def most(self) -> int:
+        """Bytes that one read may well bring."""
+        return max(MOST, min(MANY * self._average, LARGEST))
+
     def worth(self) -> tuple[int, float]:
         """Bytes that the next read should bring, and the seconds for which it may wait for them.
 
@@ -52,5 +57,4 @@ class Flow:
         if not plenty and not self._quick:
             return 1, 0.0
         owed = max(self._window - self.unsettled, self._window // 8)
-        most = max(MOST, min(MANY * self._average, LARGEST))
-        return max(1, min(most, owed * self._average // 2)), LONG if plenty else SHORT
+        return max(1, min(self.most, owed * self._average // 2)), LONG if plenty else SHORT

@@ -35,6 +35,7 @@ def test_of_large_messages_several_are_worth_a_read() -> None:
     flow = Flow(100)
     flow.took(60, 60 * 40_000, 0.0)
     assert flow.worth() == (MANY * 40_000, LONG)
+    assert flow.most == MANY * 40_000
     flow.took(1, LARGEST, 0.0)
     assert flow.worth() == (LARGEST, LONG)
 
