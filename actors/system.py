@@ -226,6 +226,9 @@ class _Watch:
             return Exit.WORK_LEFT
         if self._signals.count and self._drain_by == inf:
             self._drain_by = now + self._plan.shutdown_timeout + PATIENCE
+            log.info(
+                "drains within %g s; a second signal stops at once", self._plan.shutdown_timeout
+            )
             self._launcher.send(Drain(self._plan.shutdown_timeout))
             self._outside.drain(self._plan.shutdown_timeout)
         if now > self._drain_by:
@@ -244,8 +247,12 @@ class _Watch:
         message = self._launcher.receive(seconds, [self._signals.fd])
         self._signals.clear()
         match message:
+            case Drained(left=0):
+                log.info("drained: nothing is left unsettled")
+                return Exit.CLEAN
             case Drained(left=left):
-                return Exit.WORK_LEFT if left else Exit.CLEAN
+                log.warning("stopped with %s deliveries unsettled: they come again", f"{left:,}")
+                return Exit.WORK_LEFT
             case Failed(code=code, reason=reason):
                 log.error("%s", reason)
                 return code

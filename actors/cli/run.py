@@ -94,6 +94,8 @@ def _announce(plan: Plan | HostPlan, settings: Settings) -> None:
         return
     for unit in plan.units:
         logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
+    if not plan.units:
+        logger.info("%s: runs its timers", title)
 
 
 def _joins(plan: HostPlan, settings: Settings) -> str:

@@ -104,11 +104,20 @@ def test_a_root_that_hears_nothing_is_stopped_all_the_same(directory: Path) -> N
         assert launcher.wait(5) == 75
 
 
-@pytest.mark.parametrize(("left", "code"), [(0, 0), (3, 75)])
-def test_the_exit_code_says_whether_work_is_left(directory: Path, left: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("left", "code", "told"),
+    [
+        (0, 0, "drained: nothing is left unsettled"),
+        (3, 75, "stopped with 3 deliveries unsettled: they come again"),
+    ],
+)
+def test_the_exit_code_and_the_log_say_whether_work_is_left(
+    directory: Path, left: int, code: int, told: str
+) -> None:
     with running(directory) as launcher:
         tell(directory, Play("finish", (left,)))
         assert launcher.wait(5) == code
+    assert told in (directory.parent / "log").read_text()
 
 
 def test_what_failed_is_one_line_and_the_exit_code(directory: Path) -> None:

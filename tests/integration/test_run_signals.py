@@ -125,6 +125,7 @@ def test_a_worker_that_waits_for_its_broker_obeys_a_signal(run: Run) -> None:
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert time.monotonic() - begin < 3.0
+    assert "drains within 25 s; a second signal stops at once" in worker.output
 
 
 def test_a_launcher_killed_leaves_no_process_and_all_comes_back(place: Place, run: Run) -> None:
