@@ -10,6 +10,7 @@ import asyncio
 import logging
 import resource
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -110,10 +111,12 @@ class _HandlerRunner(_Runner):
             for plan, call in zip(plans, _calls(plans, loop), strict=True)
         ]
         super().__init__(HandlerCode(source, routes, hooks), loop)
-        self._running: dict[int, asyncio.Task[None]] = {}  # what runs beside others, by number
-        rows = {plan.row: asyncio.Semaphore(plan.in_flight) for plan in plans}
-        self._rooms = {plan.name: rows[plan.row] for plan in plans}
-        self._in_turn = {plan.name: plan.in_flight == 1 for plan in plans}
+        turns = {plan.row: asyncio.Lock() for plan in plans}
+        self._turns = {plan.name: turns[plan.row] for plan in plans if plan.in_flight == 1}
+        # Of routes that run several bulks at once: how many more, what waits, what runs.
+        self._free = {plan.name: plan.in_flight for plan in plans}
+        self._waiting: dict[str, deque[Share]] = {plan.name: deque() for plan in plans}
+        self._running: dict[int, asyncio.Task[None]] = {}
 
     def submit(self, bulk: Bulk) -> None:
         """Run each bulk in it; a `Done` follows for all that a turn finds done."""
@@ -137,18 +140,17 @@ class _HandlerRunner(_Runner):
         return [*events[:first], joined(answers), *rest]
 
     def _submit(self, bulk: Bulk) -> None:
-        if self._in_turn[bulk.route]:
+        if bulk.route in self._turns:
             self._spawn(self._handle_all, bulk)
         else:
-            create_task = asyncio.get_running_loop().create_task
-            for share in shares(bulk):
-                self._running[share.number] = create_task(self._handle(bulk.route, share))
+            self._waiting[bulk.route].extend(shares(bulk))
+            self._begin(bulk.route)
 
     async def _handle_all(self, bulk: Bulk) -> None:
         """One by one; where they take next to nothing, their answers go together."""
         clock = asyncio.get_running_loop().time
         done: list[Done] = []
-        async with self._rooms[bulk.route]:
+        async with self._turns[bulk.route]:
             told = clock()
             for share in shares(bulk):
                 done.append(await self._code.handle(bulk.route, share))
@@ -158,11 +160,19 @@ class _HandlerRunner(_Runner):
         if done:
             self._loop.report(joined(done))
 
+    def _begin(self, route: str) -> None:
+        waiting = self._waiting[route]
+        while waiting and self._free[route]:
+            self._free[route] -= 1
+            share = waiting.popleft()
+            task = asyncio.get_running_loop().create_task(self._handle(route, share))
+            self._running[share.number] = task
+
     async def _handle(self, route: str, share: Share) -> None:
-        async with self._rooms[route]:
-            done = await self._code.handle(route, share)
-        self._loop.report(done)
+        self._loop.report(await self._code.handle(route, share))
         del self._running[share.number]
+        self._free[route] += 1
+        self._begin(route)
 
 
 class UserCode(_HandlerRunner):
