@@ -48,6 +48,8 @@ log = logging.getLogger("actors.connection")
 
 #: Seconds without anything new after which a burst may be over.
 QUIET = 1.0
+#: Seconds between two measures of what waits in a spool, while somebody asks for the report.
+MEASURED = 10.0
 #: Seconds after a drain's deadline in which the peer may still say goodbye.
 GOODBYE = 1.0
 
@@ -77,6 +79,7 @@ class Connection:
         self._batcher_drained = False
         self._left = 0  # deliveries that a drain had to leave
         self._next_round = 0.0
+        self._next_measure = 0.0  # of a spool's queues
         self._cut_off = False  # from its batcher
 
     def on(self, message: object, sender: str, now: float) -> None:
@@ -278,6 +281,10 @@ class Connection:
         custody = self._traffic.custody
         oldest = custody.outbox.oldest()
         age = 0.0 if oldest is None else now - oldest
+        if self._plan.kind == "spool" and self._state == "open" and now >= self._next_measure:
+            self._next_measure = now + MEASURED
+            self._intake.measure()  # what it finds is in the next report
+        waiting = self._intake.waiting
         counts = [(r, custody.counts.get(r, Counts())) for r in self._intake.routes]
-        routes = [count.report(r, custody.in_flight(r), age) for r, count in counts]
+        routes = [c.report(r, custody.in_flight(r), age, waiting.get(r)) for r, c in counts]
         return json.dumps({"stale": custody.stale, "routes": routes})

@@ -53,6 +53,15 @@ class Intake:
     def routes(self) -> list[str]:
         return sorted({source.route for source in self._sources})
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Deliveries that were ready and in nobody's hand, by route; where it was measured."""
+        waiting: dict[str, int] = {}
+        for source in self._sources:
+            if source.ready is not None:
+                waiting[source.route] = waiting.get(source.route, 0) + source.ready
+        return waiting
+
     def due(self) -> list[float]:
         """When queues without a channel are to be tried."""
         return self._sources.due()
@@ -79,7 +88,7 @@ class Intake:
         Returns the seconds until a queue that was lost is tried again.
         """
         if isinstance(event, Depth):
-            self._sources[event.queue].empty = event.ready == 0
+            self._sources[event.queue].measured(event.ready)
         elif source := self._sources.living(event.queue, event.epoch):
             match event:
                 case Consuming():

@@ -81,6 +81,11 @@ class _Reported:
             "Age of the oldest that is not settled, over the routes of its connection.",
             labels=["route"],
         )
+        waiting = GaugeMetricFamily(
+            "callboard_spool_waiting",
+            "Messages of a spool that are ready and in nobody's hand.",
+            labels=["route"],
+        )
         for route in self._report["routes"]:
             name = [route["name"]]
             received.add_metric(name, route["received"])
@@ -88,7 +93,9 @@ class _Reported:
                 settled.add_metric([*name, status], route[status])
             in_flight.add_metric(name, route["in_flight"])
             oldest.add_metric(name, route["oldest_s"])
-        yield from (received, settled, in_flight, oldest)
+            if "waiting" in route:
+                waiting.add_metric(name, route["waiting"])
+        yield from (received, settled, in_flight, oldest, waiting)
 
     def _of_actors(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("callboard_actors_up", "Actors that run.", labels=["role"])

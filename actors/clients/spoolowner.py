@@ -25,6 +25,8 @@ from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
 
 LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later
 
+COUNTED = 100_000  #: messages of a queue at the most: who counts them does nothing else meanwhile
+
 _CLAIM = f"""
 SELECT seq, id, queue, headers, priority, enqueued, attempts, body
 FROM message INDEXED BY ready CROSS JOIN content USING (seq)
@@ -178,13 +180,13 @@ def has_ready(at: Connection, queue: str) -> bool:
 
 
 def count_ready(at: Connection, queue: str) -> int:
-    """How many messages `claim` would find now, if nothing limited it."""
+    """How many messages `claim` would find now, if nothing limited it; at most `COUNTED`."""
     (count,) = at.execute(
-        f"SELECT (SELECT count(*) FROM message {_IS_READY})"
-        f" + (SELECT count(*) FROM message {_IS_DUE})",
-        {"queue": queue, "now": time.time()},
+        f"SELECT (SELECT count(*) FROM (SELECT 1 FROM message {_IS_READY} LIMIT :most))"
+        f" + (SELECT count(*) FROM (SELECT 1 FROM message {_IS_DUE} LIMIT :most))",
+        {"queue": queue, "now": time.time(), "most": COUNTED},
     ).fetchone()
-    return int(count)
+    return min(int(count), COUNTED)
 
 
 def next_delayed(at: Connection, queue: str) -> float:

@@ -33,6 +33,9 @@ class Counts:
         else:
             self.requeued += count
 
-    def report(self, name: str, in_flight: int, oldest: float) -> dict[str, Any]:
-        """As `callboard status --json` shows it."""
-        return {"name": name, **asdict(self), "in_flight": in_flight, "oldest_s": round(oldest, 3)}
+    def report(
+        self, name: str, in_flight: int, oldest: float, waiting: int | None = None
+    ) -> dict[str, Any]:
+        """As `callboard status --json` shows it; `waiting` where it was measured."""
+        told = {"name": name, **asdict(self), "in_flight": in_flight, "oldest_s": round(oldest, 3)}
+        return told if waiting is None else told | {"waiting": waiting}

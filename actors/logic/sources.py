@@ -36,11 +36,15 @@ class Source:
     reason: str = ""  #: why it lost its last channel
     retry_at: float = 0.0
     idle: bool = False  #: nobody can work on what it brings: it is to bring nothing
+    ready: int | None = None  #: deliveries, when the world was last asked
     empty: bool = False  #: as far as the world told, and nothing came since
     backoff: Backoff = field(default_factory=Backoff)
 
     def consumes(self, now: float) -> None:
         self.channel, self.reason, self.since, self.empty = Channel.CONSUMING, "", now, False
+
+    def measured(self, ready: int) -> None:
+        self.ready, self.empty = ready, ready == 0
 
     def lose(
         self, cause: str, permanent: bool, now: float, random: Random, *, proven: bool = False

@@ -215,3 +215,23 @@ def test_history_is_shown_to_people() -> None:
         (sent,) = system.deliver("q", [1])
         assert repr(sent) == "<Sent 1 ['requeue', 'ack']>"
         assert sent.actions == [REQUEUE, ACK]
+
+
+@pytest.mark.parametrize(("kind", "seen"), [("spool", [None, 2, 2, 2, 0]), ("amqp", [None] * 5)])
+def test_what_waits_in_a_spool_is_counted_every_ten_seconds(
+    kind: str, seen: list[int | None]
+) -> None:
+    app = app_on(kind, prefetch=1)
+
+    @app.route(["q"])
+    async def handle(messages: list[Message[int]]) -> None:
+        await asyncio.sleep(4.0)
+
+    with InMemorySystem(app) as system:
+        system.deliver("q", [1, 2, 3])
+        system.advance(1.0)
+        told = []
+        for seconds in (1.0, 1.0, 11.0, 1.0, 1.0):
+            told.append(system.status()["routes"][0].get("waiting"))
+            system.advance(seconds)
+        assert told == seen

@@ -87,6 +87,16 @@ def test_probes_follow_a_worker_from_its_start_through_its_drain_to_its_end(
     assert [file.suffix for file in (tmp_path / "run").iterdir()] == [".json"]
 
 
+def test_what_waits_in_a_spool_is_measured(
+    spool: SpoolPlace, run: Run, tmp_path: Path, port: int
+) -> None:
+    (tmp_path / "record.gate").touch()
+    put(spool, "work", *({"n": n, "do": "wait"} for n in range(1, 6)))
+    stuck(spool, run, tmp_path, "--health", f"127.0.0.1:{port}", "--prefetch", "1")
+    # It may be counted before the first is in hand.
+    until(lambda: samples(port).get(("callboard_spool_waiting", "work")) in (5, 6))
+
+
 def test_a_worker_without_its_broker_lives_and_is_not_ready(run: Run, port: int) -> None:
     run("plain", "--connection", "amqp://127.0.0.1:1/", "--health", f"127.0.0.1:{port}")
     until(lambda: samples(port).get(("callboard_connected", "rabbitmq")) == 0)
