@@ -58,13 +58,15 @@ class IOLoop:
         return int(fileno()) if fileno and not self._closed else -1
 
     def deadline(self) -> float | None:
-        """Monotonic seconds at which the next timer is due."""
+        """Monotonic seconds at which the next timer is due; None after `close`."""
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
-        return self._timers[0].due if self._timers else None
+        return self._timers[0].due if self._timers and not self._closed else None
 
     def turn(self, timeout: float = 0.0) -> None:
-        """Run what is ready; waits for it no longer than `timeout` seconds."""
+        """Run what is ready, after `close` nothing; waits no longer than `timeout` seconds."""
+        if self._closed:
+            return
         for key, events in self._selector.select(timeout):
             if key.fileobj is self._wakee:
                 with contextlib.suppress(BlockingIOError):
@@ -117,6 +119,7 @@ class IOLoop:
         with self._lock:
             self._closed = True
             self._callbacks.clear()
+        self._timers.clear()
         self._selector.close()
         self._waker.close()
         self._wakee.close()

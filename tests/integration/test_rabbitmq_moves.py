@@ -51,6 +51,19 @@ def get(admin: Admin, queue: str) -> tuple[pika.BasicProperties, bytes]:
     return properties, body
 
 
+def test_a_client_that_was_closed_after_a_copy_has_nothing_to_do_or_to_say(
+    driver: Driver, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    admin.publish("q", b"body")
+    driver.client.move(dead(driver.until(Fetched).blob))
+    driver.until(Moved)
+    driver.client.close()
+    assert driver.client.deadline() is None
+    assert driver.client.turn(time.monotonic()) == []
+    driver.client.close()
+    assert caplog.text == ""
+
+
 def test_a_dead_letter_keeps_its_body_and_properties_and_tells_why(
     driver: Driver, admin: Admin
 ) -> None:

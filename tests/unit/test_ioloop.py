@@ -80,6 +80,16 @@ def test_a_callback_after_the_end_is_ignored() -> None:
     loop.add_callback(lambda: pytest.fail("it ran"))
 
 
+def test_a_timer_that_the_end_came_before_is_neither_waited_for_nor_run() -> None:
+    loop = IOLoop()
+    loop.call_later(0.0, lambda: pytest.fail("it ran"))
+    loop.close()
+    loop.call_later(0.0, lambda: pytest.fail("it ran"))
+    assert loop.deadline() is None
+    loop.turn()
+    loop.close()
+
+
 def test_nobody_may_block_in_it(loop: IOLoop) -> None:
     with pytest.raises(RuntimeError, match="owner"):
         loop.start()
