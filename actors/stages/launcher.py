@@ -26,6 +26,7 @@ from actors.stages.base import SystemBase
 from actors.stages.hands import Envelope
 from actors.stages.leaders import INTERVAL, Leaders
 from actors.stages.roles import preload
+from actors.stages.session import rehearse
 from actors.stages.thespian import Host
 from actors.stages.transport import address_of, transport_of
 
@@ -48,6 +49,7 @@ class Launcher:
         units = plan.units if isinstance(plan, Plan) else ()
         preload({unit.kind for unit in units} | {"runner"})
         processes.reuse_memory()
+        rehearse()
         gc.freeze()  # a collection writes to every object, and pages that all share become each's
         self.network = network or Network(LOOPBACK, admin_port, (secrets.token_bytes(32),))
         role = "host" if self.network.leaders else "root"

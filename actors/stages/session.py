@@ -146,6 +146,18 @@ class Receiver:
         return _ANSWER.pack(self._opened) + answers.encrypt(_nonce(self._opened), b"", None)
 
 
+def rehearse() -> None:
+    """Carry one frame to nobody: what OpenSSL sets up for its first use, forks then share."""
+    identity = Identity((bytes(32),), ("127.0.0.1", 0))
+    receiver = Receiver(identity)
+    sender = Sender(identity, identity.address, receiver.greeting)
+    receiver.meet(sender.hello, "127.0.0.1")
+    header, body = sender.seal(1, b"")
+    receiver.header(header)
+    receiver.body(body)
+    sender.acknowledged(receiver.answer())
+
+
 def _derive(key: bytes, greeting: bytes, hello: bytes, receiver: Address) -> tuple[AESGCM, AESGCM]:
     """The ciphers of one connection, for frames and for answers."""
     host, port = receiver
