@@ -221,6 +221,8 @@ def explain(error: BaseException, settings: Settings) -> tuple[str, Fault]:
     elif isinstance(error, tls.SSLCertVerificationError):
         text = f"TLS: {error.verify_message or error}"
         fault = Fault.REFUSED
+    elif isinstance(error, tls.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        text = "what answers does not speak TLS: amqp://, or another port?"
     else:
         text = str(error) or repr(error)
     return f"{settings}: {' '.join(text.split())}", fault

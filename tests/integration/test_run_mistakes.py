@@ -189,6 +189,12 @@ def test_a_wrong_password(broker: Broker, run: Run) -> None:
     refused(worker, 78, "connection rabbitmq: ", f"{broker.host}:{broker.port}", "ACCESS_REFUSED")
 
 
+def test_tls_where_nobody_speaks_it(broker: Broker, run: Run) -> None:
+    place = f"{broker.host}:{broker.port}/"
+    worker = run("plain", "--connection", f"amqps://me:{SECRET}@{place}", "--no-wait")
+    refused(worker, 69, f"{place}: what answers does not speak TLS: amqp://, or another port?")
+
+
 def test_a_missing_vhost(broker: Broker, run: Run) -> None:
     url = f"amqp://{broker.user}:{broker.password}@{broker.host}:{broker.port}/not-there"
     refused(
