@@ -192,7 +192,8 @@ class Connection:
         if self._consumes and not self._cut_off:
             self._context.send(self._supervisor, Ready("connection", self._context.pid))
         else:
-            self._tell_not_ready(CUT_OFF if self._consumes else self._lost.cause)
+            trouble = self._intake.trouble if self._state == "open" else ""
+            self._tell_not_ready(CUT_OFF if self._consumes else trouble or self._lost.cause)
 
     def _tell_not_ready(self, cause: str, fault: str = "", delay: float = 0.0) -> None:
         not_ready = NotReady("connection", self._context.pid, cause, fault, delay)

@@ -40,6 +40,12 @@ class Intake:
         return self._sources.all(Channel.CONSUMING)
 
     @property
+    def trouble(self) -> str:
+        """Why a queue is not fetched from; empty where none was lost."""
+        lost = (source for source in self._sources if source.reason)
+        return next((f"queue {source.queue}: {source.reason}" for source in lost), "")
+
+    @property
     def stopped(self) -> bool:
         """Whether nothing more comes."""
         return self._sources.all(Channel.STOPPED)

@@ -21,6 +21,9 @@ STRANGER_SECONDS = 10.0  #: for the handshake and the first header
 MAX_SENDERS = 4096  #: endpoints whose last number is remembered
 MOST_ACCEPTS = 16  #: in one pass
 MOST_FRAMES = 16  #: read from one socket in one pass
+PAUSE = 1.0  #: seconds in which nobody is let in where there is no descriptor, or no memory, for it
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 READ = selectors.EVENT_READ
 
@@ -39,6 +42,7 @@ class Door:
         self.received: list[tuple[Address, bytes]] = []  #: from whom, what; as it came
         self.accepted = False  #: somebody has connected since this was last looked at
         self._listener = listener
+        self._opens: float | None = None  # again, after a pause
         self._identity = identity
         self._selector = selector
         self._tally = tally
@@ -53,10 +57,14 @@ class Door:
 
     def deadline(self) -> float | None:
         """When `tidy` has work next."""
-        return self._strangers.deadline()
+        dues = (self._strangers.deadline(), self._opens)
+        return min((due for due in dues if due is not None), default=None)
 
     def tidy(self, now: float) -> None:
-        """Have those go who prove nothing."""
+        """Have those go who prove nothing, and let in who waits after a pause."""
+        if self._opens is not None and now >= self._opens:
+            self._opens = None
+            self._selector.register(self._listener, READ, self._accept)
         for inc in self._strangers.overdue(now):
             self._refuse(inc, "says nothing of use")
 
@@ -68,6 +76,9 @@ class Door:
             except OSError as problem:
                 if problem.errno != errno.EAGAIN:
                     self._tally.add("could not accept a connection", problem)
+                if problem.errno in _NO_ROOM:  # it stays readable: the loop would spin
+                    self._selector.unregister(self._listener)
+                    self._opens = time.monotonic() + PAUSE
                 return
             self._welcome(Incoming(sock, self._identity))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from actors.stages import door, session
 from actors.stages import exchange as module
-from actors.stages import session
 from actors.stages.exchange import Exchange
 from actors.stages.session import Identity
 from tests.component.thespian_cast import until
@@ -129,6 +130,25 @@ def test_what_waits_for_one_endpoint_is_bounded(
         one.exchange.post(other.address, b"%d" % number)
     assert one.exchange.tally.counts["lost a frame"] == 2
     turned(ends, lambda: other.received() == [b"0", b"1", b"2"])
+
+
+def test_without_descriptors_nobody_is_let_in_until_there_are_some(
+    ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "PAUSE", 0.05)
+    one, other = ends
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    one.exchange.post(other.address, b"body")
+    one.exchange.turn(0.0)  # its socket is made
+    lowest = os.dup(0)
+    os.close(lowest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        turned((other,), lambda: other.exchange.tally.counts["could not accept a connection"])
+        assert not other.exchange._selector.select(0.0)  # though somebody still knocks
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    turned(ends, lambda: other.received() == [b"body"])
 
 
 def test_a_watched_descriptor_that_was_closed_and_opened_again_is_watched(

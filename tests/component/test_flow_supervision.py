@@ -81,6 +81,9 @@ def test_a_lost_queue_stops_no_other() -> None:
         assert seen == ["in time"]
         system.deliver("a", ["later"])
         assert system.status()["ready"] is False
+        system.advance(6.0)  # a round later it is still said why
+        (connection,) = (a for a in system.status()["actors"] if a["role"] == "connection")
+        assert connection["reason"].startswith("queue a: ")
         system.world.missing.clear()
         system.advance(61.0)
         assert seen == ["in time", "later"]
