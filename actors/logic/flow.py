@@ -15,9 +15,9 @@ LARGEST = 1024 * 1024
 #: Seconds for which what came may wait for more, while there is plenty to do.
 LONG = 0.01
 #: Seconds for it while there is not, and what comes is quick …
-SHORT = 0.002
+SHORT = 0.005
 #: … so that at least so many deliveries come in them.
-SEVERAL = 8
+SEVERAL = 20
 
 
 class Flow:
