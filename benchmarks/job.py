@@ -9,6 +9,7 @@ import asyncio
 import mmap
 import os
 import struct
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,30 +82,35 @@ class Tally:
         self._pid = 0
         self._count = 0
         self._first = 0.0
+        self._lock = threading.Lock()  # Dramatiq calls from eight threads at once
 
     def begin(self) -> None:
         """The handler is called."""
         if self._pid != os.getpid():
-            self._open()
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._open()
         self._first = self._first or time.monotonic()
 
     def hit(self, count: int) -> None:
         """So many messages are done with."""
-        self._count += count
-        _SLOT.pack_into(self._map, 0, self._count, self._first, time.monotonic())
+        with self._lock:
+            self._count += count
+            _SLOT.pack_into(self._map, 0, self._count, self._first, time.monotonic())
 
     def note(self, sent: float) -> None:
         """A message that was sent then, by the monotonic clock, is here."""
         self._delays.write(_DELAY.pack(sent, time.monotonic() - sent))
 
     def _open(self) -> None:
-        self._pid, self._count, self._first = os.getpid(), 0, 0.0
+        pid, self._count, self._first = os.getpid(), 0, 0.0
         directory = Path(os.environ[DIRECTORY])
-        self._delays = (directory / f"{self._pid}.delays").open("wb", buffering=0)
-        path = directory / f"{self._pid}.count"
+        self._delays = (directory / f"{pid}.delays").open("wb", buffering=0)
+        path = directory / f"{pid}.count"
         path.write_bytes(bytes(_SLOT.size))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), _SLOT.size)
+        self._pid = pid  # last: until then other threads wait
 
 
 def total(directory: Path) -> tuple[int, float, float]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,10 @@ from benchmarks.workers import PROGRAMS, ROOT, Worker
 
 LIMIT = 120.0  #: seconds for a worker to do all that is there
 END = 1.0  #: seconds between SIGTERM and SIGKILL
+
+
+def pause() -> None:
+    time.sleep(0.05)
 
 
 class Run:
@@ -82,7 +86,7 @@ class Run:
     def delays(self) -> list[tuple[float, float]]:
         return delays(self._tally)
 
-    def wait(self, count: int) -> None:
+    def wait(self, count: int, meanwhile: Callable[[], object] = pause) -> None:
         """Until so many are done with; raises `TimeoutError` with the end of the log."""
         assert self._process
         deadline = time.monotonic() + LIMIT
@@ -90,7 +94,7 @@ class Run:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 told = self._log.read_text(errors="replace")[-2000:]
                 raise TimeoutError(f"{self.worker.name} did {done:,} of {count:,}:\n{told}")
-            time.sleep(0.05)
+            meanwhile()
 
     def end(self) -> None:
         """SIGTERM, and after a while SIGKILL, to all of its processes."""

@@ -82,9 +82,13 @@ def footprint(run: Run) -> Figures:
     cpu = (process.cpu(run.pid) - before) / IDLE * 100
     run.fill(setting.messages)
     peak = idle
-    while run.done()[0] < setting.bulk + setting.messages:
+
+    def look() -> None:
+        nonlocal peak
         peak = max(peak, process.pss(run.pid))
         time.sleep(0.2)
+
+    run.wait(setting.bulk + setting.messages, look)
     return {"first": first, "idle": idle, "load": peak, "cpu": cpu}
 
 
