@@ -2,7 +2,7 @@
 #               CONNECTION=amqp://guest:guest@127.0.0.1:5672/  the same on RabbitMQ
 # make test     lint, types and every test, against a real RabbitMQ too
 # make check    lint, types and the quick tests
-# make bench    every scene beside the peers and the limit, in an hour: docs/performance.md
+# make bench    every scene beside the peers and the limit, in half an hour: docs/performance.md
 # make stress   every fault that one machine can inject: docs/reliability.md
 # make soak     MINUTES=20 of random faults under load: is anything lost, does anything grow?
 #

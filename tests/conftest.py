@@ -11,7 +11,7 @@ import pytest
 from pika.exceptions import AMQPError
 
 from tests.broker import Admin, Broker, ForeignBroker, binaries
-from tests.namespaces import Network
+from tests.namespaces import Network, switch
 
 NO_BROKER = (
     "no RabbitMQ to test with: install the package rabbitmq-server (Debian, Ubuntu; it need "
@@ -72,11 +72,5 @@ def admin(broker: Broker, vhost: str) -> Iterator[Admin]:
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Network]:
     """A switch to put hosts on."""
-    try:
-        network = Network()
-    except PermissionError as refusal:
-        if os.environ.get("CI"):
-            pytest.fail(str(refusal))
-        pytest.skip(str(refusal))
-    yield network
-    network.close()
+    with switch() as network:
+        yield network

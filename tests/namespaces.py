@@ -12,8 +12,12 @@ import secrets
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+
+import pytest
 
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
@@ -143,6 +147,19 @@ class Network:
 
     def _in_switch(self, *arguments: str) -> None:
         _ip("-n", self._switch, *arguments)
+
+
+@contextmanager
+def switch() -> Iterator[Network]:
+    """A network for a test, which where there can be none is skipped; in CI it fails."""
+    try:
+        network = Network()
+    except PermissionError as refusal:
+        if os.environ.get("CI"):
+            pytest.fail(str(refusal))
+        pytest.skip(str(refusal))
+    yield network
+    network.close()
 
 
 def _ip(*arguments: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.broker import Broker, binaries
 from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
-from tests.namespaces import Host, Network
+from tests.namespaces import Host, Network, switch
 from tests.stress.checker import Total, total_queue
 from tests.stress.rig import stop
 
@@ -70,6 +70,13 @@ class Rig:
 
     def _numbers(self) -> set[int]:
         return {n for remote in self.pair for n in remote.worker.times()}
+
+
+@pytest.fixture
+def hosts() -> Iterator[Network]:
+    """A network for each test: what one leaves of it, lost hosts and cut links, is no start."""
+    with switch() as network:
+        yield network
 
 
 @pytest.fixture
