@@ -16,7 +16,11 @@ LINGER = struct.pack("ii", 1, 0)
 
 
 class Mode(Enum):
-    """What becomes of bytes on the way."""
+    """What becomes of bytes on the way.
+
+    Once some of a connection are lost, all that follow are, whatever the mode is by then: TCP
+    either carries a stream without a hole or none.
+    """
 
     PASS = auto()
     SWALLOW_UP = auto()  #: what goes to the server is lost: a link that is half open
@@ -92,17 +96,21 @@ class Proxy:
                     thread.start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        lost = False
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self._pass(data, sink, up)
+                lost = lost or self._loses(up)
+                if not lost:
+                    self._pass(data, sink)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RD)
         source.close()
 
-    def _pass(self, data: bytes, sink: socket.socket, up: bool) -> None:
+    def _loses(self, up: bool) -> bool:
+        return self.mode in (Mode.SWALLOW, Mode.SWALLOW_UP if up else Mode.SWALLOW_DOWN)
+
+    def _pass(self, data: bytes, sink: socket.socket) -> None:
         mode = self.mode
-        if mode is Mode.SWALLOW or mode is (Mode.SWALLOW_UP if up else Mode.SWALLOW_DOWN):
-            return
         if mode is Mode.DELAY:
             time.sleep(0.1)
         if mode is Mode.DRIBBLE:
