@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from actors.errors import InvalidRoute
+from actors.logic.routing import MAX_QUEUE_NAME
 from actors.message import Message
 from actors.options import RouteOptions
 from actors.topology import Queue
 
 if TYPE_CHECKING:
     from actors.app import App
-
-MAX_QUEUE_NAME = 255  #: bytes, of an AMQP short string
 
 
 class RouteTypes(StrEnum):

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -181,6 +182,15 @@ class Broker:
 
     def delete_vhost(self, name: str) -> None:
         self.evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"test">>).')
+
+    @contextlib.contextmanager
+    def limited_user(self, vhost: str, *permissions: str) -> Iterator[str]:
+        """One with the password "secret", and these permissions: configure, write, read."""
+        name = f"limited-{vhost}"
+        self.ctl("add_user", name, "secret")
+        self.ctl("set_permissions", "-p", vhost, name, *permissions)
+        yield name
+        self.ctl("delete_user", name)
 
     def settings(self, vhost: str, **changes: Any) -> str:
         """Settings of an AMQP connection, as JSON."""

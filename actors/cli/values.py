@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from actors.route import MAX_QUEUE_NAME
+from actors.logic.routing import MAX_QUEUE_NAME
 
 
 class Whole(click.IntRange):

@@ -11,9 +11,9 @@ from typing import Any
 from pika.channel import Channel
 
 from actors.clients.amqp import Link
+from actors.logic.routing import MAX_QUEUE_NAME
 
 FORBIDDEN, MISSING = 403, 404
-NAME_LIMIT = 255  #: bytes of a queue's name
 
 logger = logging.getLogger("actors.connection")
 
@@ -66,6 +66,12 @@ class Making:
 def code_of(reason: Any) -> int:
     """The broker's reply code for what closed a channel; 0: none."""
     return int(getattr(reason, "reply_code", 0))
+
+
+def too_long(name: str) -> str:
+    """Why there can be no queue of this name; empty where there can."""
+    fits = len(name.encode()) <= MAX_QUEUE_NAME
+    return "" if fits else f"queue name of more than {MAX_QUEUE_NAME} bytes: {name}"
 
 
 def needed_for_retries(queue: str) -> str:

@@ -23,7 +23,7 @@ from actors.clients.copies import RawProperties, headers, message_id, target
 from actors.clients.graveyard import bury_delivery
 from actors.clients.ioloop import IOLoop
 from actors.clients.ladder import ways
-from actors.clients.making import FORBIDDEN, NAME_LIMIT, Making, code_of, needed_for_retries
+from actors.clients.making import FORBIDDEN, Making, code_of, needed_for_retries, too_long
 from actors.clients.spoolfile import SpoolFile
 from actors.errors import CallboardError, Fault
 from actors.logic.frames import Delivery, Mute
@@ -69,8 +69,8 @@ class Mover:
 
     def move(self, move: Move) -> None:
         copy = _Copy(move, target(move), time.monotonic() + PATIENCE)
-        if len(copy.target.encode()) > NAME_LIMIT:
-            self._fail([copy], f"queue name of more than {NAME_LIMIT} bytes: {copy.target}")
+        if cause := too_long(copy.target):
+            self._fail([copy], cause)
             return
         self._waiting.append(copy)
         if not self._sweeping:

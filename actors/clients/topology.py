@@ -17,7 +17,7 @@ from pika.channel import Channel
 
 from actors.clients.amqp import Link
 from actors.clients.ladder import waiting_queue, ways
-from actors.clients.making import FORBIDDEN, MISSING, NAME_LIMIT, Making, needed_for_retries
+from actors.clients.making import FORBIDDEN, MISSING, Making, needed_for_retries, too_long
 from actors.errors import Fault
 
 logger = logging.getLogger("actors.connection")
@@ -76,8 +76,8 @@ def _make_waiting_queue(
             finished()
 
     name = waiting_queue(queue, delay)
-    if len(name.encode()) > NAME_LIMIT:
-        failed(f"queue name of more than {NAME_LIMIT} bytes: {name}", Fault.REFUSED)
+    if cause := too_long(name):
+        failed(cause, Fault.REFUSED)
         return
     Making(link, name, ways(queue, delay, link.broker), made).begin()
 

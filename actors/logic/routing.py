@@ -1,4 +1,4 @@
-"""How the numbers of a route depend on each other, and how things without a name get one."""
+"""Limits of a route, how its numbers depend on each other, and names for what has none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import count
 
 MAX_PREFETCH = 65535  #: AMQP counts it in 16 bits
 MAX_IN_FLIGHT = 64
+MAX_QUEUE_NAME = 255  #: bytes, of an AMQP short string
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,14 +134,11 @@ def test_what_can_be_lost_is_named_where_the_broker_cannot_keep_what_expires(
 
 
 def test_where_dead_letters_may_not_be_declared_the_spool_keeps_them(
-    own_broker: Broker, vhost: str, admin: Admin, tmp_path: Path
+    own_broker: Broker, vhost: str, admin: Admin, reader: str, tmp_path: Path
 ) -> None:
     admin.declare("q")
-    user = f"reader-{vhost}"
-    own_broker.ctl("add_user", user, "secret")
-    own_broker.ctl("set_permissions", "-p", vhost, user, "^$", ".*", ".*")
     admin.publish("q", b"body", message_id="mine", headers={"n": 1})
-    settings = own_broker.settings(vhost, user=user, password="secret")
+    settings = own_broker.settings(vhost, user=reader, password="secret")
     plan = UnitPlan("rabbitmq", "amqp", settings, state_dir=str(tmp_path))
     with Driver(RabbitMQClient(plan)) as driver:
         begin(driver)
@@ -153,21 +150,17 @@ def test_where_dead_letters_may_not_be_declared_the_spool_keeps_them(
         driver.until(Moved, token=1)
         driver.client.move(retry(raw, 2))
         cause = driver.until(MoveFailed, token=2).cause
-    assert f"q.retry.1' in vhost '{vhost}' refused for user '{user}': {NEEDED}" in cause
+    assert f"q.retry.1' in vhost '{vhost}' refused for user '{reader}': {NEEDED}" in cause
     (letter,) = SpoolAdmin(SpoolFile(tmp_path / "spool.db")).dead("q")
     assert (letter.id, letter.body, letter.headers) == ("mine", b"body", {"n": 1})
     assert (letter.attempts, letter.error, letter.reason) == (3, "ValueError", "no")
-    own_broker.ctl("delete_user", user)
 
 
 @pytest.fixture
 def reader(own_broker: Broker, vhost: str) -> Iterator[str]:
     """A user who may consume and publish, and declare nothing."""
-    name = f"reader-{vhost}"
-    own_broker.ctl("add_user", name, "secret")
-    own_broker.ctl("set_permissions", "-p", vhost, name, "^$", ".*", ".*")
-    yield name
-    own_broker.ctl("delete_user", name)
+    with own_broker.limited_user(vhost, "^$", ".*", ".*") as name:
+        yield name
 
 
 def with_retries(broker: Broker, vhost: str, **changes: Any) -> UnitPlan:

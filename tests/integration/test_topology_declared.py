@@ -96,11 +96,8 @@ def test_a_binding_to_an_exchange_that_is_missing_is_an_error(broker: Broker, vh
 @pytest.fixture
 def reader(own_broker: Broker, vhost: str) -> Iterator[str]:
     """A user who may consume, and neither declare nor publish."""
-    name = f"reader-{vhost}"
-    own_broker.ctl("add_user", name, "secret")
-    own_broker.ctl("set_permissions", "-p", vhost, name, "^$", "^$", ".*")
-    yield name
-    own_broker.ctl("delete_user", name)
+    with own_broker.limited_user(vhost, "^$", "^$", ".*") as name:
+        yield name
 
 
 def test_without_the_permission_to_declare_what_is_there_is_used(
