@@ -14,7 +14,6 @@ import actors
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("actors", "handlers") for path in (ROOT / folder).rglob("*.py"))
-LONGEST = 300  #: lines; a file that says more says two things
 
 #: Actors meet in messages, never in code.
 SUPERVISORS = {f"actors.{name}" for name in ("root", "unit")}
@@ -120,12 +119,6 @@ def test_only_the_clients_touch_the_world(path: Path) -> None:
     assert not roots(path, functions=False) & CLIENTS
     if path.stem not in LAZY and not below(path, "cli"):
         assert not roots(path) & CLIENTS
-
-
-@rule(FILES)
-def test_a_file_is_short(path: Path) -> None:
-    lines = len(path.read_text().splitlines())
-    assert lines <= LONGEST, f"{lines} lines: split it"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
