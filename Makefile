@@ -20,6 +20,7 @@ run:
 
 test: setup
 	@.ci/broker
+	@.ci/broker 4.0 4.3
 	@command -v ip >/dev/null || .ci/install iproute2 || true
 	@$(MAKE) lint
 	@CALLBOARD_SEEDS=$${CALLBOARD_SEEDS:-20000} \

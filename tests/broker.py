@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import secrets
@@ -22,7 +21,11 @@ import pika
 
 from actors.logic.properties import join, table
 
-BINARIES = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
+BINARIES = "usr/lib/rabbitmq/lib/rabbitmq_server-{}/sbin"
+EPMD = "usr/lib/erlang/erts-*/bin/epmd"
+
+#: Runs a command in a folder that `.ci/broker` made.
+ENTER = str(Path(__file__).parents[1] / ".ci/enter")
 
 #: The node and a port mapper of its own, in one process group that is killed when the
 #: node ends, and when our end of its stdin closes: tests that are killed leave no node.
@@ -31,10 +34,29 @@ GROUP = '"$0" & ("$1"; kill -KILL 0) & read _; kill -KILL 0'
 START_LIMIT = 60.0  # seconds; a node takes four to ten
 
 
-def binaries() -> Path | None:
-    """Where `rabbitmq-server` and `rabbitmqctl` are, past the wrappers that change the user."""
-    found = sorted(glob.glob(BINARIES))
-    return Path(found[-1]) if found else None
+def root(version: str | None) -> Path:
+    """The folder that `.ci/broker` unpacks a version into; the distribution's is in "/"."""
+    if version is None:
+        return Path("/")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / f"callboard/brokers/rabbitmq-{version}"
+
+
+def binaries(version: str | None = None) -> Path | None:
+    """Where in its `root` `rabbitmq-server` and `rabbitmqctl` are, past the wrappers that
+    change the user."""
+    return _inside(version, BINARIES.format("*" if version is None else f"{version}.*"))
+
+
+def missing(version: str | None = None) -> str:
+    """How to get a version that is not here."""
+    if version is None:
+        return (
+            "no RabbitMQ to test with: install the package rabbitmq-server (Debian, Ubuntu; it "
+            "need not run), or name a broker: "
+            "CALLBOARD_TEST_AMQP=amqp://user:password@host:5672/vhost"
+        )
+    return f"no RabbitMQ {version} to test with: .ci/broker {version} brings it"
 
 
 def free_port() -> int:
@@ -54,18 +76,22 @@ def free_port() -> int:
 
 
 class Broker:
-    """A running node; `tls` adds a listener with a certificate for "localhost", `address`
-    one for other hosts."""
+    """A running node, of the distribution's RabbitMQ or of a version that `.ci/broker` brings.
+
+    `tls` adds a listener with a certificate for "localhost", `address` one for other hosts.
+    """
 
     host = "127.0.0.1"
     user = "guest"
     password = "guest"
 
-    def __init__(self, tls: bool = False, address: str = "") -> None:
-        home = binaries()
+    def __init__(self, tls: bool = False, address: str = "", version: str | None = None) -> None:
+        home = binaries(version)
         if home is None:
-            raise FileNotFoundError(f"no RabbitMQ at {BINARIES}")
+            raise FileNotFoundError(missing(version))
         self._home = home
+        self._version = version
+        self._enter = [ENTER, str(root(version))] if version else []
         self._address = address
         self._process = _nothing()
         self._prepare(tls)
@@ -77,7 +103,8 @@ class Broker:
 
     def _prepare(self, tls: bool) -> None:
         """A directory, a name and ports of its own."""
-        self._directory = Path(tempfile.mkdtemp(prefix="callboard-broker-"))
+        # Of the machine's folders, a version of another suite sees /tmp alone.
+        self._directory = Path(tempfile.mkdtemp(prefix="callboard-broker-", dir="/tmp"))
         self.port, epmd, distribution = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls else 0
         self._name = f"callboard-{secrets.token_hex(4)}@localhost"
@@ -99,6 +126,7 @@ class Broker:
             "RABBITMQ_MNESIA_BASE": str(self._directory / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self._directory / "log"),
             "RABBITMQ_PID_FILE": str(self._directory / "pid"),
+            "ERL_CRASH_DUMP": str(self._directory / "erl_crash.dump"),
             # A node for tests need not spin while it waits for work.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
         }
@@ -107,13 +135,13 @@ class Broker:
 
     def start(self) -> None:
         """Start the node, again after `kill`, and wait until it accepts."""
-        epmd = shutil.which("epmd") or glob.glob("/usr/lib/erlang/erts-*/bin/epmd")[-1]
+        programs = _inside(self._version, EPMD), self._home / "rabbitmq-server"
         output = self._directory / "server.out"
         with output.open("wb") as file:
             self._process = subprocess.Popen(
-                ["sh", "-c", GROUP, epmd, str(self._home / "rabbitmq-server")],
+                [*self._enter, "sh", "-c", GROUP, *map(str, programs)],
                 env=self._environment,
-                cwd=self._directory,  # where Erlang puts its crash dumps
+                cwd=self._directory,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -152,7 +180,7 @@ class Broker:
     def ctl(self, *arguments: str) -> str:
         """`rabbitmqctl`; raises CalledProcessError."""
         done = subprocess.run(
-            [str(self._home / "rabbitmqctl"), "--quiet", *arguments],
+            [*self._enter, str(self._home / "rabbitmqctl"), "--quiet", *arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -305,6 +333,12 @@ def make_certificates(directory: Path) -> None:
         subprocess.run(
             ["openssl", *command.split()], cwd=directory, check=True, capture_output=True
         )
+
+
+def _inside(version: str | None, pattern: str) -> Path | None:
+    """The last of what matches, as it is named in the root of the version."""
+    found = sorted(root(version).glob(pattern))
+    return Path("/", found[-1].relative_to(root(version))) if found else None
 
 
 def _nothing() -> subprocess.Popen[bytes]:

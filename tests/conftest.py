@@ -10,13 +10,8 @@ from collections.abc import Iterator
 import pytest
 from pika.exceptions import AMQPError
 
-from tests.broker import Admin, Broker, ForeignBroker, binaries
+from tests.broker import Admin, Broker, ForeignBroker, binaries, missing
 from tests.namespaces import Network, switch
-
-NO_BROKER = (
-    "no RabbitMQ to test with: install the package rabbitmq-server (Debian, Ubuntu; it need "
-    "not run), or name a broker: CALLBOARD_TEST_AMQP=amqp://user:password@host:5672/vhost"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +30,8 @@ def broker() -> Iterator[Broker]:
     named = os.environ.get("CALLBOARD_TEST_AMQP")
     if binaries() is None and not named:
         if os.environ.get("CI"):
-            pytest.fail(NO_BROKER)
-        pytest.skip(NO_BROKER)
+            pytest.fail(missing())
+        pytest.skip(missing())
     node = Broker(tls=True) if binaries() is not None else ForeignBroker(str(named))
     try:
         yield node
