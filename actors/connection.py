@@ -252,7 +252,9 @@ class Connection:
         self._traffic.release(now)
         if self._traffic.custody.moving and not late:
             return
-        self._left = self._traffic.custody.give_back() or int(not self._batcher_drained)
+        custody = self._traffic.custody
+        # A copy that is still under way: its original comes again, too.
+        self._left = custody.give_back() + custody.unsettled or int(not self._intake.stopped)
         self._traffic.flush(now)
         if self._state == "open":
             self._state = "shutting"

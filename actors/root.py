@@ -78,7 +78,7 @@ class RootSupervisor(Supervisor):
             case Reminder(what="deadline"):
                 for slot in self._children:
                     if slot.name:
-                        self._left += 1
+                        self._left += slot.role == "unit"  # one delivery at least
                         self._context.kill(slot.name)
             case _:
                 raise TypeError(f"the root has no use for {message}")
@@ -122,7 +122,8 @@ class RootSupervisor(Supervisor):
 
     def _advance_drain(self) -> None:
         """The units first, then the clock, then oneself."""
-        seconds = self._plan.shutdown_timeout - 2 * MARGIN
+        assert self._deadline is not None
+        seconds = self._deadline - self._now - 2 * MARGIN
         units = [slot for slot in self._children.of("unit") if slot.name]
         clocks = [slot for slot in self._children.of("clock") if slot.name]
         for slot in units or clocks:

@@ -54,6 +54,7 @@ class UnitSupervisor(Supervisor):
         self._fallen: Slot | None = None  # waits until all that fell with it is dead
         self._fallen_cause = ""
         self._stopping = False  # handlers end
+        self._told_left = False  # what a drain left is known
         self._introductions = 0
 
     def on(self, message: object, sender: str, now: float) -> None:
@@ -160,7 +161,7 @@ class UnitSupervisor(Supervisor):
             return
         self._fallen = None
         if self._deadline is not None:
-            self._end_drain(left=1)
+            self._end_drain()
             return
         self._restart(fallen, self._fallen_cause, now, charged=True)
         if fallen.due is not None or fallen.name:
@@ -233,7 +234,7 @@ class UnitSupervisor(Supervisor):
             case Drained(left=left):
                 self._drained(sender, left, now)
             case Reminder(what="deadline"):
-                self._end_drain(left=1)
+                self._end_drain()
             case _:
                 raise TypeError(f"a unit has no use for {message}")
 
@@ -241,7 +242,8 @@ class UnitSupervisor(Supervisor):
         if sender == self._connection.name and self._deadline is None:
             self._context.send(self._parent, Drained())  # a burst: its queues are empty
         elif sender == self._connection.name:
-            self._left += left
+            self._left = left  # said again to each `Drain` that comes late
+            self._told_left = True
             self._stopping = True
             self._advance_drain(now)
 
@@ -252,7 +254,7 @@ class UnitSupervisor(Supervisor):
             for slot in self._children:
                 slot.state = "draining" if slot.name else slot.state
             if not self._connection.name:
-                self._stopping = True
+                self._stopping = self._told_left = True
         self._advance_drain(now)
 
     def _advance_drain(self, now: float) -> None:
@@ -271,11 +273,12 @@ class UnitSupervisor(Supervisor):
         if not handlers:
             self._end_drain()
 
-    def _end_drain(self, left: int = 0) -> None:
+    def _end_drain(self) -> None:
+        """The connection has counted what it left; without its word it is one at least."""
         self._stopping = True
         for slot in self._children:
             self._kill(slot)
-        self._context.send(self._parent, Drained(self._left + left))
+        self._context.send(self._parent, Drained(self._left if self._told_left else 1))
 
     def _round(self, now: float) -> None:
         super()._round(now)

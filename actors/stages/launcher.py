@@ -34,6 +34,11 @@ LAUNCHER = "launcher"
 ROOT = "root#1"
 _PORTS_TO_TRY = 3
 
+NOT_STARTED = (
+    "the actor system did not start: its first process did not answer in time. What the app's "
+    "module does at import may keep it from that, for example gevent's monkey.patch_all()"
+)
+
 
 class Launcher:
     """Starts a system whose top actor plays `plan`, and holds its end.
@@ -56,6 +61,7 @@ class Launcher:
         self.top = f"{role}#{_unique()}" if network else ROOT
         self._base = _start(self.network, self.top)
         self._admin = self._base.admin
+        self._leaders = Leaders(self.network.leaders)
         assert self._admin.pid is not None
         self.session = self._admin.pid  #: the admin's, and that of all processes of the system
         self.admin_port: int = self._base.adminAddr.addressDetails.sockname[1]
@@ -63,10 +69,13 @@ class Launcher:
             self._root = ActorSystem(self._base, transientUnique=True).createActor(
                 Host, {"name": self.top, "role": role}
             )
+        except ActorSystemException as problem:
+            self.shutdown(0.0)
+            cause = str(problem) or type(problem).__name__
+            raise CallboardError(f"{NOT_STARTED}: {cause}") from problem
         except BaseException:
             self.shutdown(0.0)
             raise
-        self._leaders = Leaders(self.network.leaders)
         self._configure = Configure(plan, role, supervisor=LAUNCHER, leaders=self.network.leaders)
         self.send(self._configure)
 

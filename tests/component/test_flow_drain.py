@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from actors import App, Events, Message, Options
-from actors.protocol import Drain, Drained
+from actors import App, Events, HandlerActor, Message, Options
+from actors.protocol import ActorMessage, Drain, Drained
 from actors.settings import Settings
 from actors.testing import InMemorySystem
 from tests.component.flow import ACK, KINDS, REQUEUE, app_on
@@ -139,3 +139,58 @@ def test_a_drain_without_a_connection_ends_too(kind: str) -> None:
         system.world.reachable = False
         system.disconnect()
         assert drained(system, 10.0)[:1] == [0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_drain_counts_each_delivery_that_it_leaves_once(
+    kind: str, count: int, ends: bool
+) -> None:
+    """A handler that does not end adds nothing: what it holds the connection has counted."""
+    app = app_on(kind)
+
+    @app.route(["q"], options={Options.BULK_SIZE: 2})
+    class Busy(HandlerActor):
+        async def handle(self, messages: list[Message[int]]) -> None:
+            await asyncio.sleep(1e9)
+
+        async def on_stop(self) -> None:
+            await asyncio.sleep(0.0 if ends else 1e9)
+
+    with InMemorySystem(app) as system:
+        system.deliver("q", range(count))
+        system.advance(2.0)
+        assert drained(system, 8.0)[:1] == [count]
+        assert len(system.world.queues["q"]) == count
+
+
+def test_a_word_of_the_end_that_comes_twice_counts_once(kind: str) -> None:
+    app = app_on(kind)
+    recorder(app, Bulks(), takes=1e9)
+    with InMemorySystem(app) as system:
+        system.deliver("q", range(3))
+        (connection,) = system.stage.named("connection")
+        post = system.stage.post
+
+        def twice(sender: str, to: str, message: ActorMessage) -> None:
+            for _ in range(1 + (isinstance(message, Drained) and sender == connection)):
+                post(sender, to, message)
+
+        system.stage.post = twice  # type: ignore[method-assign]
+        assert drained(system, 8.0)[:1] == [3]
+
+
+def test_copies_that_are_still_under_way_at_the_end_are_left(kind: str) -> None:
+    app = app_on(kind)
+
+    @app.route(["q"])
+    async def handle(messages: list[Message[int]]) -> None:
+        for message in messages:
+            message.dead_letter("no good")
+
+    with InMemorySystem(app) as system:
+        (connection,) = system.stage.named("connection")
+        client: Any = system.stage.contexts[connection].world
+        client.move = lambda move: None  # never confirmed
+        system.deliver("q", range(3))
+        assert drained(system, 8.0)[:1] == [3]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from thespian.actors import ChildActorExited
+from thespian.actors import ActorSystem, ActorSystemRequestTimeout, ChildActorExited
 
+from actors.errors import CallboardError
 from actors.protocol import ReportStatus
 from actors.stages import processes
 from actors.stages.hands import Envelope
@@ -39,6 +40,35 @@ def create(stage: Launcher, name: str) -> int:
 
 def tell(stage: Launcher, name: str, action: str, *arguments: Any) -> None:
     stage.send(Play("send", (name, Play(action, arguments))))
+
+
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (ActorSystemRequestTimeout("too slow"), "the actor system did not start: .*: too slow"),
+        (ActorSystemRequestTimeout(), "the actor system did not start: .*Timeout"),
+        (KeyboardInterrupt("second thoughts"), "second thoughts"),
+        (OSError("no room"), "no room"),
+    ],
+)
+def test_a_start_that_fails_says_why_and_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch, problem: BaseException, told: str
+) -> None:
+    sessions: list[int] = []
+    end = processes.end
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise problem
+
+    def noted(session: int, seconds: float) -> list[int]:
+        sessions.append(session)
+        return end(session, seconds)
+
+    monkeypatch.setattr(ActorSystem, "createActor", fail)
+    monkeypatch.setattr(processes, "end", noted)
+    with pytest.raises((CallboardError, type(problem)), match=told), on_stage():
+        pass
+    assert processes.members(*sessions) == []
 
 
 def test_every_role_and_client_has_a_class() -> None:

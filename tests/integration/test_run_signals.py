@@ -97,6 +97,7 @@ def test_a_handler_that_is_stuck_is_left_at_the_deadline(
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 75
     assert 1.0 < time.monotonic() - begin < 5.0
+    assert "stopped with 1 deliveries unsettled" in worker.output
     (tmp_path / "record.gate").unlink()
     assert run("plain", "--connection", place.url, "--burst").wait() == 0
     first, again = worker.handled()
