@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from actors.annotations import Unresolved, payload_type
 from actors.connections import AMQPConnection, Connection, SSEConnection
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.loader import loading
@@ -120,6 +121,9 @@ class App(State):
             route = replace(route, name=self._free_name(route))
             try:
                 check_handler(handler)
+                route = replace(route, asked=payload_type(handler, sys._getframe(1)))
+            except Unresolved:
+                pass  # it may name what its module defines below
             except InvalidRoute as error:
                 raise InvalidRoute(f"route {route.name}: {error}") from None
             self.routes[route.name] = route

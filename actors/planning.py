@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from actors.logic.failure import Decision, Verdict, decide
 from actors.logic.placement import Offer, parse_offers, satisfies, spelled
 from actors.options import Actions
 from actors.plan import HostPlan, Outlets, Plan, RoutePlan, UnitPlan
-from actors.route import payload_type
 from actors.serving import NO_CONNECTION, Served, resolve_connections, serve
 from actors.settings import Settings, state_dir
 
@@ -48,8 +46,6 @@ def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
         logger.warning("%s", warning)
     units: dict[tuple[str, str], list[Served]] = {}
     for one in served:
-        with suppress(Exception):  # its handler's to say, when it starts
-            _ = one.route.adapter  # made before the processes fork: they share its memory
         units.setdefault((one.connection.name, one.vhost), []).append(one)
     outlets = _outlets(app, settings)
     return Plan(
@@ -75,6 +71,8 @@ def build_host_plan(app: App, import_string: str, settings: Settings) -> HostPla
     """What is to be played on a host that joins another; logs what deserves a warning."""
     for warning in check_host(settings):
         logger.warning("%s", warning)
+    for route in app.routes.values():
+        _ = route.adapter  # whichever routes the first host will give it
     return HostPlan(
         app=import_string,
         name=settings.name or _system_name(import_string),
@@ -225,10 +223,6 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
                 f"queue {queue.name} has a delivery limit and no dead-letter exchange: RabbitMQ"
                 " deletes a message that comes back more often"
             )
-    try:
-        payload_type(route.handler)
-    except Exception as error:
-        yield f"bodies are not validated: the handler's annotations cannot be resolved ({error})"
 
 
 def _of_rejects(served: Served) -> Iterable[str]:

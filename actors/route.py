@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from actors.annotations import function_of, name_of, payload_type, positional, spelled
 from actors.errors import InvalidRoute
 from actors.logic.routing import MAX_QUEUE_NAME
-from actors.message import Message
 from actors.options import RouteOptions
 from actors.topology import Queue
 
@@ -55,6 +55,9 @@ class HandlerActor:
         return None
 
 
+#: The annotation of a handler names what its module defines later.
+UNKNOWN = object()
+
 Handler = Callable[[list[Any]], Any] | type[HandlerActor]
 
 
@@ -71,37 +74,42 @@ class Route:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     options: RouteOptions = field(default_factory=RouteOptions)
     declared: tuple[Queue, ...] = ()  #: before it consumes, where it is served by a broker
+    asked: Any = UNKNOWN  #: the type of bodies, as far as it is known where it is declared
 
     @property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(_function(self.handler))
+        return inspect.iscoroutinefunction(function_of(self.handler))
 
-    @property
+    @functools.cached_property
     def message_type(self) -> Any:
-        """The `T` of a handler of `list[Message[T]]`; None where any JSON will do."""
-        try:
-            return payload_type(self.handler)
-        except Exception:  # names that only type checkers import; `callboard check` tells
-            return None
+        """The `T` of a handler of `list[Message[T]]`; None where any JSON will do.
+
+        Raises `InvalidRoute` where the annotation cannot be resolved.
+        """
+        return payload_type(self.handler) if self.asked is UNKNOWN else self.asked
 
     @functools.cached_property
     def adapter(self) -> TypeAdapter[Any] | None:
-        """What validates bodies; None where any JSON will do. Raises what pydantic raises."""
-        wanted = self.message_type
-        return None if wanted is None else TypeAdapter(wanted)
+        """Validates bodies; None where any JSON will do. Raises `InvalidRoute`."""
+        try:
+            wanted = self.message_type
+            return None if wanted is None else built(wanted)
+        except InvalidRoute as error:
+            raise InvalidRoute(f"route {self.name}: {error}") from None
 
 
-def payload_type(handler: Handler) -> Any:
-    """The `T` of `list[Message[T]]`, or None. Raises what resolving the annotations raises."""
-    hints = typing.get_type_hints(_function(handler))
-    hints.pop("return", None)
-    for hint in hints.values():
-        for item in typing.get_args(hint)[:1]:
-            origin = typing.get_origin(item)
-            if isinstance(origin, type) and issubclass(origin, Message):
-                payload = typing.get_args(item)[0]
-                return None if payload is Any or isinstance(payload, typing.TypeVar) else payload
-    return None
+def built(wanted: Any) -> TypeAdapter[Any]:
+    """A validator of a type. Raises `InvalidRoute` where pydantic cannot make one."""
+    try:
+        adapter = TypeAdapter(wanted)
+        adapter.rebuild(raise_errors=True)  # a name that a model looks up late is looked up now
+    except Exception as error:  # a type may bring code of its own
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidRoute(
+            f"pydantic cannot validate {spelled(wanted)}: {cause.rstrip('.')}. Use a pydantic"
+            " model, a dataclass, or a TypedDict of typing_extensions"
+        ) from None
+    return adapter
 
 
 def checked_queues(routes: Any) -> tuple[tuple[str, ...], tuple[Queue, ...]]:
@@ -128,6 +136,8 @@ def check_handler(handler: Any) -> None:
 
     Told here, for in a running system it would fail every message.
     """
+    if typing.get_origin(handler) is not None:
+        raise InvalidRoute(f"a handler is a class, not {spelled(handler)}: derive a class from it")
     if isinstance(handler, type):
         _check_class(handler)
     elif isinstance(handler, HandlerActor):
@@ -136,37 +146,21 @@ def check_handler(handler: Any) -> None:
         raise InvalidRoute(
             f"a handler is a function, a HandlerActor class or a callable object, not {handler!r}"
         )
-    function = _function(handler)
+    function = function_of(handler)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidRoute(f"handler {_name(handler)} yields: a handler returns")
-    # A method that is found in its class takes the instance first.
-    arguments = (None, None) if isinstance(handler, type) else (None,)
-    if not _accepts(function if isinstance(handler, type) else handler, *arguments):
-        raise InvalidRoute(f"handler {_name(handler)} must take one argument, the messages")
-    if _asks_for_one(function):
-        raise InvalidRoute(
-            f"handler {_name(handler)} takes a list of messages, always: list[Message[…]]"
-        )
-
-
-def _asks_for_one(function: Any) -> bool:
-    """Whether it is written for a message alone."""
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # names that only type checkers import
-        return False
-    hints.pop("return", None)
-    kinds = [typing.get_origin(hint) or hint for hint in hints.values()]
-    return any(isinstance(kind, type) and issubclass(kind, Message) for kind in kinds)
+        raise InvalidRoute(f"handler {name_of(handler)} yields: a handler returns")
+    called, arguments = positional(handler)
+    if not _accepts(called, *arguments):
+        raise InvalidRoute(f"handler {name_of(handler)} must take one argument, the messages")
 
 
 def _check_class(handler: type) -> None:
     if not issubclass(handler, HandlerActor):
-        raise InvalidRoute(f"handler class {_name(handler)} does not derive from HandlerActor")
+        raise InvalidRoute(f"handler class {name_of(handler)} does not derive from HandlerActor")
     if handler.handle is HandlerActor.handle:
-        raise InvalidRoute(f"handler class {_name(handler)} has no method handle(messages)")
+        raise InvalidRoute(f"handler class {name_of(handler)} has no method handle(messages)")
     if not _accepts(handler):
-        raise InvalidRoute(f"handler class {_name(handler)} must be made without arguments")
+        raise InvalidRoute(f"handler class {name_of(handler)} must be made without arguments")
 
 
 def _accepts(function: Any, *arguments: Any) -> bool:
@@ -178,16 +172,3 @@ def _accepts(function: Any, *arguments: Any) -> bool:
     except ValueError:  # written in C, and silent about it
         return True
     return True
-
-
-def _function(handler: Any) -> Any:
-    """The function that runs: of a class its `handle`, of an object its `__call__`."""
-    if isinstance(handler, type):
-        return getattr(handler, "handle", None)
-    if isinstance(handler, functools.partial):
-        return _function(handler.func)
-    return handler if inspect.isroutine(handler) else handler.__call__
-
-
-def _name(handler: Any) -> str:
-    return getattr(handler, "__qualname__", type(handler).__qualname__)

@@ -65,6 +65,8 @@ def serve(app: App, settings: Settings) -> list[Served]:
     _check_pools(chosen)
     served = [_served(place, _concurrency(place, places), settings) for place in places]
     _check_queues(served)
+    for route in chosen:
+        _ = route.adapter  # made before the processes fork: they share its memory
     return served
 
 

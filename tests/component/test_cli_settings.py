@@ -248,3 +248,26 @@ def test_what_the_first_host_decides_is_ignored_on_others_with_a_warning(
         "callboard: warning: with --join these are the first host's to say, and ignored here:"
         " --connection, --route, --prefetch, --burst, --no-wait, --max-bytes, --placement\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["check", "run"])
+@pytest.mark.parametrize(
+    ("annotation", "told"),
+    [
+        ("list[Message[Plain]]", "route words: pydantic cannot validate Plain: "),
+        ("'list[Message[Nowhere]]'", "route words: handler index is annotated with list[Message["),
+        ("list[int]", "write list[Message[int]], not list[int]"),
+        ("int", "handler index takes a list of messages, not int: write list[Message[int]]"),
+    ],
+)
+def test_an_annotation_that_cannot_be_kept_ends_check_and_run_with_78(
+    verb: str, annotation: str, told: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = APP.replace("import App", "import App, Message").replace(
+        "app = App()", "app = App()\nclass Plain: ..."
+    )
+    (place / "settings_app.py").write_text(head.replace("messages", f"messages: {annotation}"))
+    assert invoke([verb, "settings_app:app", "--connection", "spool:"]) == 78
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
