@@ -18,7 +18,7 @@ from pika import exceptions, spec
 from actors.clients.amqp import Settings, explain
 from actors.clients.spooladmin import ALL, DeadFilter, Stored
 from actors.errors import ConfigurationError, Fault, PublishError, UnreachableError
-from actors.logic.properties import entries, join, split, table
+from actors.logic.properties import copied, entries, split
 
 _OURS = "x-callboard-"
 _NOT_FOUND = 404
@@ -155,7 +155,7 @@ class BrokerAdmin:
         raise ConfigurationError(f"queue {name!r} does not exist on {self._settings}")
 
     def _publish(self, channel: Channel, to: str, properties: _Properties, letter: Stored) -> None:
-        properties.raw = _renewed(properties.raw)
+        properties.raw = copied(properties.raw, {}, letter.id)
         try:
             channel.basic_publish("", to, letter.body, properties, mandatory=True)
         except exceptions.UnroutableError as error:
@@ -164,21 +164,6 @@ class BrokerAdmin:
             ) from error
         except exceptions.NackError as error:
             raise PublishError(f"{letter.id} stays dead: the broker refused its copy") from error
-
-
-def _renewed(raw: bytes) -> bytes:
-    """The properties of a copy that is to live: persistent, and without notes of its death."""
-    fields = split(raw)
-    kept = [
-        (name, value)
-        for name, value in entries(fields.get("headers", bytes(4)))
-        if not name.startswith(_NOTES)
-    ]
-    fields["headers"] = table(kept)
-    fields["delivery_mode"] = b"\2"
-    for name in ("expiration", "user_id"):
-        fields.pop(name, None)
-    return join(fields)
 
 
 def _letter(queue: str, properties: _Properties, body: bytes) -> Stored:

@@ -10,6 +10,7 @@ import pika
 from actors.clients import Move
 from actors.clients.ladder import waiting_queue
 from actors.logic.frames import Delivery
+from actors.logic.properties import lasting
 
 REASON_LIMIT = 2000  # characters; headers must fit into one frame
 
@@ -49,6 +50,6 @@ def headers(move: Move) -> dict[str, str | int]:
 def message_id(move: Move, delivery: Delivery) -> str:
     """The same for the same content however often it is delivered."""
     content = hashlib.blake2b(move.queue.encode(), digest_size=16)
-    content.update(delivery.properties)
+    content.update(lasting(delivery.properties))
     content.update(delivery.body)
     return content.hexdigest()

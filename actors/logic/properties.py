@@ -34,29 +34,34 @@ _FIELDS = (
 _SIZES = dict(zip(b"tbBUusIifLldTDV", (1, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8, 8, 5, 0), strict=True))
 _SIZED = frozenset(b"SxAF")
 
-#: The broker would send a copy to these too.
-_ROUTING = frozenset((b"CC", b"BCC"))
 _OURS = b"x-callboard-"
 _RAW_LIMIT = 4096
 
+#: Headers that a quorum queue adds to what it delivers again.
+_RETURNS = frozenset((b"x-delivery-count", b"x-acquired-count"))
+
+#: Headers that no copy carries. A broker sends the copy to `CC` and `BCC` too. Where `x-death`
+#: names the queue that a copy expires to, it sees a cycle and keeps or deletes the copy.
+_DROPPED = _RETURNS | {b"CC", b"BCC", b"x-death"}
+_DROPPED_PREFIXES = (_OURS, b"x-first-death-", b"x-last-death-")
+
 #: What counts hand-outs: ours of a copy that waited outside its queue, and a quorum queue's.
-_BROKERS = b"x-delivery-count"
-_COUNTS = (b"x-callboard-attempts", _BROKERS)
+_COUNTS = (b"x-callboard-attempts", b"x-delivery-count")
 _INTEGERS = frozenset(b"bsUIlL")
 
 
 def copied(raw: bytes, headers: Mapping[str, str | int], message_id: str) -> bytes:
     """The properties of a durable copy: as they were, with `headers` of ours in place of older.
 
-    `expiration` goes, for a copy must not expire unseen; so does `user_id`, which the
-    broker refuses from anyone else. What cannot be parsed travels as hex in a header.
+    Leaves out what would make the broker expire, refuse, delete or divert the copy: `expiration`,
+    `user_id` and the headers `_DROPPED`. What cannot be parsed travels as hex in a header.
     """
     try:
         fields = split(raw)
         kept = [
             (name, value)
             for name, value in entries(fields.get("headers", bytes(4)))
-            if name not in _ROUTING and not name.startswith(_OURS)
+            if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
         ]
     except ValueError:
         fields, kept = {}, [(b"x-callboard-properties", _value(raw[:_RAW_LIMIT].hex()))]
@@ -92,12 +97,12 @@ def counted(raw: bytes) -> int:
 def lasting(raw: bytes) -> bytes:
     """Properties as they are each time that a message is delivered.
 
-    A quorum queue adds a count when it comes back, and sorts the headers for that.
+    A quorum queue adds its counts when it comes back, and sorts the headers for that.
     """
     try:
         fields = split(raw)
         headers = sorted(
-            entry for entry in entries(fields.pop("headers", bytes(4))) if entry[0] != _BROKERS
+            entry for entry in entries(fields.pop("headers", bytes(4))) if entry[0] not in _RETURNS
         )
     except ValueError:
         return raw

@@ -16,7 +16,9 @@ from actors.clients.ladder import arguments, is_safe
 from actors.clients.rabbitmq import RabbitMQClient
 from actors.clients.spooladmin import SpoolAdmin
 from actors.clients.spoolfile import SpoolFile
+from actors.decoding import decode_properties
 from actors.errors import Fault
+from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.plan import RoutePlan, UnitPlan
 from tests.broker import Admin, Broker
@@ -70,6 +72,72 @@ def test_a_retry_waits_in_a_queue_that_keeps_it_until_it_is_back(
     assert 0.9 < time.monotonic() - started < 5.0
     assert b"mine" in again.blob
     assert again.flagged or b"x-callboard-attempts" in again.blob
+
+
+def death_of(queue: str) -> dict[str, Any]:
+    """The headers of a message that expired in a queue and was moved back by hand."""
+    died = {
+        "queue": queue,
+        "reason": "expired",
+        "count": 1,
+        "exchange": "",
+        "routing-keys": [queue],
+    }
+    return {
+        "x-death": [died],
+        "x-first-death-queue": queue, "x-first-death-reason": "expired",
+        "x-last-death-queue": queue, "x-last-death-reason": "expired",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_retry_or_a_snooze_of_what_once_died_in_its_queue_comes_back(
+    driver: Driver, admin: Admin, counted: bool, safe: bool
+) -> None:
+    admin.declare("q.retry.1", **arguments("q", 1, safe))
+    admin.publish("q", b"body", message_id="mine", headers={"mine": 1, **death_of("q")})
+    driver.client.move(retry(driver.until(Fetched).blob)._replace(counted=counted))
+    driver.until(Moved)
+    driver.client.settle("q", 1, Flush(1, ((1, 1),)))
+    again = Delivery(driver.until(Fetched).blob)
+    headers = decode_properties(again.properties).headers or {}
+    assert (again.body, headers["mine"]) == (b"body", 1)
+    assert [death["queue"] for death in headers["x-death"]] == ["q.retry.1"]
+
+
+def test_a_dead_letter_and_its_redrive_know_no_death_but_the_last(
+    driver: Driver, broker: Broker, vhost: str, admin: Admin
+) -> None:
+    admin.publish("q", b"body", headers={"mine": 1, **death_of("q")})
+    driver.client.move(retry(driver.until(Fetched).blob)._replace(dead=True))
+    driver.until(Moved)
+    driver.client.settle("q", 1, Flush(1, ((1, 1),)))
+    admin.publish("q.dead", b"body", headers={"CC": ["other"], "mine": 1, **death_of("q")})
+    for queue in ("other", "back"):
+        admin.declare(queue)
+    BrokerAdmin(broker.settings(vhost)).redrive("q", to="back")
+    redriven = [admin.channel.basic_get("back", auto_ack=True)[1] for _ in range(2)]
+    assert [properties.headers for properties in redriven] == [{"mine": 1}] * 2
+    assert admin.ready("other") == 0
+
+
+@pytest.mark.parametrize("failed", [True, False])
+@pytest.mark.parametrize("headers", [None, {"z": 1, "a": [1, {"b": None}], "m": "x" * 300}])
+def test_copies_of_a_message_without_an_id_have_one_id_however_often_it_is_delivered(
+    driver: Driver, admin: Admin, headers: dict[str, Any] | None, failed: bool
+) -> None:
+    admin.publish("q", b"body", headers=headers, content_type="text/plain", timestamp=1)
+    for position in (1, 2, 3):
+        move = retry(driver.until(Fetched).blob, position)
+        driver.client.move(move._replace(dead=True, position=position))
+        driver.until(Moved)
+        back = (position,)
+        flush = Flush(failed=back) if failed else Flush(returned=back)
+        driver.client.settle("q", 1, flush)
+    copies = [admin.channel.basic_get("q.dead", auto_ack=True)[1] for _ in range(3)]
+    assert len({copy.message_id for copy in copies}) == 1
+    assert copies[0].message_id
 
 
 def test_a_retry_outlives_a_broker_that_is_killed_while_it_waits(

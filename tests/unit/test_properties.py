@@ -15,6 +15,7 @@ from actors.logic.properties import (
     counted,
     entries,
     join,
+    lasting,
     may_count,
     split,
     table,
@@ -25,6 +26,8 @@ ALL = {
     "correlation_id": "c", "reply_to": "d", "expiration": "5000", "message_id": "id",
     "timestamp": 12345, "type": "e", "user_id": "guest", "app_id": "f", "cluster_id": "g",
 }  # fmt: skip
+
+COUNTS = {"x-acquired-count": 3, "x-delivery-count": 2}
 
 
 def encoded(**properties: Any) -> bytes:
@@ -58,10 +61,40 @@ def test_a_copy_gets_an_id_where_it_has_none() -> None:
     assert read(copied(encoded(message_id=""), {}, "new")).message_id == "new"
 
 
-def test_headers_of_ours_replace_older_ones_and_routing_ones_go() -> None:
-    headers = {"x-callboard-attempts": 1, "CC": ["a"], "BCC": ["b"], "mine": [1, {"deep": None}]}
+def test_headers_of_ours_replace_older_ones() -> None:
+    headers = {"x-callboard-attempts": 1, "mine": [1, {"deep": None}]}
     copy = read(copied(encoded(headers=headers), {"x-callboard-attempts": 2, "new": "ü"}, ""))
     assert copy.headers == {"mine": [1, {"deep": None}], "x-callboard-attempts": 2, "new": "ü"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CC", "BCC", "x-death", "x-first-death-queue", "x-first-death-reason",
+        "x-first-death-exchange", "x-last-death-queue", "x-last-death-reason",
+        "x-last-death-exchange", "x-delivery-count", "x-acquired-count", "x-callboard-attempts",
+        "x-callboard-anything",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["q", 3, ["q"], [{"queue": "q", "reason": "expired"}], None])
+def test_a_copy_carries_no_header_that_brokers_or_callboard_act_on(name: str, value: Any) -> None:
+    copy = read(copied(encoded(headers={name: value, "mine": 1}), {}, ""))
+    assert copy.headers == {"mine": 1}
+
+
+@pytest.mark.parametrize("name", ["x-deaths", "cc", "x-first-deathly", "x-delivery-counts"])
+def test_a_copy_keeps_headers_whose_names_are_merely_alike(name: str) -> None:
+    assert read(copied(encoded(headers={name: 1}), {}, "")).headers == {name: 1}
+
+
+@pytest.mark.parametrize("counts", [{"x-delivery-count": 1}, {"x-acquired-count": 2}, COUNTS])
+@pytest.mark.parametrize("headers", [None, {}, {"z": 1, "a": "b", "m": [1, {"n": None}]}])
+def test_properties_are_the_same_however_often_a_message_was_delivered(
+    headers: dict[str, Any] | None, counts: dict[str, int]
+) -> None:
+    again = dict(sorted({**(headers or {}), **counts}.items()))
+    first, later = encoded(headers=headers, type="t"), encoded(headers=again, type="t")
+    assert lasting(first) == lasting(later)
 
 
 def test_every_kind_of_value_is_stepped_over() -> None:
