@@ -13,7 +13,7 @@ from actors.logic.records import Record
 
 if TYPE_CHECKING:
     from pika.spec import BasicProperties
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
 
 def decode_json(data: bytes) -> Any:
@@ -23,9 +23,11 @@ def decode_json(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        return json.loads(data)  # … which takes more: 201 levels and deeper, a BOM, UTF-16
+        value = json.loads(data)  # … which takes more: 202 levels and deeper, a BOM, UTF-16
+        json.dumps(value, ensure_ascii=False).encode()  # but half a character is no text
     except (ValueError, RecursionError) as error:  # RecursionError: nested beyond measure
         raise UndecodableMessageException(f"not JSON: {error}") from None
+    return value
 
 
 def decode_event(data: bytes) -> Any:
@@ -39,23 +41,46 @@ def decode_event(data: bytes) -> Any:
 def decoder_for(adapter: TypeAdapter[Any] | None, kind: str) -> Callable[[bytes], Any]:
     """A decoder of JSON into the type that a handler asks for; None: any JSON.
 
-    Of an event stream, what is not JSON is taken as a text.
+    Both read the same texts as JSON. Of an event stream, what is not JSON is taken as a text.
     """
+    read = decode_event if kind == "sse" else decode_json
     if adapter is None:
-        return decode_event if kind == "sse" else decode_json
+        return read
     from pydantic import ValidationError
 
-    def decode(data: bytes) -> Any:
+    def validate(data: bytes) -> Any:
         try:
             return adapter.validate_json(data)
         except ValidationError as error:
-            if kind == "sse" and error.errors()[0]["type"] == "json_invalid":
-                return decode(json.dumps(data.decode("utf-8", "replace")).encode())
+            if not _is_no_json(error):
+                raise
+        value = read(data)
+        if isinstance(value, str):  # it may stand for what Python has other types for
+            return adapter.validate_json(json.dumps(value))
+        try:
+            return adapter.validate_json(data.decode(json.detect_encoding(data)))
+        except ValidationError as error:
+            if not _is_no_json(error):
+                raise
+        return adapter.validate_python(value)  # deeper than pydantic parses
+
+    def decode(data: bytes) -> Any:
+        try:
+            return validate(data)
+        except ValidationError as error:
             raise UndecodableMessageException(_without_input(error.errors())) from None
+        except UndecodableMessageException:
+            raise
         except Exception as error:  # a validator of the user's may raise anything
             raise UndecodableMessageException(f"{type(error).__name__}: {error}") from None
 
     return decode
+
+
+def _is_no_json(error: ValidationError) -> bool:
+    """Whether the whole text could not be parsed."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return first["type"] == "json_invalid" and not first["loc"]
 
 
 def decode_properties(payload: bytes) -> BasicProperties:

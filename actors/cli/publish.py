@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
@@ -16,6 +17,7 @@ import click
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION
 from actors.cli.values import Number, QueueName, Whole
+from actors.decoding import decode_json
 from actors.errors import InvalidMessage, PublishError
 from actors.publisher import Publisher
 
@@ -40,13 +42,16 @@ def publish(
 
     What was put is stored and confirmed when this ends. Where it ends early, it tells of how
     many messages that is true: 75 where one could not be stored, 1 for a line that is none.
-    Blank lines are no messages.
+    Blank lines are no messages. Lines are UTF-8, but with --raw, and a byte order mark before the
+    first belongs to none.
     """
     began = time.monotonic()
     confirmed = 0
     url, _ = only(connection, ("amqp", "spool"))
     with Publisher(url) as publisher, _progress(file) as advance:
         for first, lines, size in _reads(file):
+            if first == 1 and form != "raw":
+                lines[:1] = [_unmarked(line) for line in lines[:1]]
             batch, broken = _encoded(lines, first, _FORMS[form])
             try:
                 publisher.put_many(queue, batch, delay=delay, priority=priority)
@@ -60,7 +65,8 @@ def publish(
 
 
 def _json(line: bytes) -> bytes:
-    json.loads(line)
+    line.decode()
+    decode_json(line)  # as whoever receives it will
     return line
 
 
@@ -85,6 +91,13 @@ def _reads(file: BinaryIO) -> Iterator[tuple[int, list[bytes], int]]:
             lines = [rest]
         yield first, lines, len(data)
         first += len(lines)
+
+
+def _unmarked(line: bytes) -> bytes:
+    """The first line of a file without the mark of its encoding. Raises `InvalidMessage`."""
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise InvalidMessage("the file is UTF-16 or UTF-32: make it UTF-8, or send it with --raw")
+    return line.removeprefix(codecs.BOM_UTF8)
 
 
 def _encoded(

@@ -82,6 +82,35 @@ def test_a_line_that_is_no_json_is_named_and_what_came_before_is_kept(
     assert error.endswith("; 2 messages confirmed before\n")
 
 
+def test_a_byte_order_mark_is_the_files_and_of_no_message(tmp_path: Path, url: str) -> None:
+    for flags in ([], ["--text"]):
+        assert put_from(tmp_path, b'\xef\xbb\xbf"a"\n1\n', *flags) == 0
+    assert bodies(url, "words") == [b'"a"', b"1", b'"\\"a\\""', b'"1"']
+    assert put_from(tmp_path, b"\xef\xbb\xbfa\n", "--raw") == 0
+    assert bodies(url, "words")[-1] == b"\xef\xbb\xbfa"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("flags", [[], ["--text"]], ids=["json", "text"])
+def test_a_file_of_another_encoding_is_refused_and_nothing_of_it_is_put(
+    tmp_path: Path, url: str, encoding: str, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert put_from(tmp_path, '"ä"\n"b"\n'.encode(encoding), *flags) == 1
+    marked = encoding in ("utf-16", "utf-32")
+    told = "the file is UTF-16 or UTF-32" if marked else "line 1 cannot be sent: "
+    assert told in capsys.readouterr().err
+    assert bodies(url, "words") == []
+
+
+@pytest.mark.parametrize("line", [b'"\\ud800"', b"1" * 5000, b"[" * 5000, b"\xff", b"'a'"])
+def test_what_no_handler_could_decode_is_not_published(
+    tmp_path: Path, url: str, line: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert put_from(tmp_path, line) == 1
+    assert capsys.readouterr().err.startswith("callboard: line 1 cannot be sent: ")
+    assert bodies(url, "words") == []
+
+
 def test_many_lines_arrive_in_order_whatever_the_reads_cut(tmp_path: Path, url: str) -> None:
     lines = [json.dumps("x" * (n % 700)) for n in range(3000)]
     assert put_from(tmp_path, "\n".join(lines).encode()) == 0

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import logging
 import struct
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pytest
 from pika import frame, spec
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Json, TypeAdapter
+from typing_extensions import TypedDict
 
 from actors.decoding import decode_json, decoder_for
 from actors.errors import InvalidMessage, UndecodableMessageException
@@ -107,13 +110,110 @@ def test_an_event_of_a_typed_route_is_validated_as_usual() -> None:
         assert list(told._handout.invalid) == [0]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"[" * 500 + b"]" * 500, b"\xef\xbb\xbf1", "1".encode("utf-16"), b'"\\ud800"', b"Infinity"],
-    ids=["deep", "bom", "utf-16", "lone surrogate", "infinity"],
-)
-def test_what_python_reads_as_json_is_json(body: bytes) -> None:
-    assert rabbit(amqp(body)).body == json.loads(body)
+def nested_in(depth: int) -> bytes:
+    return b'{"x": ' + b"[" * depth + b"]" * depth + b"}"
+
+
+TEXT = '{"x": 1}'
+READABLE = {
+    "plain": TEXT.encode(),
+    "bom": b"\xef\xbb\xbf" + TEXT.encode(),
+    **{code: TEXT.encode(code) for code in ("utf-16", "utf-16-le", "utf-16-be")},
+    **{code: TEXT.encode(code) for code in ("utf-32", "utf-32-le", "utf-32-be")},
+    "utf-16 beyond ascii": '{"x": "ä😀"}'.encode("utf-16"),
+    **{f"nested {depth}": nested_in(depth) for depth in (150, 199, 200, 201, 202, 500)},
+    "the same key twice": b'{"x": 1, "x": 2}',
+    "NaN": b'{"x": NaN}',
+    "infinity": b'{"x": -Infinity}',
+    "beyond a float": b'{"x": 1e999}',
+    "integer of 4300 digits": b'{"x": ' + b"9" * 4300 + b"}",
+    "fraction of 5000 digits": b'{"x": 0.' + b"1" * 5000 + b"}",
+    "negative zero": b'{"x": -0}',
+    "both halves of a character": b'{"x": "\\ud83d\\ude00"}',
+    "bom in a text": '{"x": "\ufeff"}'.encode(),
+    "null character": b'{"x": "\\u0000"}',
+    "blanks": b' \n{"x"\t: 1}\r\n ',
+}
+UNREADABLE = {
+    "empty": b"",
+    "blank": b"  ",
+    "bom alone": b"\xef\xbb\xbf",
+    "two boms": b"\xef\xbb\xbf" * 2 + TEXT.encode(),
+    "cut": b'{"x": 1',
+    "two documents": b'{"x": 1} {"x": 2}',
+    "trailing comma": b'{"x": 1,}',
+    "single quotes": b"{'x': 1}",
+    "comment": b'{"x": 1} // one',
+    "latin-1": b'{"x": "\xe9"}',
+    "control character": b'{"x": "\n"}',
+    "leading zero": b'{"x": 01}',
+    "integer of 5000 digits": b'{"x": ' + b"1" * 5000 + b"}",
+    "nested beyond measure": nested_in(100_000),
+    "half a character": b'{"x": "\\ud800"}',
+    "half a character in a key": b'{"x": 1, "\\udfff": 1}',
+    "half a character as bytes": b'{"x": "\xed\xa0\x80"}',
+    "half a character in utf-16": '{"x": "\ud800"}'.encode("utf-16", "surrogatepass"),
+}
+
+
+class Holder(BaseModel):
+    x: Any
+
+
+class HolderDict(TypedDict):
+    x: Any
+
+
+@dataclass
+class HolderData:
+    x: Any
+
+
+HOLDERS = [Holder, HolderDict, HolderData, dict[str, Any], Holder | int, Any]
+
+
+def told(value: Any) -> Any:
+    """What is in a holder of any type, as text: NaN is unequal to itself."""
+    return repr(value["x"] if isinstance(value, dict) else value.x)
+
+
+@pytest.mark.parametrize("wanted", HOLDERS)
+@pytest.mark.parametrize("kind", ["amqp", "spool", "sse"])
+@pytest.mark.parametrize("body", READABLE.values(), ids=READABLE)
+def test_typed_and_untyped_routes_read_the_same(body: bytes, kind: str, wanted: Any) -> None:
+    untyped = decoder_for(None, kind)(body)
+    assert told(untyped) == repr(json.loads(body)["x"])
+    assert told(decoder_for(TypeAdapter(wanted), kind)(body)) == told(untyped)
+
+
+@pytest.mark.parametrize("wanted", HOLDERS)
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_typed_and_untyped_routes_refuse_the_same(body: bytes, wanted: Any) -> None:
+    for decode in (decode_json, decoder_for(TypeAdapter(wanted), "amqp")):
+        with pytest.raises(UndecodableMessageException, match=r"^not JSON: "):
+            decode(body)
+    assert decoder_for(None, "sse")(body) == body.decode("utf-8", "replace")
+
+
+def test_a_text_of_another_encoding_is_validated_as_json_and_not_as_python() -> None:
+    class Strict(BaseModel, strict=True):
+        day: date
+        tags: set[str]
+
+    body = '{"day": "2026-01-01", "tags": ["a"]}'
+    decode = decoder_for(TypeAdapter(Strict), "amqp")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        assert decode(body.encode(encoding)) == Strict(day=date(2026, 1, 1), tags={"a"})
+
+
+def test_json_within_json_that_is_none_is_refused_and_not_taken_for_the_whole() -> None:
+    class Inner(BaseModel):
+        inner: Json[int]
+
+    for wanted, body in ((Inner, b'{"inner": "{"}'), (Json[int], b'"{"')):
+        for kind in ("amqp", "sse"):
+            with pytest.raises(UndecodableMessageException, match="Invalid JSON"):
+                decoder_for(TypeAdapter(wanted), kind)(body)
 
 
 def test_the_body_is_decoded_once() -> None:
