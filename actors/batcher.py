@@ -15,6 +15,7 @@ from actors.context import Context
 from actors.errors import HandlerCrashed
 from actors.logic.bulk import Chunk, pieces
 from actors.logic.credit import Handed
+from actors.logic.failure import class_name
 from actors.logic.line import NO_BULK, Line, Losses
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
@@ -33,6 +34,7 @@ from actors.protocol import (
     Ready,
     Received,
     Reminder,
+    Report,
     ReportStatus,
     Retired,
     Settlement,
@@ -71,15 +73,14 @@ class Batcher:
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
         self._stale = 0
+        self._reports: list[Report] = []  # to be passed on to the connection
         self._next_round = 0.0
 
     def on(self, message: object, sender: str, now: float) -> None:
-        error = ""
         match message:
             case Deliveries():
                 self._deliveries(message, sender, now)
             case Settlement():
-                error = message.error
                 self._settlement(message, sender, now)
             case Held() if sender == self._connection:
                 self._held_by_connection(message, now)
@@ -106,7 +107,7 @@ class Batcher:
         self._hand_out(now)
         for route in self._waiting:
             self._settling.hand_back(self._lines[self._routes[route].queues[0]], now)
-        self._tell(self._settling.take(), error)
+        self._tell(self._settling.take())
         self._watch(now)
 
     # ── who is who ────────────────────────────────────────────────────────────
@@ -203,16 +204,19 @@ class Batcher:
         staff = self._working.get(sender)
         if staff is None:
             self._stale += 1
-        elif staff.answer(sender, message.numbers, now, message.seconds):  # or it was said before
+        elif staff.answer(sender, message.numbers, now, message.reports):  # or it was said before
+            self._reports += message.reports
+            raised = any(report.error for report in message.reports)
             self._stale += self._settling.settle(
-                message.ranges, message.singles, now, raised=bool(message.error)
+                message.ranges, message.singles, now, raised=raised
             )
 
-    def _tell(self, entries: list[Range | Single], error: str = "") -> None:
-        if entries:
+    def _tell(self, entries: list[Range | Single]) -> None:
+        reports, self._reports = tuple(self._reports), []
+        if entries or reports:
             ranges = tuple(entry for entry in entries if isinstance(entry, Range))
             singles = tuple(entry for entry in entries if isinstance(entry, Single))
-            settlement = Settlement(self._incarnation, (), ranges, singles, error)
+            settlement = Settlement(self._incarnation, (), ranges, singles, reports)
             self._context.send(self._connection, settlement)
 
     def _handler_lost(self, death: HandlerLost, now: float) -> None:
@@ -233,9 +237,13 @@ class Batcher:
     def _condemn(self, plan: RoutePlan, lost: Losses, cause: str, now: float) -> None:
         late = f"the bulk took longer than TIMEOUT, {plan.timeout:g} s"
         died = f"alone in a process that died, {plan.max_crashes} times: {cause}"
-        condemn = self._settling.condemn
-        condemn(lost.timed_out, plan.on_timeout, TimeoutError, late, now)
-        condemn(lost.crashed, plan.on_crash, HandlerCrashed, died, now)
+        for deliveries, decision, error, reason in (
+            (lost.timed_out, plan.on_timeout, TimeoutError, late),
+            (lost.crashed, plan.on_crash, HandlerCrashed, died),
+        ):
+            if deliveries:
+                self._settling.condemn(deliveries, decision, error, reason, now)
+                self._reports.append(Report(plan.name, error=f"{class_name(error)}: {reason}"))
 
     def _drain(self, last_chunk: int, now: float) -> None:
         if self._last_chunk is None:

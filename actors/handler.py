@@ -76,9 +76,7 @@ class Handler(UserCodeActor[Runner]):
     def _done(self, done: Done) -> None:
         for number in done.numbers:
             self._working.pop(number, None)
-        settlement = Settlement(
-            0, done.numbers, done.ranges, done.singles, done.error, done.seconds
-        )
+        settlement = Settlement(0, done.numbers, done.ranges, done.singles, done.reports)
         self._answered.update(dict.fromkeys(done.numbers, settlement))
         self._context.send(self._batcher, settlement)
 

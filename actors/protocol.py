@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
+from actors.logic.report import Report
 from actors.logic.settling import Range, Single
 from actors.plan import HostPlan, Plan, UnitPlan
 
@@ -20,7 +21,7 @@ __all__ = [
     "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
     "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held",
     "Neighbours", "NotReady", "Piece", "Range", "Ready", "Received", "Reminder",
-    "ReportStatus", "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
+    "Report", "ReportStatus", "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
 ]  # fmt: skip
 
 
@@ -167,8 +168,7 @@ class Settlement(ActorMessage):
     numbers: tuple[int, ...]  #: the bulks that are answered in whole
     ranges: tuple[Range, ...]
     singles: tuple[Single, ...] = ()
-    error: str = ""  #: the last exception, for people
-    seconds: float = 0.0  #: that the handler took for these bulks
+    reports: tuple[Report, ...] = ()  #: what the handler did, one of each route
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -94,9 +94,9 @@ class Traffic:
             self.custody.settle(epoch, first, last, verdict)
         for single in message.singles:
             self._single(single, now)
-        if message.error:
-            epochs = [r.epoch for r in message.ranges] or [s.epoch for s in message.singles]
-            self.custody.blame(epochs[0], message.error)
+        for report in message.reports:
+            if report.error:
+                self.custody.blame(report.route, report.error)
 
     def _single(self, single: Single, now: float) -> None:
         verdict, delay = single.verdict, single.delay
@@ -145,7 +145,7 @@ class Traffic:
         elif move := self._moves.get(event.token):
             where = "dead letters" if move.dead else "retries"
             trouble = f"{where} of {move.queue}: {event.cause}"
-            self.custody.blame(move.epoch, trouble)
+            self.custody.blame(move.route, trouble)
             if now >= self._told.get(trouble, -math.inf) + TELL_AGAIN:
                 self._told = {what: at for what, at in self._told.items() if now < at + TELL_AGAIN}
                 self._told[trouble] = now

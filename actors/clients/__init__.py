@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from actors.context import Client
 from actors.logic.ledger import Flush
+from actors.logic.report import Report
 
 
 class Move(NamedTuple):
@@ -157,8 +158,7 @@ class Done:
     numbers: tuple[int, ...]
     ranges: tuple[Any, ...]  #: `protocol.Range`
     singles: tuple[Any, ...] = ()  #: `protocol.Single`
-    error: str = ""  #: what the handler raised, for people
-    seconds: float = field(default=0.0, compare=False)  #: that it took
+    reports: tuple[Report, ...] = field(default=(), compare=False)  #: one of each route
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from actors.clients import Done
 from actors.logic.bulk import Piece
 from actors.logic.failure import Decision, Verdict, class_name, decide
 from actors.message import Handout, Mark, Message
-from actors.protocol import Bulk, Range, Single
+from actors.protocol import Bulk, Range, Report, Single
 
 #: Characters of a reason that travel: it is for people, and a header in the end.
 REASON = 500
@@ -114,10 +114,11 @@ def settle(
     """What becomes of each message of a bulk that its handler has returned or raised on, and
     which took so long."""
     handout.closed = True
+    report = Report(handout.route, 1, len(messages), seconds)
     usual, exceptional = rules.on_success.verdict, handout.marks or handout.invalid
     if error is None and usual in PLAIN and not exceptional:
         plain = merged(portion.range(usual) for portion in share.portions)
-        return Done((share.number,), plain, seconds=seconds)
+        return Done((share.number,), plain, (), (report,))
     # An invalid message that the handler stumbled over says nothing about its neighbours.
     stumbled = any(error is invalid for invalid in handout.invalid.values())
     rest = rules.on_success if error is None else rules.of(Exception if stumbled else type(error))
@@ -143,17 +144,32 @@ def settle(
             epoch, position = portion.piece.epoch, portion.piece.first + portion.start
             singles.append(single._replace(epoch=epoch, position=position))
     failure = error or next(iter(handout.invalid.values()), None)
-    return Done((share.number,), merged(ranges), tuple(singles), describe(failure), seconds)
+    report = report._replace(error=describe(failure))
+    return Done((share.number,), merged(ranges), tuple(singles), (report,))
 
 
 def joined(answers: list[Done]) -> Done:
-    """Several answers as one."""
+    """Several answers as one, with one report of each route."""
+    reports: dict[str, Report] = {}
+    for answer in answers:
+        for one in answer.reports:
+            reports[one.route] = together(reports[one.route], one) if one.route in reports else one
     return Done(
         tuple(chain.from_iterable(done.numbers for done in answers)),
         merged(chain.from_iterable(done.ranges for done in answers)),
         tuple(chain.from_iterable(done.singles for done in answers)),
-        next((done.error for done in reversed(answers) if done.error), ""),
-        sum(done.seconds for done in answers),
+        tuple(reports.values()),
+    )
+
+
+def together(first: Report, second: Report) -> Report:
+    """What a handler did for one route, in all."""
+    return Report(
+        first.route,
+        first.bulks + second.bulks,
+        first.deliveries + second.deliveries,
+        first.seconds + second.seconds,
+        second.error or first.error,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -64,17 +64,17 @@ class Credit:
             self._unanswered.append(set(given))
         self._start(now)
 
-    def answer(self, bulks: list[Handed], now: float, seconds: float) -> None:
-        """These of its bulks are settled, each of which took so long.
+    def answer(self, bulks: list[Handed], now: float, costs: Mapping[str, float]) -> None:
+        """These of its bulks are settled; `costs` are the seconds for each of a route.
 
         What the way there and back took does not count: on a busy machine that is longer than
         `WORTH`, and a message for each bulk would make it longer still.
         """
         for handed in bulks:
             del self.bulks[handed.number]
-        for route in {handed.route for handed in bulks}:
+        for route in costs.keys() & {handed.route for handed in bulks}:
             cost = self._costs.get(route, WORTH)
-            self._costs[route] = max(1e-5, cost + (seconds - cost) / 4)
+            self._costs[route] = max(1e-5, cost + (costs[route] - cost) / 4)
         self._unanswered = without(self._unanswered, {handed.number for handed in bulks})
         self._start(now)
 

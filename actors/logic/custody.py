@@ -101,10 +101,9 @@ class Custody:
             account.ledger.finish(position, Verdict.ACK)
             self._touched.add(epoch)
 
-    def blame(self, epoch: int, error: str) -> None:
-        """The last that a handler of this queue raised."""
-        if account := self._accounts.get(epoch):
-            self.counts[account.route].last_error = error
+    def blame(self, route: str, error: str) -> None:
+        """The last thing that went wrong with a route's deliveries."""
+        self.counts.setdefault(route, Counts()).last_error = error
 
     def due(self, now: float) -> None:
         """Give back what was held until now."""

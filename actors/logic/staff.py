@@ -9,6 +9,7 @@ from typing import NamedTuple
 from actors.logic.bulk import Draft
 from actors.logic.credit import Handed
 from actors.logic.line import Line, Losses
+from actors.logic.report import Report
 from actors.logic.worker import Worker
 
 
@@ -71,11 +72,11 @@ class Staff:
         return assigned
 
     def answer(
-        self, handler: str, numbers: Collection[int], now: float, seconds: float = 0.0
+        self, handler: str, numbers: Collection[int], now: float, reports: Iterable[Report] = ()
     ) -> list[Handed]:
-        """A handler answers bulks that took it so long; returns those that were open."""
+        """A handler answers bulks and reports on them; returns those that were open."""
         worker = self.workers[handler]
-        answered = worker.answer(self.lines, numbers, now, seconds)
+        answered = worker.answer(self.lines, numbers, now, reports)
         for handed in answered:
             self.lines[handed.route].answered(handed.draft)
         if not worker.bulks and handler == self._on_trial and not self._accused:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from actors.logic.credit import MESSAGES, Credit, Handed, without
 from actors.logic.line import Line
+from actors.logic.report import Report
 
 
 class Worker:
@@ -34,16 +35,21 @@ class Worker:
         self._row(line).give(bulks, now)
 
     def answer(
-        self, lines: dict[str, Line], numbers: Collection[int], now: float, seconds: float
+        self,
+        lines: dict[str, Line],
+        numbers: Collection[int],
+        now: float,
+        reports: Iterable[Report] = (),
     ) -> list[Handed]:
-        """Bulks that took so long are settled; returns those that were open, each only once."""
+        """Bulks are settled, on which it reports; returns those that were open, each only once."""
         answered = [self.bulks.pop(number) for number in numbers if number in self.bulks]
         self.received(handed.number for handed in answered)
         rows: dict[str, list[Handed]] = {}
         for handed in answered:
             rows.setdefault(lines[handed.route].row, []).append(handed)
+        costs = {report.route: report.seconds / report.bulks for report in reports if report.bulks}
         for row, bulks in rows.items():
-            self._rows[row].answer(bulks, now, seconds / len(numbers))
+            self._rows[row].answer(bulks, now, costs)
         return answered
 
     def received(self, numbers: Iterable[int]) -> None:

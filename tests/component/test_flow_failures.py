@@ -443,3 +443,66 @@ def test_an_exception_makes_bulks_smaller_and_a_mark_does_not(
     with InMemorySystem(app, raise_errors=False) as system:
         system.deliver("q", list(range(15)))
     assert seen == sizes
+
+
+def errors_of(system: InMemorySystem) -> dict[str, str | None]:
+    return {route["name"]: route["last_error"] for route in system.status()["routes"]}
+
+
+@both_kinds
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("bulk", [1, 4])
+@pytest.mark.parametrize("verdict", [REQUEUE, DEAD_LETTER, ACK, Retry(attempts=5)])
+def test_each_route_shows_its_own_last_error(
+    kind: str, pooled: bool, ordered: bool, bulk: int, verdict: Any
+) -> None:
+    """Routes that fail differently, side by side: what they raise is not mixed up."""
+    app = app_on(kind)
+    options: dict[Any, Any] = {Options.BULK_SIZE: bulk, Events.ON_EXCEPTION: verdict}
+    options |= {Options.POOL: "one"} if pooled else {}
+    options |= {Options.ORDER_BY: "routing_key"} if ordered else {}
+
+    def failing_route(name: str) -> None:
+        @app.route([name], options=options)
+        def handle(messages: list[Message[int]]) -> None:
+            if name != "well":
+                raise ValueError(f"{name} failed")
+
+    names = ["a", "well", "b"]
+    for name in names:
+        failing_route(name)
+    with InMemorySystem(app, raise_errors=False) as system:
+        for name in names:
+            system.deliver(name, range(4))
+        system.advance(2.0)
+        errors = errors_of(system)
+        assert errors["well"] is None
+        assert {name: errors[name] for name in ("a", "b")} == {
+            name: f"ValueError: {name} failed" for name in ("a", "b")
+        }
+
+
+@both_kinds
+@pytest.mark.parametrize("ordered", [False, True])
+def test_what_befell_a_message_outside_its_handler_is_the_last_error_too(
+    kind: str, ordered: bool
+) -> None:
+    app = app_on(kind)
+    order = {Options.ORDER_BY: "routing_key"} if ordered else {}
+
+    @app.route(["late"], options={Options.TIMEOUT: 5.0, **order})
+    async def late(messages: list[Message[int]]) -> None:
+        await asyncio.sleep(1e9)
+
+    @app.route(["deadly"], options={Options.MAX_CRASHES: 2, **order})
+    def deadly(messages: list[Message[int]]) -> None:
+        crash()
+
+    with InMemorySystem(app) as system:
+        system.deliver("late", [1])
+        system.deliver("deadly", [1])
+        system.advance(120.0)
+        errors = errors_of(system)
+        assert str(errors["late"]).startswith("TimeoutError: the bulk took longer than TIMEOUT")
+        assert str(errors["deadly"]).startswith("actors.errors.HandlerCrashed: alone in a process")

@@ -109,7 +109,7 @@ def test_what_a_handler_raises_follows_the_default_of_its_connection(
     else:
         done = run(handler, piece(b"1"), kind=kind)
     assert outcomes(done) == {1: verdict}
-    assert done.error == "KeyError: 'lost'"
+    assert done.reports[0].error == "KeyError: 'lost'"
     assert (done.singles[0].error, done.singles[0].reason) == ("KeyError", "'lost'")
 
 
@@ -207,7 +207,7 @@ def test_a_handler_that_passes_over_an_undecodable_message_loses_only_that_one()
 
     done = run(handler, piece(b"1", b"{", b"3"))
     assert outcomes(done) == {1: "ACK", 2: "DEAD_LETTER", 3: "ACK"}
-    assert "not JSON" in done.error
+    assert "not JSON" in done.reports[0].error
 
 
 def test_a_mark_beats_undecodable() -> None:
@@ -254,7 +254,7 @@ def test_a_handler_that_returns_something_has_failed(result: Any) -> None:
 
     done = run(handler, piece(b"1", b"2"), ON_EXCEPTION=Actions.REQUEUE)
     assert outcomes(done) == {1: "REQUEUE", 2: "REQUEUE"}
-    assert f"returned {type(result).__name__}" in done.error
+    assert f"returned {type(result).__name__}" in done.reports[0].error
     assert done.singles[0].error == "TypeError"
 
 
@@ -295,7 +295,7 @@ def test_an_exception_that_cannot_say_what_it_is_costs_nothing() -> None:
 
     done = run(handler, piece(b"1"), ON_EXCEPTION=Actions.DEAD_LETTER)
     assert done.singles[0].reason == ""
-    assert done.error.endswith("Mute")
+    assert done.reports[0].error.endswith("Mute")
 
 
 def test_reasons_are_short_and_can_be_encoded() -> None:

@@ -143,8 +143,8 @@ def test_a_request_that_fails_as_a_whole_fails_the_bulk_without_showing_the_pass
     server.status = status
     done = handle("bafodi", "gulemo")
     assert [s.verdict for s in done.singles] == [Verdict.RETRY, Verdict.RETRY]
-    assert str(status) in done.error
-    assert "s3cret" not in done.error + caplog.text
+    assert str(status) in done.reports[0].error
+    assert "s3cret" not in done.reports[0].error + caplog.text
 
 
 def test_a_server_that_is_not_there_fails_the_bulk(monkeypatch: pytest.MonkeyPatch) -> None:

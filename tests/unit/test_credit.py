@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import inf
+
+import pytest
 
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
 from actors.logic.credit import BULKS, MESSAGES, Handed
 from actors.logic.line import Line
+from actors.logic.report import Report
 from actors.logic.worker import Worker
 from tests.deliveries import chunk, whole
 
@@ -31,7 +35,10 @@ class Hand:
         self.worker.give(line, bulks, now)
 
     def answer(self, *numbers: int, now: float = 1.0, seconds: float = 0.0) -> list[int]:
-        answered = self.worker.answer(self.lines, numbers, now, seconds)
+        held = [self.worker.bulks[n] for n in numbers if n in self.worker.bulks]
+        bulks = Counter(handed.route for handed in held)
+        reports = [Report(route, count, count, seconds * count) for route, count in bulks.items()]
+        answered = self.worker.answer(self.lines, numbers, now, reports)
         return [handed.number for handed in answered]
 
     def room(self, route: str = "q") -> int:
@@ -102,6 +109,20 @@ def test_what_a_bulk_costs_is_learnt_for_each_route() -> None:
         hand.answer(number, seconds=1e-4)
         hand.give("slow", number + 1)
         hand.answer(number + 1, seconds=1.0)
+    assert hand.room("quick") > 10
+    assert hand.room("slow") == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+def test_answers_that_travel_together_teach_each_route_its_own_cost(size: int) -> None:
+    """One settlement answers bulks of a quick and of a slow route, in whatever shares."""
+    hand = Hand(line("quick", row=""), line("slow", row=""))
+    for begin in range(0, 80 * (size + 1), size + 1):
+        numbers = range(begin, begin + size)
+        hand.give("quick", *numbers)
+        hand.give("slow", begin + size)
+        reports = [Report("quick", size, size, 1e-4 * size), Report("slow", 1, 1, 1.0)]
+        hand.worker.answer(hand.lines, [*numbers, begin + size], 0.0, reports)
     assert hand.room("quick") > 10
     assert hand.room("slow") == 1
 

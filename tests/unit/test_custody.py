@@ -109,7 +109,7 @@ def test_counts_say_what_became_of_everything_once() -> None:
             custody.settle(1, position, position, verdict)
     custody.decide(1, 4, Verdict.RETRY)
     custody.decide(1, 5, Verdict.SNOOZE)
-    custody.blame(1, "KeyError: 'x'")
+    custody.blame("r", "KeyError: 'x'")
     report = custody.counts["r"].report("r", custody.in_flight("r"), 1.23456)
     assert report == {
         "name": "r",
