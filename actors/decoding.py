@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from actors.errors import InvalidMessage, UndecodableMessageException
+from actors.errors import InvalidMessage
 from actors.logic.records import Record
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def decode_json(data: bytes) -> Any:
-    """The value of a JSON text; raises UndecodableMessageException."""
+    """The value of a JSON text; raises InvalidMessage."""
     try:
         return from_json(data)  # in a tenth of the time that json takes …
     except ValueError:
@@ -26,7 +26,7 @@ def decode_json(data: bytes) -> Any:
         value = json.loads(data)  # … which takes more: 202 levels and deeper, a BOM, UTF-16
         json.dumps(value, ensure_ascii=False).encode()  # but half a character is no text
     except (ValueError, RecursionError) as error:  # RecursionError: nested beyond measure
-        raise UndecodableMessageException(f"not JSON: {error}") from None
+        raise InvalidMessage(f"not JSON: {error}") from None
     return value
 
 
@@ -34,7 +34,7 @@ def decode_event(data: bytes) -> Any:
     """The value of a JSON text, or the text itself where it is not JSON."""
     try:
         return decode_json(data)
-    except UndecodableMessageException:
+    except InvalidMessage:
         return data.decode("utf-8", "replace")
 
 
@@ -68,11 +68,11 @@ def decoder_for(adapter: TypeAdapter[Any] | None, kind: str) -> Callable[[bytes]
         try:
             return validate(data)
         except ValidationError as error:
-            raise UndecodableMessageException(_without_input(error.errors())) from None
-        except UndecodableMessageException:
+            raise InvalidMessage(_without_input(error.errors())) from None
+        except InvalidMessage:
             raise
         except Exception as error:  # a validator of the user's may raise anything
-            raise UndecodableMessageException(f"{type(error).__name__}: {error}") from None
+            raise InvalidMessage(f"{type(error).__name__}: {error}") from None
 
     return decode
 

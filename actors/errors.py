@@ -54,12 +54,12 @@ class InvalidConnection(ConfigurationError):
 # The exceptions of the table: what befalls a message outside its handler.
 
 
-class InvalidMessage(CallboardError):
+class InvalidMessage(CallboardError, ValueError):
     """Not decodable, or not valid for a typed handler; settled before the call."""
 
 
-class UndecodableMessageException(InvalidMessage, ValueError):
-    """`body` was read of a message that cannot be decoded."""
+#: The name that async-worker has for it.
+UndecodableMessageException = InvalidMessage
 
 
 class HandlerCrashed(CallboardError):

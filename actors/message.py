@@ -64,7 +64,7 @@ class Message(Generic[T]):
     def body(self) -> T:
         """The decoded message, of the type that the handler asks for.
 
-        Raises UndecodableMessageException, which also settles this message as invalid
+        Raises InvalidMessage, which also settles this message as invalid
         where no mark says otherwise.
         """
         if self._body is _UNREAD:

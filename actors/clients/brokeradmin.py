@@ -221,7 +221,8 @@ def _died(told: str | int | None, by_broker: Any) -> float | None:
 def _wanted(letter: Stored, which: DeadFilter) -> bool:
     if which.ids and letter.id not in which.ids:
         return False
-    if which.error and which.error not in (letter.error, letter.error.rpartition(".")[2]):
+    names = {letter.error, letter.error.rpartition(".")[2]}
+    if which.error and names.isdisjoint(which.errors):
         return False
     return which.before is None or (letter.died is not None and letter.died < which.before)
 

@@ -44,6 +44,10 @@ class Stored:
     route: str = ""
 
 
+#: One error, as dead letters name it, and as they did before.
+INVALID = ("InvalidMessage", "UndecodableMessageException")
+
+
 class DeadFilter(NamedTuple):
     """Which dead letters of a queue; without a limit of any kind, all of them."""
 
@@ -52,6 +56,12 @@ class DeadFilter(NamedTuple):
     before: float | None = None  #: died before this time, wall clock
     limit: int | None = None  #: so many, the oldest deaths first
 
+    @property
+    def errors(self) -> list[str]:
+        """The names that dead letters may have for `error`."""
+        module, dot, name = self.error.rpartition(".")
+        return [f"{module}{dot}{one}" for one in (INVALID if name in INVALID else (name,))]
+
     def query(self, queue: str) -> tuple[str, dict[str, Any]]:
         """A query for their rows, and its values."""
         wanted = [f"queue = :queue AND state = {DEAD}"]
@@ -59,13 +69,16 @@ class DeadFilter(NamedTuple):
             wanted.append("id IN (SELECT value FROM json_each(:ids))")
         if self.error:
             # The last part of a qualified name: what follows its last dot.
-            wanted.append("(error = :error OR substr(error, -length(:error) - 1) = '.' || :error)")
+            wanted.append(
+                "EXISTS (SELECT 1 FROM json_each(:errors) WHERE error = value"
+                " OR substr(error, -length(value) - 1) = '.' || value)"
+            )
         if self.before is not None:
             wanted.append("died < :before")
         values = {
             "queue": queue,
             "ids": json.dumps(list(self.ids)),
-            "error": self.error,
+            "errors": json.dumps(self.errors),
             "before": self.before,
             "limit": -1 if self.limit is None else self.limit,
         }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors import Actions, App, Events, Message, Options, Retry
-from actors.errors import UndecodableMessageException
+from actors.errors import InvalidMessage
 from actors.testing import InMemorySystem
 from tests.component.flow import ACK, DEAD_LETTER, KINDS, REJECT, REQUEUE, app_on
 
@@ -251,13 +251,37 @@ def test_a_body_is_decoded_once_and_an_undecodable_one_raises(kind: str) -> None
         for message in messages:
             try:
                 same.append(all(message.body is message.body for _ in range(10)))
-            except UndecodableMessageException:
+            except InvalidMessage:
                 assert message.serialized_data == b"{"
 
     with InMemorySystem(app) as system:
         sent = system.deliver("q", [{"a": 1}, b"{"])
         assert [one.actions for one in sent] == [[ACK], [DEAD_LETTER]]
         assert same == [True]
+
+
+@pytest.mark.parametrize("hint", [list, list[Message[int]], list[Message[str]]])
+@pytest.mark.parametrize("body", [b"{", b"null", b"[]", b"\xff"])
+def test_whatever_is_invalid_is_an_invalid_message(kind: str, hint: Any, body: bytes) -> None:
+    app = app_on(kind)
+    caught: list[type[BaseException]] = []
+
+    def handle(messages: Any) -> None:
+        try:
+            assert messages[0].body in (None, [])
+        except InvalidMessage as error:
+            caught.append(type(error))
+            raise
+
+    handle.__annotations__["messages"] = hint
+    app.route(["q"])(handle)
+    with InMemorySystem(app, raise_errors=False) as system:
+        (sent,) = system.deliver("q", [body])
+        invalid = hint is not list or body in (b"{", b"\xff")
+        assert sent.actions == [DEAD_LETTER if invalid else ACK]
+        (route,) = system.status()["routes"]
+    assert str(route["last_error"]).startswith("actors.errors.InvalidMessage: ") is invalid
+    assert set(caught) <= {InvalidMessage}
 
 
 def test_a_message_that_is_requeued_once_is_seen_twice(kind: str) -> None:

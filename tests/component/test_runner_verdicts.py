@@ -193,7 +193,7 @@ def test_an_undecodable_message_is_settled_alone_and_its_neighbours_follow_the_t
     done = run(handler, piece(b"1", b"{", b"3"), ON_EXCEPTION=Actions.REQUEUE)
     assert outcomes(done) == {1: "REQUEUE", 2: "DEAD_LETTER", 3: "REQUEUE"}
     dead = next(single for single in done.singles if single.position == 2)
-    assert dead.error == "actors.errors.UndecodableMessageException"
+    assert dead.error == "actors.errors.InvalidMessage"
     assert dead.reason.startswith("not JSON")
 
 

@@ -133,3 +133,22 @@ def test_dead_letters_are_purged_for_good(
     assert [letter.id for letter in admin.dead("q")] == [b]
     with file.reading() as at:
         assert at.execute("SELECT id FROM content").fetchall() == [(b,)]
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        ("InvalidMessage", 2),
+        ("UndecodableMessageException", 2),
+        ("actors.errors.InvalidMessage", 2),
+        ("actors.errors.UndecodableMessageException", 2),
+        ("Message", 0),
+        ("other.InvalidMessage", 0),
+    ],
+)
+def test_invalid_messages_are_found_by_either_name(
+    file: SpoolFile, client: SpoolClient, admin: SpoolAdmin, error: str, found: int
+) -> None:
+    names = ("actors.errors.InvalidMessage", "actors.errors.UndecodableMessageException")
+    ids = bury(file, client, *names, "app.InvalidOrder")
+    assert [letter.id for letter in admin.dead("q", DeadFilter(error=error))] == ids[:found]

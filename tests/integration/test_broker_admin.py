@@ -79,6 +79,18 @@ def test_letters_are_chosen_by_error_time_and_number(world: Admin, admin: Broker
     assert len(admin.dead("words", DeadFilter(before=1896091201.0))) == 3
 
 
+@pytest.mark.parametrize("module", ["", "actors.errors."])
+@pytest.mark.parametrize("name", ["InvalidMessage", "UndecodableMessageException"])
+def test_invalid_messages_are_found_by_either_name(
+    world: Admin, admin: BrokerAdmin, module: str, name: str
+) -> None:
+    bury(world, "now", error="actors.errors.InvalidMessage")
+    bury(world, "before", error="actors.errors.UndecodableMessageException")
+    bury(world, "another", error="builtins.ValueError")
+    which = DeadFilter(error=module + name)
+    assert [letter.id for letter in admin.dead("words", which)] == ["now", "before"]
+
+
 def test_a_dry_run_changes_nothing(world: Admin, admin: BrokerAdmin) -> None:
     bury(world, "a")
     assert admin.redrive("words", dry_run=True) == ["a"]

@@ -56,7 +56,7 @@ def test_bodies_that_cannot_be_decoded_are_dead_letters_alone(
             admin.publish("work", b'{"n": %d}' % number, body)
     until_is(set(range(len(UNDECODABLE))), lambda: set(worker.times()))
     letters = buried(rabbitmq, len(UNDECODABLE))
-    assert {letter.error for letter in letters} == {"actors.errors.UndecodableMessageException"}
+    assert {letter.error for letter in letters} == {"actors.errors.InvalidMessage"}
     assert all(letter.reason for letter in letters)
     untouched(worker, pid)
     assert all(times == 1 for times in worker.times().values())
