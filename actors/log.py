@@ -15,6 +15,8 @@ import stat
 import time
 from typing import Any
 
+from actors.logic.plain import plain
+
 __all__ = ["FORMATS", "configure", "redact"]
 
 FORMATS = ("text", "json")
@@ -27,7 +29,6 @@ CHATTY = ("httpx", "httpcore", "elastic_transport")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PASSWORD = re.compile(r"(://[^\s:/@'\"]*):[^\s'\"]*@")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(level: str = "INFO", format: str = "") -> None:
@@ -155,4 +156,4 @@ def _plain(text: str, limit: int) -> str:
     """Without secrets, and without control characters, which forge lines or move cursors."""
     text = redact(text)
     cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], cut)
+    return plain(cut)

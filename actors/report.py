@@ -8,6 +8,7 @@ from typing import Any
 
 from actors.log import redact
 from actors.logic.children import Children, Slot
+from actors.logic.plain import plain
 from actors.plan import HostPlan, Plan, UnitPlan
 
 #: What is counted of each route.
@@ -64,5 +65,6 @@ def why(report: dict[str, Any]) -> str:
     for actor in report.get("actors", ()):
         if actor["state"] not in ("running", "stopped"):
             what = f"{actor['role']} {actor['name']} is {actor['state']}"
-            return redact(f"{what}: {actor['reason']}" if actor.get("reason") else what)
+            whole = f"{what}: {actor['reason']}" if actor.get("reason") else what
+            return plain(redact(whole))
     return str(report.get("state", "starting"))

@@ -97,7 +97,7 @@ def find(directory: Path, name: str | None, admin_port: int | None) -> dict[str,
 
 
 def _file_name(name: str) -> str:
-    return quote(name, safe=":") + ".json"
+    return quote(name, safe=":", errors="surrogateescape") + ".json"
 
 
 def _prepared(directory: Path) -> Path:

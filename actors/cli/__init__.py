@@ -12,6 +12,7 @@ from actors.cli.dead import dead
 from actors.cli.drain import drain
 from actors.cli.flags import blame
 from actors.cli.key import key
+from actors.cli.output import say
 from actors.cli.publish import publish
 from actors.cli.run import check, run
 from actors.cli.spool import spool
@@ -75,14 +76,21 @@ def invoke(arguments: Sequence[str], command: click.Command = callboard) -> int:
 
 
 def _usage(error: click.UsageError) -> int:
-    error.show()
+    """What click shows, without secrets and without what moves the cursor."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return Exit.USAGE
+    if error.ctx is not None:
+        say(*error.ctx.get_usage().split("\n"), err=True)
+        say(f"Try '{error.ctx.command_path} --help' for help.", "", err=True)
+    say(f"Error: {redact(error.format_message())}", err=True)
     return Exit.USAGE
 
 
 def _fail(error: CallboardError) -> int:
     """One line on stderr, and the exit code that tells a supervisor what to do."""
     text = " ".join(redact(str(error)).split()) or type(error).__name__
-    click.echo(f"callboard: {text}", err=True)
+    say(f"callboard: {text}", err=True)
     if isinstance(error, ConfigurationError):
         return Exit.CONFIG
     if isinstance(error, UnreachableError):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Protocol
 
 import click
 
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION, flags
-from actors.cli.spool import moment, open_spool, preview
+from actors.cli.output import confirm, in_json, say, say_json
+from actors.cli.spool import at, moment, open_spool, shortened
 from actors.cli.table import table
 from actors.cli.values import Moment, QueueName, Whole
 from actors.clients.spooladmin import ALL, DeadFilter, Stored
 from actors.connections import AMQPConnection
+from actors.log import redact
 
 
 class DeadLetters(Protocol):
@@ -69,14 +70,14 @@ def list_letters(queue: str, as_json: bool, **selection: Any) -> None:
     found = _letters(selection).dead(queue, _which(selection))
     if as_json:
         for letter in found:
-            click.echo(json.dumps(_summary(letter)))
+            say_json(_summary(letter))
         return
     rows = [
-        (letter.id, moment(letter.died), letter.attempts, letter.error, letter.reason)
+        (letter.id, moment(letter.died), letter.attempts, letter.error, redact(letter.reason))
         for letter in found
     ]
     heads = ("id", "died", "attempts", "error", "reason")
-    click.echo(table(heads, rows, width=160) or f"no dead letters of {queue}")
+    say(*table(heads, rows, width=160) or [f"no dead letters of {queue}"])
 
 
 @dead.command()
@@ -87,19 +88,19 @@ def show(queue: str, as_json: bool, **selection: Any) -> None:
     """The dead letters of QUEUE with their headers and bodies."""
     found = _letters(selection).dead(queue, _which(selection))
     if not found and not as_json:
-        click.echo(f"no dead letters of {queue}")
+        say(f"no dead letters of {queue}")
     for letter in found:
         whole = _summary(letter) | {
             "headers": letter.headers,
             "body": letter.body.decode("utf-8", "backslashreplace"),
         }
         if as_json:
-            click.echo(json.dumps(whole, default=str))
+            say_json(whole)
             continue
         for name, value in whole.items():
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            click.echo(f"{name + ':':<10} {preview(text.encode(), 100_000)}")
-        click.echo()
+            text = value if isinstance(value, str) else in_json(value)
+            say(f"{name + ':':<10} {shortened(text, 100_000)}")
+        say("")
 
 
 @dead.command()
@@ -129,7 +130,7 @@ def purge(queue: str, dry_run: bool, yes: bool, as_json: bool, **selection: Any)
     letters, which = _letters(selection), _which(selection)
     if not dry_run and not yes:
         count = len(letters.purge_dead(queue, which, dry_run=True))
-        click.confirm(f"Delete {_count(count)} of {queue} for good?", abort=True, err=True)
+        confirm(f"Delete {_count(count)} of {queue} for good?")
     _tell(letters.purge_dead(queue, which, dry_run=dry_run), "deleted", dry_run, as_json)
 
 
@@ -147,14 +148,14 @@ def _which(selection: dict[str, Any]) -> DeadFilter:
 
 
 def _summary(letter: Stored) -> dict[str, Any]:
-    died = letter.died and datetime.fromtimestamp(letter.died, UTC).isoformat()
+    died = at(letter.died, UTC)
     return {
         "id": letter.id,
         "queue": letter.queue,
-        "died": died,
+        "died": died and died.isoformat(),
         "attempts": letter.attempts,
         "error": letter.error,
-        "reason": letter.reason,
+        "reason": redact(letter.reason),
         "route": letter.route,
     }
 
@@ -162,9 +163,9 @@ def _summary(letter: Stored) -> dict[str, Any]:
 def _tell(ids: Sequence[str], what: str, dry_run: bool, as_json: bool) -> None:
     if as_json:
         for id in ids:
-            click.echo(json.dumps({"id": id}))
+            say_json({"id": id})
         return
-    click.echo(f"{_count(len(ids))} {'would be ' if dry_run else ''}{what}")
+    say(f"{_count(len(ids))} {'would be ' if dry_run else ''}{what}")
 
 
 def _count(number: int) -> str:

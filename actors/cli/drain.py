@@ -7,6 +7,7 @@ import time
 import click
 
 from actors.cli.flags import flag
+from actors.cli.output import say
 from actors.errors import UnreachableError
 
 NOTHING = 3
@@ -33,11 +34,11 @@ def drain(host: str, name: str | None) -> int:
     from actors import system  # loads the actor system, which other verbs do without
 
     if not system.leave(host, name):
-        click.echo(f"callboard: nothing runs{f' under the name {name}' if name else ''}", err=True)
+        say(f"callboard: nothing runs{f' under the name {name}' if name else ''}", err=True)
         return NOTHING
     while _is_there(host, name):
         time.sleep(INTERVAL)
-    click.echo(f"{host} has left")
+    say(f"{host} has left")
     return 0
 
 

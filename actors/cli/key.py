@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from actors.cli.output import say
 from actors.keys import fresh_key
 
 
@@ -14,4 +15,4 @@ def key() -> None:
     \b
         (umask 077 && callboard key > callboard.key)
     """
-    click.echo(fresh_key())
+    say(fresh_key())

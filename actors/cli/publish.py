@@ -16,6 +16,7 @@ import click
 
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION
+from actors.cli.output import say
 from actors.cli.values import Number, QueueName, Whole
 from actors.decoding import decode_json
 from actors.errors import InvalidMessage, PublishError
@@ -61,7 +62,7 @@ def publish(
             if broken:
                 raise InvalidMessage(f"{broken}; {_count(confirmed)} confirmed before")
             advance(size)
-    click.echo(f"{_count(confirmed)} put into {queue} in {time.monotonic() - began:.1f} s")
+    say(f"{_count(confirmed)} put into {queue} in {time.monotonic() - began:.1f} s")
 
 
 def _json(line: bytes) -> bytes:

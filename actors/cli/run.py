@@ -11,8 +11,10 @@ import click
 from actors import log
 from actors.app import App
 from actors.cli.flags import RUN
+from actors.cli.output import say
 from actors.cli.table import table
 from actors.loader import load
+from actors.log import redact
 from actors.logic.placement import spelled
 from actors.network import network_of
 from actors.plan import HostPlan, Plan, RoutePlan, UnitPlan
@@ -73,14 +75,14 @@ def check(app: str, **values: Any) -> None:
     if not (settings.join or loaded.connections or settings.connections):
         settings = settings.model_copy(update={"connections": ("spool:",)})
     plan = _plan(loaded, app, settings)
-    click.echo(f"{plan.app} {plan.version}".rstrip())
+    say(f"{plan.app} {plan.version}".rstrip())
     if isinstance(plan, HostPlan):
-        click.echo(f"\n{_joins(plan, settings)}")
+        say("", _joins(plan, settings))
     else:
         for unit in plan.units:
-            click.echo(f"\n{describe(unit)}\n{_routes(unit)}")
+            say("", describe(unit), *_routes(unit))
     for caveat in caveats:
-        click.echo(f"callboard: warning: {caveat}", err=True)
+        say(f"callboard: warning: {redact(caveat)}", err=True)
 
 
 def _plan(loaded: App, app: str, settings: Settings) -> Plan | HostPlan:
@@ -133,7 +135,7 @@ def _names(unit: UnitPlan) -> str:
     return ", ".join(route.name for route in unit.routes)
 
 
-def _routes(unit: UnitPlan) -> str:
+def _routes(unit: UnitPlan) -> list[str]:
     heads = ["route", "queues", "bulk", "flush", "processes", "in flight", "prefetch", "timeout"]
     rows = [_row(route) for route in unit.routes]
     if any(route.pool for route in unit.routes):

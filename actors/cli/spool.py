@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 import click
 
 from actors.cli.connections import only
 from actors.cli.flags import connection
+from actors.cli.output import confirm, say, say_json
 from actors.cli.table import table
 from actors.cli.values import QueueName, Whole
 from actors.clients.spooladmin import SpoolAdmin
@@ -33,14 +33,14 @@ def list_queues(connection: Sequence[str], as_json: bool) -> None:
     counts = open_spool(connection).queues()
     if as_json:
         for count in counts:
-            click.echo(json.dumps({name: getattr(count, name) for name in count.__slots__}))
+            say_json({name: getattr(count, name) for name in count.__slots__})
         return
     rows = [
         (count.queue, count.ready, count.delayed, count.claimed, count.dead, moment(count.oldest))
         for count in counts
     ]
     heads = ("queue", "ready", "delayed", "claimed", "dead", "oldest")
-    click.echo(table(heads, rows) or "the spool is empty")
+    say(*table(heads, rows) or ["the spool is empty"])
 
 
 @spool.command()
@@ -51,7 +51,8 @@ def list_queues(connection: Sequence[str], as_json: bool) -> None:
 def show(queue: str, connection: Sequence[str], limit: int) -> None:
     """The messages of QUEUE in the order in which they would be handed out."""
     for message in open_spool(connection).show(queue, limit):
-        click.echo(f"{message.id}  {message.state}  {preview(message.body)}")
+        body = message.body.decode("utf-8", "backslashreplace")
+        say(f"{message.id}  {message.state}  {shortened(body)}")
 
 
 @spool.command()
@@ -62,8 +63,9 @@ def purge(queue: str, connection: Sequence[str], yes: bool) -> None:
     """Delete the messages of QUEUE for good; those in hand and dead letters stay."""
     admin = open_spool(connection)
     if not yes:
-        click.confirm(f"Delete all messages of {queue} that are in nobody's hand?", abort=True)
-    click.echo(f"{admin.purge(queue):,} messages deleted from {queue}")
+        confirm(f"Delete all messages of {queue} that are in nobody's hand?")
+    count = admin.purge(queue)
+    say(f"{count:,} message{'' if count == 1 else 's'} deleted from {queue}")
 
 
 def open_spool(arguments: Sequence[str]) -> SpoolAdmin:
@@ -80,13 +82,18 @@ def open_spool(arguments: Sequence[str]) -> SpoolAdmin:
 
 def moment(seconds: float | None) -> str:
     """A wall-clock time as people read it."""
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    time = at(seconds)
+    return time.strftime("%Y-%m-%d %H:%M:%S") if time else ""
 
 
-def preview(body: bytes, limit: int = 200) -> str:
-    """The beginning of a body on one line, safe to print."""
-    text = body[:limit].decode("utf-8", "backslashreplace")
-    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return shown + ("…" if len(body) > limit else "")
+def at(seconds: float | None, zone: tzinfo | None = None) -> datetime | None:
+    """A wall-clock time; None where there is none, or no calendar has it."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, zone)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= limit else text[:limit] + "…"

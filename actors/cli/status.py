@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from actors.cli.flags import flag
+from actors.cli.output import say, say_json
 from actors.cli.table import table
 from actors.cli.values import Whole
 from actors.report import why
@@ -39,26 +39,26 @@ def status(name: str | None, as_json: bool, ready: bool, admin_port: int | None)
 
     report = system.status(name, admin_port=admin_port)
     if report is None:
-        click.echo(f"callboard: nothing runs{f' under the name {name}' if name else ''}", err=True)
+        say(f"callboard: nothing runs{f' under the name {name}' if name else ''}", err=True)
         return NOTHING
     if as_json:
-        click.echo(json.dumps(report))
+        say_json(report)
     elif ready:
-        click.echo("ready" if report["ready"] else f"not ready: {why(report)}")
+        say("ready" if report["ready"] else f"not ready: {why(report)}")
     else:
-        click.echo(_page(report))
+        say(*_page(report))
     return READY if report["ready"] else NOT_READY
 
 
-def _page(report: dict[str, Any]) -> str:
+def _page(report: dict[str, Any]) -> list[str]:
     """The report as people read it, at most 100 columns wide."""
-    parts = [_head(report), _actors(report["actors"]), _routes(report)]
+    parts = [[_head(report)], _actors(report["actors"]), _routes(report)]
     parts += [
-        f"{route['name']}: {route['last_error']}"
+        [f"{route['name']}: {route['last_error']}"]
         for route in report["routes"]
         if route["last_error"]
     ]
-    return "\n\n".join(part for part in parts if part)
+    return [line for part in parts if part for line in ("", *part)][1:]
 
 
 def _head(report: dict[str, Any]) -> str:
@@ -75,7 +75,7 @@ def _head(report: dict[str, Any]) -> str:
     return " ".join(word for word in words if word)
 
 
-def _actors(actors: Sequence[dict[str, Any]]) -> str:
+def _actors(actors: Sequence[dict[str, Any]]) -> list[str]:
     heads = ["role", "name", "pid", "state", "restarts", "reason"]
     if len({actor["host"] for actor in actors}) > 1:
         heads.insert(2, "host")
@@ -89,7 +89,7 @@ def _cell(actor: dict[str, Any], head: str) -> object:
     return actor.get(head, "")
 
 
-def _routes(report: dict[str, Any]) -> str:
+def _routes(report: dict[str, Any]) -> list[str]:
     rows = [
         (route["name"], *(route[count] for count in _COUNTS), f"{route['oldest_s']:.1f} s")
         for route in report["routes"]

@@ -167,10 +167,13 @@ class BrokerAdmin:
 
 
 def _letter(queue: str, properties: _Properties, body: bytes) -> Stored:
-    fields = split(properties.raw)
+    try:
+        fields = split(properties.raw)
+    except ValueError:
+        fields = {}
     notes = _notes(fields.get("headers", bytes(4)))
     headers = dict(properties.headers or {})
-    death = (headers.get("x-death") or [{}])[0]
+    death = _last_death(headers.get("x-death"))
     reason = str(notes.get("reason") or "")
     return Stored(
         id=_text(fields.get("message_id", b"")[1:])
@@ -178,11 +181,9 @@ def _letter(queue: str, properties: _Properties, body: bytes) -> Stored:
         queue=str(notes.get("queue") or death.get("queue") or queue),
         state="dead",
         priority=fields.get("priority", b"\0")[0],
-        attempts=int(notes.get("attempts") or death.get("count") or 0),
+        attempts=_count(notes.get("attempts")) or _count(death.get("count")),
         enqueued=0.0,
-        headers={
-            name: value for name, value in headers.items() if not name.encode().startswith(_NOTES)
-        },
+        headers={name: value for name, value in headers.items() if not _is_note(name)},
         body=body,
         died=_died(notes.get("time"), death.get("time")),
         reason=reason or (f"by the broker: {death['reason']}" if "reason" in death else ""),
@@ -191,10 +192,24 @@ def _letter(queue: str, properties: _Properties, body: bytes) -> Stored:
     )
 
 
+def _last_death(deaths: Any) -> dict[str, Any]:
+    """The broker's latest note of a death; empty where it is none, for anybody may write it."""
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    return latest if isinstance(latest, dict) else {}
+
+
+def _count(value: Any) -> int:
+    return max(0, value) if isinstance(value, int) else 0
+
+
 def _notes(headers: bytes) -> dict[str, str | int]:
     """Callboard's own headers, by name without its prefix."""
     found: dict[str, str | int] = {}
-    for name, value in entries(headers):
+    try:
+        known = entries(headers)
+    except ValueError:
+        return found
+    for name, value in known:
         if name.startswith(_OURS.encode()):
             key = _text(name).removeprefix(_OURS)
             if value[:1] == b"S":
@@ -204,18 +219,25 @@ def _notes(headers: bytes) -> dict[str, str | int]:
     return found
 
 
+def _is_note(name: str | bytes) -> bool:
+    """Also of a name that is no text, which pika leaves as bytes."""
+    encoded = name if isinstance(name, bytes) else name.encode("utf-8", "backslashreplace")
+    return encoded.startswith(_NOTES)
+
+
 def _text(encoded: bytes) -> str:
     return encoded.decode("utf-8", "backslashreplace")
 
 
 def _died(told: str | int | None, by_broker: Any) -> float | None:
-    if isinstance(told, str):
-        try:
+    try:
+        if isinstance(told, str):
             return datetime.fromisoformat(told).timestamp()
-        except ValueError:
-            return None
-    # AMQP's timestamps have no zone and mean UTC.
-    return by_broker.replace(tzinfo=UTC).timestamp() if isinstance(by_broker, datetime) else None
+        if isinstance(by_broker, datetime):  # AMQP's timestamps have no zone and mean UTC
+            return by_broker.replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError, OSError):  # no time, or one that no clock shows
+        pass
+    return None
 
 
 def _wanted(letter: Stored, which: DeadFilter) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from actors.clients.spoolfile import SpoolFile
@@ -100,7 +103,7 @@ class SpoolAdmin:
 
     def queues(self) -> list[QueueCount]:
         """All queues that hold something, by name."""
-        with self._file.reading() as at:
+        with self._reading() as at:
             rows = at.execute(
                 f"SELECT queue, sum(state = {READY}), sum(state = {DELAYED}),"
                 f" sum(state = {CLAIMED}), sum(state = {DEAD}),"
@@ -157,8 +160,15 @@ class SpoolAdmin:
                 at.execute(f"DELETE FROM message WHERE seq IN ({query})", values)
         return ids
 
-    def _show(self, query: str, values: dict[str, Any]) -> list[Stored]:
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A look at what may be no text where text is expected."""
         with self._file.reading() as at:
+            at.text_factory = partial(bytes.decode, errors="backslashreplace")
+            yield at
+
+    def _show(self, query: str, values: dict[str, Any]) -> list[Stored]:
+        with self._reading() as at:
             rows = at.execute(
                 "SELECT id, queue, state, priority, attempts, enqueued, headers, body,"
                 " not_before, died, reason, error, route"
@@ -172,12 +182,21 @@ def _ids(rows: Any) -> list[str]:
     return [id for (id,) in rows]
 
 
+def _headers(encoded: bytes) -> dict[str, Any]:
+    """Headers for people to see; none where they are no JSON."""
+    try:
+        headers = json.loads(encoded) if encoded else {}
+    except (ValueError, RecursionError):
+        return {}
+    return headers if isinstance(headers, dict) else {}
+
+
 def _stored(row: tuple[Any, ...]) -> Stored:
     id, queue, state, priority, attempts, enqueued, headers, body, not_before, *death = row
     died, reason, error, route = death
     return Stored(
         id=id, queue=queue, state=_STATES[state], priority=priority, attempts=attempts,
-        enqueued=enqueued, headers=json.loads(headers) if headers else {}, body=body,
+        enqueued=enqueued, headers=_headers(headers), body=body,
         not_before=not_before if state == DELAYED else None,
         died=died, reason=reason or "", error=error or "", route=route or "",
     )  # fmt: skip

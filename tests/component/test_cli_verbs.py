@@ -16,6 +16,7 @@ from actors.cli import invoke
 from actors.clients.spooladmin import SpoolAdmin
 from actors.clients.spoolfile import SpoolFile
 from actors.clients.spoolschema import DEAD
+from actors.publisher import Publisher
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,6 +215,95 @@ def test_a_time_that_is_none_is_a_matter_of_usage(
     assert "'noon' is no time like 2030-01-31T12:00:00" in capsys.readouterr().err
 
 
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\x7f\u202e\u200b\u2028\nforged"
+
+
+def bury_hostile(url: str) -> None:
+    """A dead letter and a message of somebody who is after the terminal of the operator."""
+    with Publisher(url) as publisher:
+        publisher.put("words", HOSTILE, headers={HOSTILE: HOSTILE}, message_id=f"id{HOSTILE}")
+        publisher.put(f"queue{HOSTILE}", serialized_data=HOSTILE.encode())
+        publisher.put("dead", 1, message_id=f"dead{HOSTILE}", headers={HOSTILE: HOSTILE})
+    with (spool := spool_at(url)).transaction() as at:
+        at.execute(
+            "UPDATE message SET state = ?, died = 1e300, reason = ?, error = ?, route = ?"
+            " WHERE queue = 'dead'",
+            (DEAD, HOSTILE, HOSTILE, HOSTILE),
+        )
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["spool", "list"],
+        ["spool", "list", "--json"],
+        ["spool", "show", "words"],
+        ["spool", "show", f"queue{HOSTILE}"],
+        ["spool", "purge", f"queue{HOSTILE}", "--yes"],
+        ["dead", "list", "dead"],
+        ["dead", "list", "dead", "--json"],
+        ["dead", "show", "dead"],
+        ["dead", "show", "dead", "--json"],
+        ["dead", "list", f"queue{HOSTILE}"],
+        ["dead", "redrive", "dead", "--to", f"to{HOSTILE}"],
+        ["dead", "redrive", "dead", "--json"],
+        ["dead", "purge", "dead", "--yes"],
+        ["dead", "purge", "dead", "--yes", "--json"],
+    ],
+    ids=lambda arguments: " ".join(arguments).partition("\x1b")[0],
+)
+def test_what_strangers_wrote_commands_no_terminal(
+    url: str, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    bury_hostile(url)
+    assert invoke(arguments) == 0
+    printed = capsys.readouterr()
+    lines = (printed.out + printed.err).split("\n")
+    assert all(line.isprintable() and not line.startswith("forged") for line in lines)
+    if "--json" in arguments:
+        assert all(json.loads(line) for line in lines if line)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("died", 1e300),
+        ("died", -1e18),
+        ("attempts", 2**62),
+        ("reason", b"\xff\xfe"),
+        ("error", b"\xff"),
+        ("headers", b"{"),
+        ("headers", b"[" * 5000),
+        ("headers", b"[1]"),
+        ("headers", b'{"a": NaN, "b": 1e999}'),
+        ("headers", b"\xff"),
+        ("enqueued", 1e300),
+        ("body", b"\xff" * 1000),
+    ],
+)
+def test_a_dead_letter_of_a_spool_is_shown_and_given_back_whatever_stands_in_it(
+    url: str, capsys: pytest.CaptureFixture[str], column: str, value: object
+) -> None:
+    bury(url, "before", "odd", "after")
+    content = column in ("headers", "enqueued", "body")
+    text = isinstance(value, bytes) and not content
+    with (spool := spool_at(url)).transaction() as at:
+        at.execute(
+            f"UPDATE {'content' if content else 'message'} SET {column} ="
+            f" {'CAST(:value AS TEXT)' if text else ':value'}"
+            " WHERE seq = (SELECT seq FROM content WHERE id = 'odd')",
+            {"value": value},
+        )
+    spool.close()
+    for verb in (["list"], ["list", "--json"], ["show"], ["show", "--json"]):
+        assert invoke(["dead", *verb, "words"]) == 0
+    assert invoke(["spool", "list"]) == 0
+    assert invoke(["dead", "redrive", "words"]) == 0
+    assert capsys.readouterr().out.endswith("3 dead letters put into words\n")
+    assert invoke(["spool", "show", "words"]) == 0
+
+
 # ── spool, status ──────────────────────────────────────────────────────────────
 
 
@@ -243,6 +333,28 @@ def test_who_looks_into_a_spool_makes_none(
 def test_status_exits_3_where_nothing_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["status"]) == 3
     assert capsys.readouterr().err == "callboard: nothing runs\n"
+
+
+def test_the_report_of_a_system_commands_no_terminal(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = {
+        "role": "handler", "name": HOSTILE, "pid": 1, "host": HOSTILE, "route": HOSTILE,
+        "state": "waiting", "reason": HOSTILE, "restarts": 0,
+    }  # fmt: skip
+    counts = dict.fromkeys(
+        ("received", "acked", "requeued", "retried", "rejected", "dead", "in_flight"), 0
+    )
+    report = {
+        "app": HOSTILE, "version": HOSTILE, "name": HOSTILE, "state": "starting", "ready": False,
+        "since": "", "actors": [actor], "totals": counts,
+        "routes": [{"name": HOSTILE, "oldest_s": 0.0, "last_error": HOSTILE, **counts}],
+    }  # fmt: skip
+    monkeypatch.setattr("actors.system.status", lambda *_, **__: report)
+    for flags in ([], ["--ready"], ["--json"]):
+        assert invoke(["status", *flags]) == 1
+        lines = capsys.readouterr().out.split("\n")
+        assert all(line.isprintable() and not line.startswith("forged") for line in lines)
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback(url: str) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pika
 import pytest
 
+from actors.cli import invoke
 from actors.clients.brokeradmin import BrokerAdmin
 from actors.clients.spooladmin import DeadFilter
 from actors.errors import ConfigurationError, PublishError, UnreachableError
 from tests.broker import Admin, Broker, RawProperties, free_port
+from tests.unit.test_dead_letters import ODD
 
 
 @pytest.fixture
@@ -133,6 +135,23 @@ def test_a_header_that_no_library_reads_stops_nothing_and_travels_unchanged(
     assert len(admin.redrive("words")) == 1
     assert [letter.body for letter in admin.dead("words")] == []
     assert world.ready("words") == 1
+
+
+@pytest.mark.parametrize("headers", ODD.values(), ids=ODD)
+def test_one_odd_letter_keeps_nobody_from_the_others(
+    world: Admin, admin: BrokerAdmin, broker: Broker, vhost: str, headers: dict[str, Any]
+) -> None:
+    world.publish("words.dead", b"a", message_id="before")
+    world.publish("words.dead", b"b", headers=headers)
+    world.publish("words.dead", b"c", message_id="after")
+    url = f"amqp://{broker.user}:{broker.password}@{broker.host}:{broker.port}/{vhost}"
+    for verb in (["list"], ["list", "--json"], ["show"], ["show", "--json"]):
+        assert invoke(["dead", *verb, "words", "--connection", url]) == 0
+    assert invoke(["dead", "redrive", "words", "--connection", url]) == 0
+    assert world.ready("words") == 3
+    world.publish("words.dead", b"b", headers=headers)
+    assert invoke(["dead", "purge", "words", "--yes", "--connection", url]) == 0
+    assert admin.dead("words") == []
 
 
 def test_a_letter_stays_dead_where_its_copy_has_nowhere_to_go(

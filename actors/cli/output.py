@@ -1,0 +1,51 @@
+"""The one way by which the verbs print."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import click
+
+from actors.logic.plain import plain
+
+#: Levels of a value beyond which JSON shows no more of it.
+DEPTH = 50
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines. Nothing in one of them moves the cursor or begins another line."""
+    click.echo("\n".join(plain(line) for line in lines), err=err)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as one line of JSON, whatever it holds."""
+    say(in_json(value))
+
+
+def confirm(question: str) -> None:
+    """Go on only where somebody at the terminal says yes."""
+    click.confirm(plain(question), abort=True, err=True)
+
+
+def in_json(value: Any) -> str:
+    """One line of JSON in ASCII; what JSON cannot say is shown as text."""
+    # JSON itself leaves DEL as it is, and DEL stands only within strings.
+    return json.dumps(_fit(value, DEPTH), default=str).replace("\x7f", "\\u007f")
+
+
+def _fit(value: Any, depth: int) -> Any:
+    if isinstance(value, (dict, list, tuple)) and not depth:
+        return "…"
+    if isinstance(value, dict):
+        return {_text(key): _fit(each, depth - 1) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_fit(each, depth - 1) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return _text(value) if isinstance(value, bytes) else value
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
