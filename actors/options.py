@@ -52,12 +52,16 @@ class Actions(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Hand the message out again later, and dead-letter it after the last attempt."""
+    """Hand the message out again later, and dead-letter it after the last attempt.
 
-    attempts: int = 8  #: hand-outs in all, the first included; 0: without end
+    The defaults last for hours: an outage of minutes sends no queue into dead letters.
+    """
+
+    attempts: int = 20  #: hand-outs in all, the first included; 0: without end
     first: float = 1.0  #: seconds before the second hand-out
     factor: float = 2.0  #: by which each wait is longer than the one before
-    cap: float = 600.0  #: seconds that no wait exceeds
+    cap: float = 3600.0  #: seconds that no wait exceeds
+    jitter: bool = True  #: each wait is shortened by up to a tenth
 
     def __post_init__(self) -> None:
         minima = {"attempts": 0, "first": 0, "factor": 1, "cap": 0}
@@ -67,6 +71,8 @@ class Retry:
             # Written so that NaN, which compares false with everything, is refused too.
             if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
                 raise ConfigurationError(f"Retry: {name} must be {least} or more, not {value!r}")
+        if not isinstance(self.jitter, bool):
+            raise ConfigurationError(f"Retry: jitter must be True or False, not {self.jitter!r}")
 
 
 Outcome = Actions | Retry
@@ -131,21 +137,26 @@ class TimerOptions(Schema):
 def decision(outcome: Outcome) -> Decision:
     """An action or a `Retry` in the words of `actors.logic.failure`."""
     if isinstance(outcome, Retry):
-        return Decision(Verdict.RETRY, outcome.attempts, outcome.first, outcome.factor, outcome.cap)
+        return Decision(
+            Verdict.RETRY,
+            outcome.attempts,
+            outcome.first,
+            outcome.factor,
+            outcome.cap,
+            outcome.jitter,
+        )
     return Decision(Verdict[outcome.name])
 
 
-def compile_table(
-    on_exception: OnException | None, kind: str
-) -> dict[type[BaseException], Decision]:
-    """The table of a route on a connection of `kind`, complete for `logic.failure.decide`.
+def compile_table(on_exception: OnException | None) -> dict[type[BaseException], Decision]:
+    """The table of a route, complete for `logic.failure.decide`.
 
     A bare action or `Retry` stands for what handlers raise and for timeouts; what can never
     succeed (`InvalidMessage`, `HandlerCrashed`) is dead-lettered unless it is named itself.
+    What a mapping leaves out follows the default, `Retry()`.
     """
-    usual = Retry() if kind == "spool" else Actions.REQUEUE
     if on_exception is None:
-        on_exception = usual
+        on_exception = Retry()
     named = on_exception if isinstance(on_exception, Mapping) else {Exception: on_exception}
-    table = {Exception: decision(usual), InvalidMessage: DEAD_LETTER, HandlerCrashed: DEAD_LETTER}
+    table = {Exception: decision(Retry()), InvalidMessage: DEAD_LETTER, HandlerCrashed: DEAD_LETTER}
     return table | {error: decision(outcome) for error, outcome in named.items()}

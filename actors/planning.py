@@ -185,7 +185,7 @@ def _last_alone(table: dict[type[BaseException], Decision]) -> int:
 
 def _first_retry(table: dict[type[BaseException], Decision]) -> float | None:
     """The shortest wait after a first failure; None: nothing is retried."""
-    outcomes = [entry.apply(1) for entry in table.values()]
+    outcomes = [replace(entry, jitter=False).apply(1) for entry in table.values()]
     return min((delay for verdict, delay in outcomes if verdict is Verdict.RETRY), default=None)
 
 

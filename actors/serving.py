@@ -35,7 +35,7 @@ class Served:
 
     @property
     def table(self) -> dict[type[BaseException], Decision]:
-        return compile_table(self.route.options.on_exception, self.connection.kind)
+        return compile_table(self.route.options.on_exception)
 
 
 class Place(NamedTuple):

@@ -1,12 +1,13 @@
 """`asyncworker.app`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from actors.app import App as _App
 from actors.app import H
 from actors.asyncworker.absent import HTTP
 from actors.errors import InvalidRoute
+from actors.options import Actions, Events, RouteOptions
 
 __all__ = ["App"]
 
@@ -19,10 +20,34 @@ class App(_App):
         """Raises `InvalidRoute`."""
         raise InvalidRoute(f"app.http is not taken over: {HTTP}")
 
-    def route(self, *args: Any, methods: Any = None, **kwargs: Any) -> Callable[[H], H]:
-        """`actors.App.route`; `methods`, of HTTP routes, raises `InvalidRoute`."""
+    def route(
+        self, *args: Any, methods: Any = None, options: Any = None, **kwargs: Any
+    ) -> Callable[[H], H]:
+        """`actors.App.route`, where an exception that no table names requeues its messages.
+
+        `methods`, of HTTP routes, raises `InvalidRoute`.
+        """
         if methods is not None:
             raise InvalidRoute(f"route: methods= is not taken over: {HTTP}")
-        return super().route(*args, **kwargs)
+        return super().route(*args, options=_requeueing(options), **kwargs)
 
     get_connection = _App.connection
+
+
+def _requeueing(options: Any) -> Any:
+    """Options with async-worker's default for what they leave out of their table."""
+    if isinstance(options, RouteOptions):
+        table = _completed(options.on_exception)
+        return options.model_copy(update={Events.ON_EXCEPTION.value: table})
+    if options is None or isinstance(options, Mapping):
+        given = dict(options or {})
+        return given | {Events.ON_EXCEPTION: _completed(given.get(Events.ON_EXCEPTION))}
+    return options
+
+
+def _completed(on_exception: Any) -> Any:
+    if on_exception is None:
+        return Actions.REQUEUE
+    if isinstance(on_exception, Mapping):
+        return {Exception: Actions.REQUEUE, **on_exception}
+    return on_exception

@@ -109,7 +109,7 @@ class RouteCode:
         if self.name not in app.routes:
             raise ConfigurationError(f"route {self.name!r} is not in the app")
         route = app.routes[self.name]
-        table = compile_table(route.options.on_exception, self._kind)
+        table = compile_table(route.options.on_exception)
         self.rules = Rules(decision(route.options.on_success), table)
         self._typed = route.adapter is not None
         self._decode = decoder_for(route.adapter, self._kind)

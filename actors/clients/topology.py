@@ -69,7 +69,8 @@ def _make_waiting_queue(
 ) -> None:
     def made(code: int, cause: str) -> None:
         if code == FORBIDDEN:
-            failed(f"{cause}: {needed_for_retries(queue)}", Fault.REFUSED)
+            needed = f"{needed_for_retries(queue)}; or give the route an action, and no Retry"
+            failed(f"{cause}: {needed}", Fault.REFUSED)
         elif code:
             failed(cause, Fault.UNREACHABLE)
         else:

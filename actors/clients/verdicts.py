@@ -205,7 +205,7 @@ def _decided(decision: Decision, message: Message[Any], error: BaseException | N
     if decision.verdict in PLAIN:
         return Single(0, 0, int(decision.verdict))
     attempts = _attempts(message)
-    verdict, delay = decision.apply(attempts)
+    verdict, delay = decision.apply(attempts, _content(message))
     if error is None:
         return Single(0, 0, int(verdict), delay, attempts=attempts)
     return Single(0, 0, int(verdict), delay, _reason(error), class_name(type(error)), attempts)
@@ -217,6 +217,13 @@ def _attempts(message: Message[Any]) -> int:
         return message.attempts + 1
     except Exception:  # an answer is owed even for what is no delivery at all
         return 1
+
+
+def _content(message: Message[Any]) -> bytes:
+    try:
+        return message.serialized_data
+    except Exception:  # as above
+        return b""
 
 
 def _reason(error: BaseException) -> str:

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from random import Random
+from zlib import crc32
+
+#: The share of a wait by which jitter shortens it at the most. Never longer: a wait on RabbitMQ
+#: is rounded up, and would be pushed to the next waiting queue.
+JITTER = 0.1
 
 
 class Verdict(IntEnum):
@@ -29,9 +34,14 @@ class Decision:
     first: float = 0.0  #: seconds before the second hand-out
     factor: float = 1.0
     cap: float = 0.0  #: seconds at the most
+    jitter: bool = False  #: each wait is shortened by up to `JITTER`
 
-    def apply(self, attempts: int) -> tuple[Verdict, float]:
-        """Verdict and delay in seconds for a message handed out `attempts` times by now."""
+    def apply(self, attempts: int, content: bytes = b"") -> tuple[Verdict, float]:
+        """Verdict and delay in seconds for a message handed out `attempts` times by now.
+
+        Jitter is a hash of the content and the attempt: it spreads messages that failed
+        together, and the same run gives the same delays.
+        """
         if self.verdict is not Verdict.RETRY:
             return self.verdict, 0.0
         if self.attempts and attempts >= self.attempts:
@@ -40,7 +50,10 @@ class Decision:
             delay = self.first * self.factor ** max(attempts - 1, 0)
         except OverflowError:
             delay = self.cap
-        return Verdict.RETRY, min(self.cap, delay)
+        delay = min(self.cap, delay)
+        if self.jitter:
+            delay *= 1.0 - JITTER * crc32(content, attempts & 0xFFFFFFFF) / 2**32
+        return Verdict.RETRY, delay
 
 
 REQUEUE = Decision(Verdict.REQUEUE)
@@ -67,8 +80,8 @@ def class_name(error: type[BaseException]) -> str:
 def requeue_delay(failures: int, random: Random) -> float:
     """Seconds to hold a delivery before it is requeued for the n-th time: 0, then 1, 2, 4 … 60.
 
-    Jittered down by up to a tenth, so that a bulk of failures does not return as one wave.
+    Jitter shortens it, so that a bulk of failures does not return as one wave.
     """
     if failures <= 1:
         return 0.0
-    return float(min(60.0, 2.0 ** min(failures - 2, 6))) * (1.0 - 0.1 * random.random())
+    return float(min(60.0, 2.0 ** min(failures - 2, 6))) * (1.0 - JITTER * random.random())

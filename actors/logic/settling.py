@@ -114,7 +114,7 @@ class Settling:
         name = class_name(error)
         for chunk, index in deliveries:
             attempts = chunk.attempts.get(index, 1)
-            verdict, delay = decision.apply(attempts)
+            verdict, delay = decision.apply(attempts, chunk.raw(index))
             position = chunk.first + index
             single = Single(chunk.epoch, position, verdict, delay, reason, name, attempts)
             self._single(chunk, index, single, now)
@@ -159,6 +159,8 @@ class Settling:
             snoozed = single.verdict == Verdict.SNOOZE
             if not snoozed:
                 chunk.attempts[index] = single.attempts
+                if self._broker_copies and single.verdict == Verdict.RETRY:
+                    self._recurrences.failed(chunk.raw(index), single.attempts)
             # In a drain it returns to the world, and those behind it must not go before it.
             not_before = math.inf if self.draining else now + single.delay
             batching.again([(chunk, index, not_before)], now, snoozed=snoozed)

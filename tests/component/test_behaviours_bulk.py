@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from actors import Actions, App, Options
+from actors import Actions, Options
+from actors.asyncworker import App
 from actors.testing import InMemorySystem
 
 Bulks = list[list[Any]]

@@ -105,20 +105,24 @@ def test_what_befalls_a_message_outside_its_handler_can_be_named(
         assert sent.actions == [REJECT]
 
 
-def test_the_default_on_rabbitmq_is_a_requeue_without_end() -> None:
-    with InMemorySystem(failing("amqp", RuntimeError("always")), raise_errors=False) as system:
-        (sent,) = system.deliver("q", [1])
-        system.advance(3600.0)
-        assert set(sent.actions) == {REQUEUE}
-        assert sent.attempts > 60
-
-
-def test_the_default_on_the_spool_is_eight_attempts() -> None:
-    with InMemorySystem(failing("spool", RuntimeError("always")), raise_errors=False) as system:
-        (sent,) = system.deliver("q", [1])
-        system.advance(3600.0)
-        assert sent.actions == [REQUEUE] * 7 + [DEAD_LETTER]
-        assert (sent.attempts, sent.reason) == (8, "always")
+@both_kinds
+@pytest.mark.parametrize("options", [{}, {Options.ORDER_BY: "routing_key"}, {Options.POOL: "p"}])
+def test_the_default_is_twenty_attempts_over_hours(kind: str, options: dict[Any, Any]) -> None:
+    app = app_on(kind)
+    intervals = Intervals(app, options)
+    with InMemorySystem(app, raise_errors=False) as intervals.system:
+        (sent,) = intervals.system.deliver("q", [1])
+        intervals.system.advance(6 * 3600.0)
+        assert DEAD_LETTER not in sent.actions
+        intervals.system.advance(3 * 3600.0)
+    assert sent.attempts == 20
+    if not options.get(Options.ORDER_BY):  # whose retries are the worker's own
+        assert sent.actions == [REQUEUE] * 19 + [DEAD_LETTER]
+    assert (sent.reason, len(intervals.times)) == ("always", 20)
+    for interval, bound in zip(
+        intervals.all(), [2**n for n in range(12)] + [3600] * 7, strict=True
+    ):
+        assert 0.9 * bound <= interval <= bound
 
 
 # ── requeues and retries ───────────────────────────────────────────────────────
@@ -182,7 +186,7 @@ def test_what_finds_no_room_to_snooze_waits_outside(kind: str) -> None:
 @both_kinds
 def test_a_retry_waits_outside_the_queue_and_ends_as_a_dead_letter(kind: str) -> None:
     app = app_on(kind, prefetch=1)
-    retry = Retry(attempts=5, first=1.0, factor=3.0, cap=5.0)
+    retry = Retry(attempts=5, first=1.0, factor=3.0, cap=5.0, jitter=False)
     intervals = Intervals(app, {Events.ON_EXCEPTION: {RuntimeError: retry}})
     with InMemorySystem(app, raise_errors=False) as intervals.system:
         (sent,) = intervals.system.deliver("q", [1])
@@ -432,7 +436,7 @@ def test_an_exception_makes_bulks_smaller_and_a_mark_does_not(
     app = app_on("amqp")
     seen: list[int] = []
 
-    @app.route(["q"], options={Options.BULK_SIZE: 8})
+    @app.route(["q"], options={Options.BULK_SIZE: 8, Events.ON_EXCEPTION: REQUEUE})
     async def handle(messages: list[Message[int]]) -> None:
         seen.append(len(messages))
         if len(seen) == 1:

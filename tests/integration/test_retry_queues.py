@@ -249,7 +249,8 @@ def test_who_may_not_make_the_queue_of_a_retry_is_told_before_anything_is_consum
         assert lost.fault == Fault.REFUSED
         assert lost.cause == (
             "q.retry.1: 403 ACCESS_REFUSED - access to queue 'q.retry.1' in vhost"
-            f" '{vhost}' refused for user '{reader}': {NEEDED}"
+            f" '{vhost}' refused for user '{reader}': {NEEDED};"
+            " or give the route an action, and no Retry"
         )
         pattern = r"^q\.retry\.[0-9]+$"
         own_broker.ctl("set_permissions", "-p", vhost, reader, pattern, r"^amq\.default$", "^q")

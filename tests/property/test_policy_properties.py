@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.clients.ladder import step
 from actors.logic.failure import Decision, Verdict, decide, requeue_delay
 from actors.logic.recurrence import Past, Recurrences
 from actors.logic.restart import HEALTHY, Backoff, Intensity
@@ -55,6 +57,27 @@ def test_a_retry_waits_ever_longer_up_to_its_cap_and_ends(
     assert later is Verdict.DEAD_LETTER or longer >= delay
     if attempts <= 1:
         assert delay == min(first, cap)
+
+
+@given(st.integers(0, 2**70), st.binary(max_size=20), st.floats(0, 1e4), st.floats(0, 1e4))
+def test_jitter_shortens_a_wait_by_a_tenth_at_the_most_and_the_same_each_time(
+    attempts: int, content: bytes, first: float, cap: float
+) -> None:
+    plain = Decision(Verdict.RETRY, 0, first, 2.0, cap)
+    verdict, delay = replace(plain, jitter=True).apply(attempts, content)
+    _, full = plain.apply(attempts)
+    assert verdict is Verdict.RETRY
+    assert full * 0.9 <= delay <= full
+    assert delay == replace(plain, jitter=True).apply(attempts, content)[1]
+    assert step(delay) <= step(full)
+
+
+def test_jitter_spreads_what_failed_together() -> None:
+    retry = Decision(Verdict.RETRY, 0, 100.0, 1.0, 100.0, jitter=True)
+    delays = sorted(retry.apply(3, b"message %d" % number)[1] for number in range(1000))
+    quarters = [sum(low <= d < low + 2.5 for d in delays) for low in (90, 92.5, 95, 97.5)]
+    assert all(200 <= quarter <= 300 for quarter in quarters)
+    assert len(set(delays)) == 1000
 
 
 @given(st.sampled_from(Verdict), st.integers(0, 100))

@@ -15,10 +15,12 @@ import actors
 from actors.asyncworker import App
 from actors.asyncworker.conf import logger
 from actors.asyncworker.options import DefaultValues
+from actors.asyncworker.sse.app import SSEApplication
 from actors.errors import ConfigurationError, InvalidConnection, InvalidMessage, InvalidRoute
 from actors.kinds import Event, RabbitMQMessage
 from actors.loader import load as load_app
 from actors.metrics import Counter, Gauge, Histogram
+from actors.options import Retry, compile_table, decision
 from tests.moved import load, moved
 
 PATHS = {
@@ -51,7 +53,7 @@ PATHS = {
     "asyncworker.metrics.Counter": Counter,
     "asyncworker.metrics.Gauge": Gauge,
     "asyncworker.metrics.Histogram": Histogram,
-    "asyncworker.sse.app.SSEApplication": actors.SSEApplication,
+    "asyncworker.sse.app.SSEApplication": SSEApplication,
     "asyncworker.sse.message.SSEMessage": Event,
     "asyncworker.utils.Timeit": actors.Timeit,
 }
@@ -101,6 +103,34 @@ def test_the_defaults_are_those_of_the_documents() -> None:
     assert DefaultValues.ON_SUCCESS is actors.Actions.ACK
     assert DefaultValues.ON_EXCEPTION is actors.Actions.REQUEUE
     assert DefaultValues.RUN_EVERY_MAX_CONCURRENCY == 1
+
+
+@pytest.mark.parametrize("app", [App(), SSEApplication("http://localhost/")])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({actors.Options.BULK_SIZE: 2}, {}),
+        ({actors.Events.ON_EXCEPTION: {KeyError: Retry()}}, {KeyError: Retry()}),
+        (actors.AMQPRouteOptions(), {}),
+        (actors.RouteOptions(on_exception={KeyError: Retry()}), {KeyError: Retry()}),
+        ({"on_exception": Retry()}, {Exception: Retry()}),
+        ({"on_exception": {Exception: Retry()}}, {Exception: Retry()}),
+        (actors.AMQPRouteOptions(on_exception=Retry()), {Exception: Retry()}),
+    ],
+)
+def test_an_app_of_the_old_path_requeues_what_no_table_names(
+    app: actors.App, options: Any, named: dict[type[BaseException], Any]
+) -> None:
+    app.routes.clear()
+    app.route(["q"], options=options)(print)
+    table = compile_table(app.routes["q"].options.on_exception)
+    expected: dict[type[BaseException], Any] = {Exception: actors.Actions.REQUEUE}
+    expected.update(named)
+    assert {error: table[error] for error in expected} == {
+        error: decision(outcome) for error, outcome in expected.items()
+    }
 
 
 def test_an_app_of_the_old_path_is_an_app_that_can_be_run(

@@ -12,7 +12,7 @@ from actors.errors import (
     UndecodableMessageException,
 )
 from actors.logic.failure import Verdict, decide
-from actors.options import TimerOptions, compile_table
+from actors.options import TimerOptions, compile_table, decision
 
 
 def test_the_defaults_are_those_of_the_documents() -> None:
@@ -94,6 +94,7 @@ def test_an_unknown_option_is_told_with_the_valid_ones() -> None:
         ({"first": float("nan")}, "Retry: first must be 0 or more, not nan"),
         ({"factor": 0.5}, "Retry: factor must be 1 or more, not 0.5"),
         ({"cap": "1"}, "Retry: cap must be 0 or more, not '1'"),
+        ({"jitter": 0.5}, "Retry: jitter must be True or False, not 0.5"),
     ],
 )
 def test_a_bad_retry_is_one_line_too(values: dict[str, Any], line: str) -> None:
@@ -102,22 +103,19 @@ def test_a_bad_retry_is_one_line_too(values: dict[str, Any], line: str) -> None:
     assert str(caught.value) == line
 
 
-@pytest.mark.parametrize(
-    ("kind", "verdict"),
-    [("amqp", Verdict.REQUEUE), ("sse", Verdict.REQUEUE), ("spool", Verdict.RETRY)],
-)
-def test_undeclared_exceptions_are_requeued_or_on_the_spool_retried(
-    kind: str, verdict: Verdict
+@pytest.mark.parametrize("on_exception", [None, {KeyError: Actions.REJECT}, {}])
+def test_exceptions_that_no_table_names_are_retried(
+    on_exception: dict[type[BaseException], Actions] | None,
 ) -> None:
-    table = compile_table(None, kind)
-    assert decide(table, ValueError).verdict is verdict
-    assert decide(table, TimeoutError).verdict is verdict
+    table = compile_table(on_exception)
+    assert decide(table, ValueError) == decision(Retry())
+    assert decide(table, TimeoutError) == decision(Retry())
     assert decide(table, InvalidMessage).verdict is Verdict.DEAD_LETTER
     assert decide(table, HandlerCrashed).verdict is Verdict.DEAD_LETTER
 
 
 def test_an_action_for_all_spares_what_can_never_succeed() -> None:
-    table = compile_table(Actions.REJECT, "amqp")
+    table = compile_table(Actions.REJECT)
     assert decide(table, KeyError).verdict is Verdict.REJECT
     assert decide(table, TimeoutError).verdict is Verdict.REJECT
     assert decide(table, UndecodableMessageException).verdict is Verdict.DEAD_LETTER
@@ -125,17 +123,17 @@ def test_an_action_for_all_spares_what_can_never_succeed() -> None:
 
 def test_the_most_specific_class_decides() -> None:
     table = compile_table(
-        {LookupError: Actions.ACK, KeyError: Retry(attempts=3), InvalidMessage: Actions.REJECT},
-        "amqp",
+        {LookupError: Actions.ACK, KeyError: Retry(attempts=3), InvalidMessage: Actions.REJECT}
     )
     assert decide(table, KeyError).attempts == 3
     assert decide(table, IndexError).verdict is Verdict.ACK
-    assert decide(table, ValueError).verdict is Verdict.REQUEUE
+    assert decide(table, ValueError).verdict is Verdict.RETRY
     assert decide(table, UndecodableMessageException).verdict is Verdict.REJECT
 
 
 def test_a_retry_waits_longer_each_time_up_to_its_cap_and_ends_as_a_dead_letter() -> None:
-    entry = decide(compile_table(Retry(attempts=4, first=1.0, cap=3.0), "amqp"), ValueError)
+    retry = Retry(attempts=4, first=1.0, cap=3.0, jitter=False)
+    entry = decide(compile_table(retry), ValueError)
     assert [entry.apply(attempts) for attempts in (1, 2, 3, 4)] == [
         (Verdict.RETRY, 1.0),
         (Verdict.RETRY, 2.0),

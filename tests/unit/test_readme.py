@@ -6,7 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from typing import Any
 import click
 
 from actors.cli import callboard
+from actors.clients.ladder import step
 from actors.errors import Exit
-from actors.options import Events, Options, Retry, RouteOptions
+from actors.logic.failure import JITTER, Decision
+from actors.options import Events, Options, Retry, RouteOptions, decision
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 HANDLERS = (ROOT / "docs/handlers.md").read_text()
+RETRIES = (ROOT / "docs/retries.md").read_text()
 
 #: What is typed beside Callboard's own commands.
 ELSEWHERE = ("echo", "pip", ".")
@@ -153,6 +157,30 @@ def spelled(default: object) -> str:
 
 def test_retry_has_the_defaults_that_are_told() -> None:
     assert f"`{Retry()!r}`" in HANDLERS
+
+
+def test_each_retry_lasts_as_long_as_the_table_says() -> None:
+    rows = re.findall(r"^\| `(Retry\(.*?\))` \| (.*?) \| (.*?) \|$", RETRIES, re.MULTILINE)
+    assert [retry for retry, *_ in rows[:1]] == ["Retry()"]
+    for retry, on_rabbitmq, elsewhere in rows:
+        table = decision(eval(retry))
+        assert (on_rabbitmq, elsewhere) == (lasts(table, step), lasts(table, float))
+
+
+def lasts(decision: Decision, waits: Callable[[float], float]) -> str:
+    """The sum of all waits, with the most jitter and with none."""
+    if not decision.attempts:
+        return "never"
+    plain = replace(decision, jitter=False)
+    delays = [plain.apply(attempts)[1] for attempts in range(1, decision.attempts)]
+    told = [spoken(sum(waits(d * share) for d in delays)) for share in (1 - JITTER, 1.0)]
+    return " to ".join(dict.fromkeys(told))
+
+
+def spoken(seconds: float) -> str:
+    whole = round(seconds)
+    parts = {"h": whole // 3600, "min": whole // 60 % 60, "s": 0 if whole >= 3600 else whole % 60}
+    return " ".join(f"{number} {unit}" for unit, number in parts.items() if number)
 
 
 def test_exit_codes_are_those_that_are_told() -> None:

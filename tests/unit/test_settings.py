@@ -357,15 +357,15 @@ def test_what_befalls_a_message_outside_its_handler_is_in_the_plan() -> None:
             {"on_exception": {Exception: Retry(attempts=5), TimeoutError: Actions.DEAD_LETTER}},
         )
     )
-    assert (usual.on_timeout.verdict, usual.on_crash) == (Verdict.REQUEUE, DEAD_LETTER)
+    assert (usual.on_timeout.verdict, usual.on_crash) == (Verdict.RETRY, DEAD_LETTER)
     assert (own.on_timeout, own.last_alone) == (DEAD_LETTER, 5)
-    assert usual.last_alone == 0
+    assert usual.last_alone == 20
 
 
 @pytest.mark.parametrize(
     ("table", "last_alone"),
     [
-        (None, 8),
+        (None, 20),
         (Retry(attempts=1), 0),
         (Retry(attempts=0), 0),
         ({KeyError: Retry(attempts=3)}, 3),
@@ -404,10 +404,11 @@ def test_a_bad_setting_is_one_line(values: dict[str, Any], line: str) -> None:
     [
         (Retry(first=3.0), 3.0),
         (Retry(first=3.0, cap=2.0), 2.0),
-        ({ValueError: Retry(first=9.0), KeyError: Retry(first=4.0)}, 4.0),
+        ({ValueError: Retry(first=9.0), Exception: Retry(first=4.0)}, 4.0),
+        ({ValueError: Retry(first=9.0)}, 1.0),
         (Retry(attempts=1), None),
         (Actions.REJECT, None),
-        (None, None),
+        (None, 1.0),
     ],
 )
 def test_the_first_wait_of_a_retry_is_known(outcome: Any, first: float | None) -> None:

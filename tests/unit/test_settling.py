@@ -82,6 +82,17 @@ def test_the_attempts_of_a_message_that_returns_by_its_broker_are_known_again() 
     assert again.attempts == {0: 4, 1: 1}
 
 
+def test_a_retry_of_an_ordered_route_is_known_again_when_its_channel_is_lost() -> None:
+    settle, line = settling(ordered=True)
+    made = chunk([delivery(b"a1")])
+    settle.enter(made)
+    handed(line, made)
+    settle.settle((), [Single(1, 1, Verdict.RETRY, 2.0, attempts=7)], 0.0)
+    again = chunk([delivery(b"a1", tag=2)], number=2, first=2, attempts={0: 1})
+    settle.enter(again)
+    assert again.attempts == {0: 7}
+
+
 @pytest.mark.parametrize("raised", [False, True])
 def test_a_mark_clears_its_message_only_in_a_bulk_that_raised_nothing(raised: bool) -> None:
     settle, _ = settling()
