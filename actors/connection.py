@@ -12,6 +12,7 @@ import logging
 
 from actors.alarm import Alarm
 from actors.clients import (
+    Buried,
     ConnectionClient,
     Consuming,
     Depth,
@@ -99,6 +100,8 @@ class Connection:
                 pass  # of a batcher that is dead, and counted otherwise
             case Moved() | MoveFailed():
                 self._traffic.moved(message, now)
+            case Buried():
+                self._traffic.buried(message)
             case Reminder(what="move", generation=token):
                 self._traffic.move_again(token)
             case Reminder():

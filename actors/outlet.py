@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from actors.logic.entry import Outgoing, serialized
+from actors.logic.entry import Outgoing, check_queue, serialized
 
 Properties = Mapping[str, Any]
 
@@ -129,8 +129,8 @@ class ConnectionOutlet(Outlet):
 
     def _begin(self, vhost: str | None, *message: Any) -> Future[None]:
         routing_key, body, exchange, properties, mandatory = message
-        if len(routing_key.encode()) > 255 or not (routing_key or exchange):
-            raise ValueError(f"routing_key: a queue is named by 1 to 255 bytes: {routing_key!r}")
+        if routing_key != "" or not exchange:
+            check_queue(routing_key, "routing_key")
         with self._lock:
             way = self._ways.get(vhost)
             if way is None or way.pid != os.getpid():

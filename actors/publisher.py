@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from actors.clients.spoolfile import SpoolError, SpoolFile
 from actors.connections import parse_connection
 from actors.errors import ConfigurationError, PublishError
-from actors.logic.entry import Entry, serialized
+from actors.logic.entry import Entry, check_queue, serialized
 
 if TYPE_CHECKING:
     from actors.clients.amqppublisher import AMQPPublisher
@@ -61,7 +61,7 @@ class Publisher:
         where the message cannot be one.
         """
         body = serialized(data, serialized_data)
-        entry = Entry(body, message_id or "", headers, priority, delay)
+        entry = Entry(body, "" if message_id is None else message_id, headers, priority, delay)
         return self._put(queue, [entry], timeout)[0]
 
     async def aput(self, queue: str, data: Any = None, **options: Any) -> str:
@@ -96,6 +96,7 @@ class Publisher:
         self.close()
 
     def _put(self, queue: str, entries: list[Entry], timeout: float) -> list[str]:
+        check_queue(queue)
         try:
             return self._store.put(queue, entries, timeout)
         except SpoolError as error:

@@ -91,7 +91,7 @@ class InMemorySystem:
             self._set_state(self._state)
         _playing += 1
         self.world = self.world_class(lambda: self.stage.now)
-        self._app.open_outlets(plan.outlets, lambda kind, settings: WorldWay(self.world))
+        self._app.open_outlets(plan.outlets, lambda kind, _: WorldWay(self.world, kind))
         clients: dict[str, ClientFactory] = {
             "runner": self._runner,
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),

@@ -6,7 +6,7 @@ import logging
 import math
 from array import array
 
-from actors.clients import ConnectionClient, Fetched, Move, Moved, MoveFailed
+from actors.clients import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
 from actors.context import Context
 from actors.logic.custody import Custody
 from actors.logic.failure import Verdict
@@ -83,6 +83,13 @@ class Traffic:
             spent,
         )
         self._context.send(self.batcher, deliveries)
+
+    def buried(self, event: Buried) -> None:
+        """What nobody can be given was never handed on: it is only counted and told."""
+        for reason in event.reasons:
+            trouble = f"a message of {event.queue} cannot be read: {reason}"
+            self.custody.buried(event.epoch, trouble)
+            log.error("connection %s: %s; kept as a dead letter", self._name, trouble)
 
     # ── back to the world ─────────────────────────────────────────────────────
 

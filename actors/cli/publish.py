@@ -20,6 +20,8 @@ from actors.cli.output import say
 from actors.cli.values import Number, QueueName, Whole
 from actors.decoding import decode_json
 from actors.errors import InvalidMessage, PublishError
+from actors.logic.entry import MAX_DELAY
+from actors.logic.records import MAX_PRIORITY
 from actors.publisher import Publisher
 
 READ_SIZE = 64 * 1024  #: bytes; what one read brings is one batch
@@ -32,9 +34,9 @@ READ_SIZE = 64 * 1024  #: bytes; what one read brings is one batch
 @click.option("--json", "form", flag_value="json", default="json", help="Lines are JSON (default).")
 @click.option("--text", "form", flag_value="text", help="Lines are text, sent as JSON strings.")
 @click.option("--raw", "form", flag_value="raw", help="Lines are sent byte for byte.")
-@click.option("--delay", type=Number(min=0), default=0.0, metavar="SECONDS",
+@click.option("--delay", type=Number(0, MAX_DELAY), default=0.0, metavar="SECONDS",
               help="Not to be handled before.")  # fmt: skip
-@click.option("--priority", type=Whole(0, 255), default=0, metavar="N",
+@click.option("--priority", type=Whole(0, MAX_PRIORITY), default=0, metavar="N",
               help="Higher first.")  # fmt: skip
 def publish(
     queue: str, file: BinaryIO, connection: tuple[str, ...], form: str, delay: float, priority: int

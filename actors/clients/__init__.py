@@ -112,6 +112,15 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Buried:
+    """Deliveries that nobody can be given became dead letters where they lay."""
+
+    queue: str
+    epoch: int  #: 0 where the queue is not consumed
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """Intake has ended as asked; deliveries of the epoch may still be settled."""
 

@@ -13,10 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from actors.clients import Consuming, Depth, Lost, Move, Moved, Opened, Stopped
+from actors.clients import Buried, Consuming, Depth, Lost, Move, Moved, Opened, Stopped
 from actors.clients.spoolfile import SpoolBusy, SpoolError, SpoolFile
 from actors.clients.spoolintake import Intake, Pending
-from actors.clients.spoolowner import LOCK, Claim, Owner, count_ready, has_ready, next_delayed
+from actors.clients.spoolowner import (
+    LOCK,
+    Claim,
+    Owner,
+    Unreadable,
+    count_ready,
+    has_ready,
+    next_delayed,
+)
 from actors.errors import ConfigurationError, Fault
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
@@ -58,11 +66,13 @@ class SpoolClient:
                 (version,) = at.execute("SELECT sqlite_version()").fetchone()
             self._owner = Owner(self._file)
             self._owner.free_dead_owners()
+            buried = self._owner.bury_strays()
         except (ConfigurationError, SpoolError, OSError) as error:
             self._lose(error)
         else:
             self._sweep_at = time.monotonic() + SWEEP
             self._events.append(Opened(f"SQLite {version}, {self._file.path}"))
+            self._report_buried(buried)
         self._hurry()
 
     def consume(self, queue: str, epoch: int, window: int) -> None:
@@ -147,6 +157,7 @@ class SpoolClient:
         self._announce()
         if now >= self._sweep_at:
             owner.free_dead_owners()
+            self._report_buried(owner.bury_strays())
             self._sweep_at = now + SWEEP
         self._changed |= owner.drain()
         hungry = self._hungry()
@@ -180,22 +191,32 @@ class SpoolClient:
 
     def _claim(
         self, owner: Owner, at: sqlite3.Connection, hungry: list[Intake]
-    ) -> Iterator[tuple[Intake, list[Claim]]]:
+    ) -> Iterator[tuple[Intake, list[Claim], list[Unreadable]]]:
         for intake in hungry:
             most, size = min(intake.room, MOST), SIZE // len(hungry)
-            yield intake, owner.claim(at, intake.queue, most, size)
+            yield intake, *owner.claim(at, intake.queue, most, size)
 
-    def _written(self, owner: Owner, claimed: list[tuple[Intake, list[Claim]]]) -> None:
+    def _written(
+        self, owner: Owner, claimed: list[tuple[Intake, list[Claim], list[Unreadable]]]
+    ) -> None:
         """Say what has happened, now that it is committed."""
         self._events += [Moved(move.token) for _, move in self._pending.moves]
         if self._pending.failed or self._pending.returned or self._pending.moves:
             self._changed = True  # what was released may be fetched again
             self._file.wake(besides=owner.name)
         self._pending = Pending()
-        for intake, claims in claimed:
-            if claims:
+        for intake, claims, unreadable in claimed:
+            if claims or unreadable:
                 self._changed = True  # there may be more of them
+            if claims:
                 self._events.append(intake.take(claims))
+            self._report_buried(unreadable)
+
+    def _report_buried(self, unreadable: list[Unreadable]) -> None:
+        epochs = dict(self._intakes.keys())
+        for queue in dict.fromkeys(message.queue for message in unreadable):
+            reasons = tuple(reason for name, reason in unreadable if name == queue)
+            self._events.append(Buried(queue, epochs.get(queue, 0), reasons))
 
     def _measure(self) -> None:
         if self._measured:

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from actors.clients.spoolfile import SpoolFile
 from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
 
+_LAST = 253402214400  #: the last day of the year 9999, as a wall clock
+_IDS = "SELECT id FROM message LEFT JOIN content USING (seq) WHERE seq IN ({})"
+
 _STATES = {READY: "ready", DELAYED: "delayed", CLAIMED: "claimed", DEAD: "dead"}
 
 
@@ -86,7 +89,7 @@ class DeadFilter(NamedTuple):
             "limit": -1 if self.limit is None else self.limit,
         }
         return (
-            f"SELECT seq FROM message JOIN content USING (seq) WHERE {' AND '.join(wanted)}"
+            f"SELECT seq FROM message LEFT JOIN content USING (seq) WHERE {' AND '.join(wanted)}"
             " ORDER BY died, seq LIMIT :limit",
             values,
         )
@@ -107,10 +110,11 @@ class SpoolAdmin:
             rows = at.execute(
                 f"SELECT queue, sum(state = {READY}), sum(state = {DELAYED}),"
                 f" sum(state = {CLAIMED}), sum(state = {DEAD}),"
-                f" min(CASE WHEN state != {DEAD} THEN enqueued END)"
-                " FROM message JOIN content USING (seq) GROUP BY queue ORDER BY queue"
+                f" min(CASE WHEN state != {DEAD} AND enqueued BETWEEN 0 AND {_LAST}"
+                " THEN enqueued END)"
+                " FROM message LEFT JOIN content USING (seq) GROUP BY queue ORDER BY queue"
             ).fetchall()
-        return [QueueCount(*row) for row in rows]
+        return [QueueCount(_text(queue), *numbers) for queue, *numbers in rows]
 
     def show(self, queue: str, limit: int = 100) -> list[Stored]:
         """Messages that are not dead, in the order of their hand-out."""
@@ -137,7 +141,7 @@ class SpoolAdmin:
         """Make dead letters ready again, attempts from 0, in `to` or their queue; returns ids."""
         query, values = which.query(queue)
         with self._file.transaction() as at:
-            ids = _ids(at.execute(f"SELECT id FROM content WHERE seq IN ({query})", values))
+            ids = _ids(at.execute(_IDS.format(query), values))
             if not dry_run:
                 at.execute(
                     f"UPDATE message SET state = {READY}, queue = :to, attempts = 0,"
@@ -155,7 +159,7 @@ class SpoolAdmin:
         """Delete dead letters for good; returns their ids."""
         query, values = which.query(queue)
         with self._file.transaction() as at:
-            ids = _ids(at.execute(f"SELECT id FROM content WHERE seq IN ({query})", values))
+            ids = _ids(at.execute(_IDS.format(query), values))
             if not dry_run:
                 at.execute(f"DELETE FROM message WHERE seq IN ({query})", values)
         return ids
@@ -172,31 +176,52 @@ class SpoolAdmin:
             rows = at.execute(
                 "SELECT id, queue, state, priority, attempts, enqueued, headers, body,"
                 " not_before, died, reason, error, route"
-                f" FROM ({query}) JOIN message USING (seq) JOIN content USING (seq)",
+                f" FROM ({query}) JOIN message USING (seq) LEFT JOIN content USING (seq)",
                 values,
             ).fetchall()
         return [_stored(row) for row in rows]
 
 
 def _ids(rows: Any) -> list[str]:
-    return [id for (id,) in rows]
+    return [_text(id) for (id,) in rows]
 
 
-def _headers(encoded: bytes) -> dict[str, Any]:
+def _headers(encoded: Any) -> dict[str, Any]:
     """Headers for people to see; none where they are no JSON."""
     try:
-        headers = json.loads(encoded) if encoded else {}
+        headers = json.loads(_bytes(encoded) or b"{}")
     except (ValueError, RecursionError):
         return {}
     return headers if isinstance(headers, dict) else {}
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:
+    """A row as people are shown it; of whatever types, for a hand may have written it."""
     id, queue, state, priority, attempts, enqueued, headers, body, not_before, *death = row
     died, reason, error, route = death
     return Stored(
-        id=id, queue=queue, state=_STATES[state], priority=priority, attempts=attempts,
-        enqueued=enqueued, headers=_headers(headers), body=body,
-        not_before=not_before if state == DELAYED else None,
-        died=died, reason=reason or "", error=error or "", route=route or "",
+        id=_text(id), queue=_text(queue), state=_STATES.get(state, "unreadable"),
+        priority=_whole(priority), attempts=_whole(attempts),
+        enqueued=_time(enqueued) or 0.0, headers=_headers(headers), body=_bytes(body),
+        not_before=_time(not_before) if state == DELAYED else None,
+        died=_time(died), reason=_text(reason), error=_text(error), route=_text(route),
     )  # fmt: skip
+
+
+def _bytes(value: Any) -> bytes:
+    if value is None:
+        return b""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _bytes(value).decode("utf-8", "backslashreplace")
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _time(value: Any) -> float | None:
+    """Seconds that a calendar has a date for."""
+    return value if isinstance(value, int | float) and 0 <= value <= _LAST else None

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from actors.clients.spoolplace import MOUNTINFO, prepare
 from actors.clients.spoolschema import DELAYED, READY, connect, is_busy
 from actors.errors import UnreachableError
-from actors.logic.entry import Entry
+from actors.logic.entry import Entry, check_queue
 
 
 class SpoolError(UnreachableError):
@@ -48,8 +48,7 @@ class SpoolFile:
 
     def put(self, queue: str, entries: Sequence[Entry], timeout: float = 5.0) -> list[str]:
         """Store all or none, in order, and return their ids; `timeout` is for the locks."""
-        if not 0 < len(queue.encode()) <= 255:
-            raise ValueError("queue must be a name of 1 to 255 bytes")
+        check_queue(queue)
         now = time.time()
         for entry in entries:
             entry.check()

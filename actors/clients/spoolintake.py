@@ -10,7 +10,6 @@ from sqlite3 import Connection
 from actors.clients import Fetched, Move
 from actors.clients.spoolowner import Claim, Owner
 from actors.logic.ledger import Flush
-from actors.logic.records import pack
 
 
 @dataclass(slots=True)
@@ -33,7 +32,7 @@ class Intake:
         first = self.position + 1
         self.position += len(claims)
         self.rows.update(zip(range(first, self.position + 1), (c.seq for c in claims), strict=True))
-        records = [pack(*claim[1:]) for claim in claims]
+        records = [claim.record for claim in claims]
         return Fetched(
             self.queue,
             self.epoch,

@@ -13,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from itertools import takewhile
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple
@@ -21,17 +20,33 @@ from weakref import WeakSet
 
 from actors.clients import Move
 from actors.clients.spoolfile import SpoolError, SpoolFile
-from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
+from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY, STRAY
+from actors.errors import InvalidMessage
+from actors.logic.entry import MAX_ID
+from actors.logic.failure import class_name
+from actors.logic.records import MAX_PRIORITY, pack
+from actors.logic.routing import MAX_QUEUE_NAME
 
 LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later
 
 COUNTED = 100_000  #: messages of a queue at the most: who counts them does nothing else meanwhile
 
+# Bytes whatever the type: a file holds what its last writer put there, a hand for one, and
+# text that is no UTF-8 would end the query.
 _CLAIM = f"""
-SELECT seq, id, queue, headers, priority, enqueued, attempts, body
-FROM message INDEXED BY ready CROSS JOIN content USING (seq)
+SELECT seq, CAST(id AS BLOB), CAST(headers AS BLOB), priority, enqueued, attempts,
+    CAST(body AS BLOB)
+FROM message INDEXED BY ready LEFT JOIN content USING (seq)
 WHERE queue = ? AND state = {READY} ORDER BY priority DESC, seq LIMIT ?
 """
+_STRAYS = f"""
+SELECT seq, CASE WHEN typeof(queue) != 'text' THEN 'queue is no text'
+    WHEN typeof(not_before) NOT IN ('real', 'integer') THEN 'not_before is no time'
+    ELSE 'state is none that this program knows' END
+FROM message INDEXED BY stray WHERE {STRAY}
+"""
+#: All that `free` may ask the file system for; NULL, say, is nobody's name.
+_IS_NAME = "typeof(owner) = 'text' AND length(owner) = 16 AND owner NOT GLOB '*[^0-9a-f]*'"
 _IS_READY = f"WHERE queue = :queue AND state = {READY}"
 _IS_DUE = f"WHERE queue = :queue AND state = {DELAYED} AND not_before <= :now"
 _THESE = "owner = ? AND seq IN (SELECT value FROM json_each(?))"
@@ -39,16 +54,18 @@ _RELEASED = f"UPDATE message SET state = {READY}, owner = NULL"
 
 
 class Claim(NamedTuple):
-    """A message in hand, with all that a record has of it."""
+    """A message in hand."""
 
     seq: int
-    id: str
-    queue: str
-    headers: bytes
-    priority: int
-    enqueued: float
     attempts: int  #: hand-outs before this one
-    body: bytes
+    record: bytes
+
+
+class Unreadable(NamedTuple):
+    """A message that nobody can be given; a dead letter by now."""
+
+    queue: str
+    reason: str
 
 
 class Owner:
@@ -67,7 +84,9 @@ class Owner:
         except BlockingIOError:
             return False
 
-    def claim(self, at: Connection, queue: str, most: int, size: int) -> list[Claim]:
+    def claim(
+        self, at: Connection, queue: str, most: int, size: int
+    ) -> tuple[list[Claim], list[Unreadable]]:
         """Take up to `most` messages of about `size` bytes in all, one at the least.
 
         Each counts an attempt in the same transaction: before anybody sees it.
@@ -76,14 +95,28 @@ class Owner:
             f"UPDATE message SET state = {READY}, not_before = 0 {_IS_DUE}",
             {"queue": queue, "now": time.time()},
         )
-        budget = _Budget(size)
-        claims = list(takewhile(budget.admits, map(Claim._make, at.execute(_CLAIM, (queue, most)))))
+        claims: list[Claim] = []
+        troubles: list[tuple[int, str]] = []
+        for seq, id, headers, priority, enqueued, attempts, body in at.execute(
+            _CLAIM, (queue, most)
+        ):
+            if claims and len(body or b"") > size:
+                break
+            try:
+                if id is None or body is None:
+                    raise ValueError("id or body is missing")
+                record = pack(id.decode(), queue, headers, priority, enqueued, attempts, body)
+            except ValueError as error:
+                troubles.append((seq, str(error)))
+            else:
+                size -= len(record)
+                claims.append(Claim(seq, attempts, record))
         at.execute(
             f"UPDATE message SET state = {CLAIMED}, owner = ?, attempts = attempts + 1"
             " WHERE seq IN (SELECT value FROM json_each(?))",
             (self.name, json.dumps([claim.seq for claim in claims])),
         )
-        return claims
+        return claims, [bury_unreadable(at, *trouble) for trouble in troubles]
 
     def delete(self, at: Connection, seqs: Iterable[int]) -> None:
         """Settled for good: acknowledged or rejected."""
@@ -124,12 +157,35 @@ class Owner:
         Raises `SpoolError` where one's own file is gone: others then think oneself dead.
         """
         with self._file.reading() as at:
-            holders = at.execute(f"SELECT DISTINCT owner FROM message WHERE state = {CLAIMED}")
-            names = {name for (name,) in holders}
+            names = {
+                name
+                for (name,) in at.execute(
+                    f"SELECT DISTINCT owner FROM message WHERE state = {CLAIMED} AND {_IS_NAME}"
+                )
+            }
+            (nobodys,) = at.execute(
+                "SELECT EXISTS (SELECT 1 FROM message INDEXED BY claimed"
+                f" WHERE state = {CLAIMED} AND (owner IS NULL OR NOT ({_IS_NAME})))"
+            ).fetchone()
         if not (self._file.owners / self.name).exists():
             raise SpoolError(f"spool {self._file.path}: {self.name} was removed from its owners")
         for name in names.union(os.listdir(self._file.owners)) - {self.name}:
             self._free(name)
+        if nobodys:
+            with self._file.transaction(LOCK) as at:
+                at.execute(
+                    f"{_RELEASED} WHERE state = {CLAIMED} AND (owner IS NULL OR NOT ({_IS_NAME}))"
+                )
+            self._file.wake()
+
+    def bury_strays(self) -> list[Unreadable]:
+        """Make dead letters of messages that no claim would ever find."""
+        with self._file.reading() as at:
+            found = at.execute(_STRAYS).fetchall()
+        if not found:
+            return []
+        with self._file.transaction(LOCK) as at:
+            return [bury_unreadable(at, *stray) for stray in at.execute(_STRAYS).fetchall()]
 
     def leave(self) -> None:
         """Give back, uncounted, all that is still in hand, and go."""
@@ -169,6 +225,37 @@ class Owner:
             self._file.wake()
 
 
+def bury_unreadable(at: Connection, seq: int, reason: str) -> Unreadable:
+    """Make a dead letter of what nobody can be given; what is not its body is mended, so that
+    people can look at it and redrive it."""
+    row = "SELECT CAST(queue AS BLOB), priority, attempts FROM message WHERE seq = ?"
+    queue, priority, attempts = at.execute(row, (seq,)).fetchone()
+    name = (_text(queue) or "?").encode()[:MAX_QUEUE_NAME].decode(errors="ignore")
+    at.execute(
+        f"UPDATE message SET state = {DEAD}, queue = ?, priority = ?, attempts = ?, owner = NULL,"
+        " not_before = 0, died = ?, reason = ?, error = ?, route = '' WHERE seq = ?",
+        (
+            name,
+            _whole(priority, MAX_PRIORITY),
+            _whole(attempts, COUNTED),
+            time.time(),
+            reason,
+            class_name(InvalidMessage),
+            seq,
+        ),
+    )
+    nothing = (seq, os.urandom(16).hex(), b"", time.time(), b"")
+    at.execute("INSERT OR IGNORE INTO content VALUES (?, ?, ?, ?, ?)", nothing)
+    row = "SELECT CAST(id AS BLOB), typeof(id), typeof(enqueued) FROM content WHERE seq = ?"
+    id, kind, clock = at.execute(row, (seq,)).fetchone()
+    if kind != "text" or _text(id).encode() != id or len(id) > MAX_ID:
+        mended = _text(id).encode()[:MAX_ID].decode(errors="ignore") or os.urandom(16).hex()
+        at.execute("UPDATE content SET id = ? WHERE seq = ?", (mended, seq))
+    if clock not in ("real", "integer"):
+        at.execute("UPDATE content SET enqueued = ? WHERE seq = ?", (time.time(), seq))
+    return Unreadable(name, reason)
+
+
 def has_ready(at: Connection, queue: str) -> bool:
     """Whether `claim` would find something now."""
     (found,) = at.execute(
@@ -192,21 +279,20 @@ def count_ready(at: Connection, queue: str) -> int:
 def next_delayed(at: Connection, queue: str) -> float:
     """When the next delayed message is due, by the wall clock; infinite where there is none."""
     (soonest,) = at.execute(
-        f"SELECT min(not_before) FROM message WHERE queue = ? AND state = {DELAYED}", (queue,)
+        f"SELECT min(not_before) FROM message WHERE queue = ? AND state = {DELAYED}"
+        " AND not_before < 9e999",  # what is no number sorts after all numbers
+        (queue,),
     ).fetchone()
     return float("inf") if soonest is None else float(soonest)
 
 
-class _Budget:
-    """Admits messages until the bytes are spent; the first one always."""
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "backslashreplace")
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._spent = 0
 
-    def admits(self, claim: Any) -> bool:
-        first, self._spent = not self._spent, self._spent + len(claim.body) + len(claim.headers) + 1
-        return first or self._spent <= self._size
+def _whole(value: Any, most: int) -> int:
+    """A number of whatever type as what it should be; 0 where it is not."""
+    return value if isinstance(value, int) and 0 <= value <= most else 0
 
 
 def _new_fifo(owners: Path) -> tuple[str, int]:

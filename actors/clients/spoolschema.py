@@ -14,6 +14,13 @@ READY, DELAYED, CLAIMED, DEAD = range(4)
 _APPLICATION = 0x43424C44  #: "CBLD": tells a spool from any other SQLite file
 _VERSION = 1
 
+#: Messages that none of the other indexes would ever bring up: a hand wrote them.
+STRAY = (
+    "(typeof(queue) != 'text'"
+    f" OR coalesce(state, -1) NOT IN ({READY}, {DELAYED}, {CLAIMED}, {DEAD})"
+    " OR typeof(not_before) NOT IN ('real', 'integer'))"
+)
+
 # A message is two rows, so that claiming it does not write its body again. Each state has
 # an index of its own, so that a row is in exactly one: `ready` is the order of hand-outs.
 _SCHEMA = f"""
@@ -45,6 +52,7 @@ def connect(path: Path, durable: bool, timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=timeout, isolation_level=None, check_same_thread=False
     )
+    connection.text_factory = _text
     try:
         _set_up(connection, path, durable, timeout)
     except sqlite3.DatabaseError as error:
@@ -74,6 +82,7 @@ def _set_up(connection: sqlite3.Connection, path: Path, durable: bool, timeout: 
     if not _is_spool(connection, path):
         for statement in _statements(_SCHEMA):
             connection.execute(statement)
+    connection.execute(f"CREATE INDEX IF NOT EXISTS stray ON message (seq) WHERE {STRAY}")
     connection.execute("COMMIT")
 
 
@@ -82,7 +91,9 @@ def _is_spool(connection: sqlite3.Connection, path: Path) -> bool:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application not in (0, _APPLICATION) or (application == 0 and tables):
+    (encoding,) = connection.execute("PRAGMA encoding").fetchone()
+    foreign = application not in (0, _APPLICATION) or (application == 0 and tables)
+    if foreign or encoding != "UTF-8":  # as bytes, text is read in the encoding of its file
         raise ConfigurationError(
             f"connection spool://{path}: is a database of something else, not a spool"
         )
@@ -92,6 +103,11 @@ def _is_spool(connection: sqlite3.Connection, path: Path) -> bool:
             f"this program knows version {_VERSION}"
         )
     return bool(version)
+
+
+def _text(data: bytes) -> str:
+    """Whatever was stored as text: what is no UTF-8 must not end a query."""
+    return data.decode("utf-8", "backslashreplace")
 
 
 def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from actors.clients.spoolfile import SpoolError, SpoolFile
 from actors.errors import PublishError
-from actors.logic.entry import Entry, Outgoing
+from actors.logic.entry import Entry, Outgoing, entry_of
 
 
 class SpoolStore:
@@ -21,12 +20,7 @@ class SpoolStore:
 
     def properties(self, given: Mapping[str, Any]) -> Entry:
         """Of AMQP's properties those that a spool has a place for."""
-        entry = Entry(
-            b"",
-            given.get("message_id") or os.urandom(16).hex(),
-            given.get("headers"),
-            given.get("priority") or 0,
-        )
+        entry = entry_of(given)
         entry.check()
         entry.headers_as_json()
         return entry

@@ -105,6 +105,14 @@ class Custody:
         """The last thing that went wrong with a route's deliveries."""
         self.counts.setdefault(route, Counts()).last_error = error
 
+    def buried(self, epoch: int, error: str) -> None:
+        """A delivery that could not be handed on became a dead letter where it lay."""
+        if account := self._accounts.get(epoch):
+            counts = self.counts[account.route]
+            counts.received += 1
+            counts.settled(Verdict.DEAD_LETTER, 1)
+            counts.last_error = error
+
     def due(self, now: float) -> None:
         """Give back what was held until now."""
         for epoch, account in self._accounts.items():

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from actors.logic.records import MAX_PRIORITY
+from actors.logic.routing import MAX_QUEUE_NAME
+
+MAX_ID = 255  #: bytes, of an AMQP short string
+MAX_DELAY = 10 * 365 * 86400  #: seconds; a wall clock that is off by more is no clock
 
 
 class Entry(NamedTuple):
@@ -19,19 +24,61 @@ class Entry(NamedTuple):
     delay: float = 0.0  #: seconds
 
     def check(self) -> None:
-        """Raises `TypeError` or `ValueError` where it cannot be stored."""
+        """Raises `TypeError` or `ValueError` for what no connection can store.
+
+        Types are checked as well as ranges: what a store takes it has to give out again.
+        """
         if not isinstance(self.body, bytes):
-            raise TypeError(f"a serialized message must be bytes, not {type(self.body).__name__}")
-        if not 0 <= self.priority <= 255:
-            raise ValueError(f"priority must be 0 to 255, not {self.priority}")
-        if not (self.delay >= 0.0 and math.isfinite(self.delay)):
-            raise ValueError(f"delay must be 0 or more seconds, not {self.delay}")
-        if len(self.id.encode()) > 255:
-            raise ValueError("message_id must be at most 255 bytes")
+            raise TypeError(f"a serialized message must be bytes, not {_kind(self.body)}")
+        if not isinstance(self.priority, int) or isinstance(self.priority, bool):
+            raise TypeError(f"priority must be a whole number, not {_kind(self.priority)}")
+        if not 0 <= self.priority <= MAX_PRIORITY:
+            raise ValueError(f"priority must be 0 to {MAX_PRIORITY}, not {self.priority}")
+        if not isinstance(self.delay, int | float) or isinstance(self.delay, bool):
+            raise TypeError(f"delay must be a number of seconds, not {_kind(self.delay)}")
+        if not 0 <= self.delay <= MAX_DELAY:  # false for NaN as well
+            raise ValueError(f"delay must be 0 to {MAX_DELAY:,} seconds, not {self.delay}")
+        if not isinstance(self.id, str):
+            raise TypeError(f"message_id must be text, not {_kind(self.id)}")
+        if len(self.id.encode()) > MAX_ID:
+            raise ValueError(f"message_id must be at most {MAX_ID} bytes")
+        if not isinstance(self.headers, Mapping | None):
+            raise TypeError(f"headers must be a mapping, not {_kind(self.headers)}")
+        for name in self.headers or ():
+            if not isinstance(name, str):
+                raise TypeError(f"headers must have names of text, not {name!r}")
 
     def headers_as_json(self) -> bytes:
         """Empty where there are none; raises `TypeError` or `ValueError` where JSON has none."""
-        return json.dumps(dict(self.headers), allow_nan=False).encode() if self.headers else b""
+        try:
+            return json.dumps(dict(self.headers), allow_nan=False).encode() if self.headers else b""
+        except RecursionError:
+            raise ValueError("headers must not be nested as deep as these") from None
+
+
+def check_queue(queue: str, argument: str = "queue") -> None:
+    """Raises `TypeError` or `ValueError` for what cannot be the name of a queue."""
+    if not isinstance(queue, str):
+        raise TypeError(f"{argument} must be the name of a queue, not {_kind(queue)}")
+    if not 0 < len(queue.encode()) <= MAX_QUEUE_NAME:
+        raise ValueError(
+            f"{argument} must be the name of a queue, of 1 to {MAX_QUEUE_NAME} bytes: {queue!r}"
+        )
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def entry_of(properties: Mapping[str, Any], body: bytes = b"") -> Entry:
+    """The message that has these of AMQP's properties; a spool has no place for others."""
+    id, priority = properties.get("message_id"), properties.get("priority")
+    return Entry(
+        body,
+        "" if id is None else id,
+        properties.get("headers"),
+        0 if priority is None else priority,
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +101,10 @@ def serialized(data: Any, given: bytes | None) -> bytes:
     if given is None:
         if data is None:
             raise ValueError("put needs data or serialized_data; for JSON's null, say b'null'")
-        return json.dumps(data, allow_nan=False).encode()
+        try:
+            return json.dumps(data, allow_nan=False).encode()
+        except RecursionError:
+            raise ValueError("data must not be nested as deep as this") from None
     if data is not None:
         raise ValueError("put takes data or serialized_data, not both")
     return given

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from struct import Struct
+from struct import Struct, error
 from typing import Any
 
 #: Format, priority, bytes of id, queue and headers, attempts, bytes of body, enqueued.
 _HEAD = Struct("<BBHHIIId")
 _FORMAT = 1
+
+MAX_PRIORITY = 255
+_MAX_NAME = 0xFFFF
+_MAX_COUNT = 0xFFFFFFFF
 
 
 class Record:
@@ -64,14 +68,49 @@ def pack(
     attempts: int,
     body: bytes,
 ) -> bytes:
-    """Make a record; `headers` is a JSON object, or empty where there are none."""
-    ids, queues = id.encode(), queue.encode()
-    head = _HEAD.pack(
-        _FORMAT, priority, len(ids), len(queues), len(headers), attempts, len(body), enqueued
-    )
-    return b"".join((head, ids, queues, headers, body))
+    """Make a record; `headers` is a JSON object, or empty where there are none.
+
+    Raises `ValueError` for what a record has no room for. The types are not to be trusted:
+    a spool's file holds whatever its last writer put there.
+    """
+    try:
+        ids, queues = id.encode(), queue.encode()
+        head = _HEAD.pack(
+            _FORMAT, priority, len(ids), len(queues), len(headers), attempts, len(body), enqueued
+        )
+        return b"".join((head, ids, queues, headers, body))
+    except (error, TypeError, AttributeError, ValueError):
+        values = (id, queue, headers, priority, enqueued, attempts, body)
+        raise ValueError(_trouble(*values)) from None
 
 
 def unpack(data: bytes) -> Record:
     """The record that `data` is; raises `ValueError` where it is none."""
     return Record(data)
+
+
+def _trouble(
+    id: Any, queue: Any, headers: Any, priority: Any, enqueued: Any, attempts: Any, body: Any
+) -> str:
+    """Names the first part that does not fit into a record."""
+    for name, text in (("id", id), ("queue", queue)):
+        if not (isinstance(text, str) and len(text.encode("utf-8", "replace")) <= _MAX_NAME):
+            return f"{name} is no text of at most {_MAX_NAME:,} bytes"
+    for name, number, most in (
+        ("priority", priority, MAX_PRIORITY),
+        ("attempts", attempts, _MAX_COUNT),
+    ):
+        if not (isinstance(number, int) and 0 <= number <= most):
+            return f"{name} is {_shown(number)}, no whole number from 0 to {most:,}"
+    if not isinstance(enqueued, int | float):
+        return f"enqueued is {_shown(enqueued)}, no time"
+    for name, data in (("headers", headers), ("body", body)):
+        if not (isinstance(data, bytes) and len(data) <= _MAX_COUNT):
+            return f"{name} is {_shown(data)}, no bytes"
+    return "cannot be packed into a record"
+
+
+def _shown(value: Any) -> str:
+    """A value of whatever type, short enough for a log line."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

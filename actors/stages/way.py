@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from actors.logic.entry import Outgoing
+from actors.logic.entry import Outgoing, entry_of
 from actors.stages.wire import Stored
 from actors.stages.world import World
 
@@ -15,11 +15,16 @@ from actors.stages.world import World
 class WorldWay:
     """An `actors.outlet.Way`. A message for an exchange is recorded, and goes nowhere."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, kind: str) -> None:
         self.pid = os.getpid()
         self._world = world
+        self._kind = kind
 
     def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._kind == "spool":
+            entry = entry_of(given)
+            entry.check()
+            entry.headers_as_json()
         return given
 
     def begin(self, message: Outgoing) -> Future[None]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from actors.clients import Move, Moved
 from actors.clients.spool import SpoolClient
-from actors.clients.spoolowner import Claim
+from actors.clients.spoolowner import Claim, Unreadable
 from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
 from actors.logic.ledger import Flush
+from actors.logic.records import pack
 from actors.plan import UnitPlan
 
 if TYPE_CHECKING:
@@ -63,15 +64,21 @@ class Owner:
         rung, self.rung = self.rung, False
         return rung
 
-    def claim(self, at: Any, queue: str, most: int, size: int) -> list[Claim]:
+    def claim(
+        self, at: Any, queue: str, most: int, size: int
+    ) -> tuple[list[Claim], list[Unreadable]]:
         claims = []
         for seq in self._model.ready(queue)[:most]:
             row = self._model.rows[seq]
             row.state, row.owner = CLAIMED, self.name
             headers, body = b'{"key": "%s"}' % row.key.encode(), b"%d" % row.number
-            claims.append(Claim(seq, str(seq), queue, headers, 0, 0.0, row.attempts, body))
+            record = pack(str(seq), queue, headers, 0, 0.0, row.attempts, body)
+            claims.append(Claim(seq, row.attempts, record))
             row.attempts += 1
-        return claims
+        return claims, []
+
+    def bury_strays(self) -> list[Unreadable]:
+        return []
 
     def delete(self, at: Any, seqs: Iterable[int]) -> None:
         for seq in self._mine(seqs):

@@ -1,8 +1,11 @@
+import re
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.logic.entry import Entry
+from actors.logic.entry import MAX_DELAY, Entry
 from actors.logic.records import pack, unpack
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -50,6 +53,7 @@ def test_no_part_and_nothing_more_than_a_record_is_taken_for_one() -> None:
         Entry(b"", delay=-0.1),
         Entry(b"", delay=float("nan")),
         Entry(b"", delay=float("inf")),
+        Entry(b"", delay=MAX_DELAY + 1),
         Entry(b"", id="é" * 128),
     ],
 )
@@ -63,3 +67,30 @@ def test_headers_that_json_cannot_say_are_refused() -> None:
         Entry(b"", headers={"a": object()}).headers_as_json()
     with pytest.raises(ValueError, match="JSON"):
         Entry(b"", headers={"a": float("nan")}).headers_as_json()
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"id": None}, "id is no text"),
+        ({"id": "x" * 65536}, "id is no text of at most 65,535 bytes"),
+        ({"queue": b"q"}, "queue is no text"),
+        ({"priority": 1.5}, "priority is 1.5, no whole number from 0 to 255"),
+        ({"priority": "high"}, "priority is 'high'"),
+        ({"priority": 256}, "priority is 256"),
+        ({"attempts": -1}, "attempts is -1"),
+        ({"attempts": 2**32}, "attempts is 4294967296, no whole number from 0 to 4,294,967,295"),
+        ({"attempts": None}, "attempts is None"),
+        ({"enqueued": "now"}, "enqueued is 'now', no time"),
+        ({"headers": "{}"}, "headers is '{}', no bytes"),
+        ({"body": None}, "body is None, no bytes"),
+        ({"body": "x" * 99}, "…, no bytes"),
+    ],
+)
+def test_what_a_record_has_no_room_for_is_named(values: dict[str, Any], named: str) -> None:
+    good: dict[str, Any] = {
+        "id": "i", "queue": "q", "headers": b"", "priority": 0, "enqueued": 0.0, "attempts": 0,
+        "body": b"",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=re.escape(named)):
+        pack(**good | values)
