@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Header that carries the hand-outs so far of a message that came back by a detour.
-ATTEMPTS_HEADER = "x-callboard-attempts"
-
 
 class RabbitMQMessage(Message[T]):
     """A delivery of an AMQP broker."""
@@ -61,20 +58,12 @@ class RabbitMQMessage(Message[T]):
 
     @property
     def attempts(self) -> int:
-        counts = [self._before, int(self._delivery.redelivered)]
-        try:
-            headers = decode_properties(self._delivery.properties).headers or {}
-        except InvalidMessage:
-            headers = {}  # a count is wanted of poison too
-        for name in (ATTEMPTS_HEADER, "x-delivery-count"):
-            if isinstance(headers.get(name), int):
-                counts.append(headers[name])
-        return max(counts)
+        return max(self._before, int(self._delivery.redelivered))
 
     @property
     def redelivered(self) -> bool:
         # A copy that waited outside its queue is new to the broker: its count tells.
-        return self._delivery.redelivered or self.attempts > 0
+        return self.attempts > 0
 
     @property
     def _delivery(self) -> Delivery:

@@ -10,6 +10,7 @@ from typing import Any
 from pika import BasicProperties, frame
 from pika import spec as pika_spec
 
+from actors.clients.copies import RawProperties
 from actors.logic.bulk import Chunk, Draft, Part
 from actors.logic.line import Line
 
@@ -37,9 +38,17 @@ def chunk(
 
 def delivery(body: bytes, tag: int = 1, headers: dict[str, Any] | None = None) -> bytes:
     """As RabbitMQ sends it."""
+    return framed(body, BasicProperties(headers=headers), tag > 1, tag)
+
+
+def framed(body: bytes, properties: Any, redelivered: bool, tag: int = 1) -> bytes:
+    """The same with these properties, or with these bytes in their place."""
+    header = frame.Header(1, len(body), properties)
+    if isinstance(properties, bytes):
+        header = frame.Header(1, len(body), RawProperties(properties))
     frames = [
-        frame.Method(1, spec.Basic.Deliver("callboard", tag, tag > 1, "", "q")),
-        frame.Header(1, len(body), BasicProperties(headers=headers)),
+        frame.Method(1, spec.Basic.Deliver("callboard", tag, redelivered, "", "q")),
+        header,
         frame.Body(1, body),
     ]
     return b"".join(each.marshal() for each in frames)

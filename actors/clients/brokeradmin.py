@@ -155,7 +155,7 @@ class BrokerAdmin:
         raise ConfigurationError(f"queue {name!r} does not exist on {self._settings}")
 
     def _publish(self, channel: Channel, to: str, properties: _Properties, letter: Stored) -> None:
-        properties.raw = copied(properties.raw, {}, letter.id)
+        properties.raw = copied(properties.raw, {}, letter.id.encode())
         try:
             channel.basic_publish("", to, letter.body, properties, mandatory=True)
         except exceptions.UnroutableError as error:

@@ -9,8 +9,9 @@ import pika
 
 from actors.clients import Move
 from actors.clients.ladder import waiting_queue
+from actors.logic.attempts import proven, told
 from actors.logic.frames import Delivery
-from actors.logic.properties import lasting
+from actors.logic.properties import copied, identity, lasting
 
 REASON_LIMIT = 2000  # characters; headers must fit into one frame
 
@@ -31,20 +32,25 @@ def target(move: Move) -> str:
     return f"{move.queue}.dead" if move.dead else waiting_queue(move.queue, move.delay)
 
 
-def headers(move: Move) -> dict[str, str | int]:
+def headers(move: Move, message_id: bytes, body: bytes) -> dict[str, str | int]:
     """What a copy tells of its fate."""
-    told: dict[str, str | int] = {
-        "x-callboard-attempts": move.attempts if move.counted else max(0, move.attempts - 1)
+    attempts = move.attempts if move.counted else max(0, move.attempts - 1)
+    if not move.dead:
+        return proven(attempts, move.queue, message_id, body)
+    return told(attempts) | {
+        "x-callboard-error": move.error[:REASON_LIMIT],
+        "x-callboard-reason": move.reason[:REASON_LIMIT],
+        "x-callboard-route": move.route,
+        "x-callboard-queue": move.queue,
+        "x-callboard-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    if move.dead:
-        told |= {
-            "x-callboard-error": move.error[:REASON_LIMIT],
-            "x-callboard-reason": move.reason[:REASON_LIMIT],
-            "x-callboard-route": move.route,
-            "x-callboard-queue": move.queue,
-            "x-callboard-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
-    return told
+
+
+def properties(move: Move, delivery: Delivery) -> bytes:
+    """The properties of a copy."""
+    raw, body = delivery.properties, delivery.body
+    own = identity(raw) or message_id(move, delivery).encode()
+    return copied(raw, headers(move, own, body), own)
 
 
 def message_id(move: Move, delivery: Delivery) -> str:

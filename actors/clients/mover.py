@@ -17,9 +17,9 @@ from typing import Any
 from pika import spec
 from pika.channel import Channel
 
-from actors.clients import Move, Moved, MoveFailed
+from actors.clients import Move, Moved, MoveFailed, copies
 from actors.clients.amqp import Link, Settings
-from actors.clients.copies import RawProperties, headers, message_id, target
+from actors.clients.copies import RawProperties, target
 from actors.clients.graveyard import bury_delivery
 from actors.clients.ioloop import IOLoop
 from actors.clients.ladder import ways
@@ -27,7 +27,6 @@ from actors.clients.making import FORBIDDEN, Making, code_of, needed_for_retries
 from actors.clients.spoolfile import SpoolFile
 from actors.errors import CallboardError, Fault
 from actors.logic.frames import Delivery, Mute
-from actors.logic.properties import copied
 
 #: Seconds from the call until a copy must be confirmed.
 PATIENCE = 10.0
@@ -192,9 +191,7 @@ class Mover:
         assert self._channel is not None
         assert self._link is not None
         delivery = Delivery(copy.move.raw)
-        properties = copied(
-            delivery.properties, headers(copy.move), message_id(copy.move, delivery)
-        )
+        properties = copies.properties(copy.move, delivery)
         if len(properties) > self._link.frame_max - 32:
             self._fail([copy], f"{len(properties)} bytes of headers do not fit into a frame")
             return

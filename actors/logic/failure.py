@@ -47,7 +47,7 @@ class Decision:
         if self.attempts and attempts >= self.attempts:
             return Verdict.DEAD_LETTER, 0.0
         try:
-            delay = self.first * self.factor ** max(attempts - 1, 0)
+            delay = self.first * float(self.factor) ** max(attempts - 1, 0)
         except OverflowError:
             delay = self.cap
         delay = min(self.cap, delay)

@@ -45,12 +45,8 @@ _RETURNS = frozenset((b"x-delivery-count", b"x-acquired-count"))
 _DROPPED = _RETURNS | {b"CC", b"BCC", b"x-death"}
 _DROPPED_PREFIXES = (_OURS, b"x-first-death-", b"x-last-death-")
 
-#: What counts hand-outs: ours of a copy that waited outside its queue, and a quorum queue's.
-_COUNTS = (b"x-callboard-attempts", b"x-delivery-count")
-_INTEGERS = frozenset(b"bsUIlL")
 
-
-def copied(raw: bytes, headers: Mapping[str, str | int], message_id: str) -> bytes:
+def copied(raw: bytes, headers: Mapping[str, str | int], message_id: bytes) -> bytes:
     """The properties of a durable copy: as they were, with `headers` of ours in place of older.
 
     Leaves out what would make the broker expire, refuse, delete or divert the copy: `expiration`,
@@ -65,33 +61,22 @@ def copied(raw: bytes, headers: Mapping[str, str | int], message_id: str) -> byt
         ]
     except ValueError:
         fields, kept = {}, [(b"x-callboard-properties", _value(raw[:_RAW_LIMIT].hex()))]
-    kept += [(name.encode(), _value(value)) for name, value in headers.items()]
+    kept += encoded(headers)
     fields.pop("expiration", None)
     fields.pop("user_id", None)
     fields["headers"] = table(kept)
     fields["delivery_mode"] = b"\2"
     if len(fields.get("message_id", b"")) <= 1:
-        fields["message_id"] = bytes([len(message_id)]) + message_id.encode()
+        fields["message_id"] = bytes([len(message_id)]) + message_id
     return join(fields)
 
 
-def may_count(content: bytes) -> bool:
-    """Whether there may be a count in the headers of any delivery of these."""
-    return any(name in content for name in _COUNTS)
-
-
-def counted(raw: bytes) -> int:
-    """How often a message was handed out before, as its headers have it; 0: not told."""
+def identity(raw: bytes) -> bytes:
+    """The message id; empty where there is none that can be read."""
     try:
-        headers = entries(split(raw).get("headers", bytes(4)))
+        return split(raw).get("message_id", b"")[1:]
     except ValueError:
-        return 0
-    counts = [
-        int.from_bytes(value[1:], "big", signed=True)
-        for name, value in headers
-        if name in _COUNTS and value[0] in _INTEGERS
-    ]
-    return max([0, *counts])
+        return b""
 
 
 def lasting(raw: bytes) -> bytes:
@@ -165,6 +150,11 @@ def table(pairs: list[tuple[bytes, bytes]]) -> bytes:
     """What `entries` takes apart."""
     body = b"".join(bytes([len(name)]) + name + value for name, value in pairs)
     return _LONG.pack(len(body)) + body
+
+
+def encoded(headers: Mapping[str, str | int]) -> list[tuple[bytes, bytes]]:
+    """Headers of our own as `table` takes them."""
+    return [(name.encode(), _value(value)) for name, value in headers.items()]
 
 
 def _value(value: str | int) -> bytes:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
+from actors.logic.attempts import counted, may_count
 from actors.logic.bulk import Chunk, Part
 from actors.logic.failure import Decision, Verdict, class_name, requeue_delay
 from actors.logic.frames import Delivery
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
-from actors.logic.properties import counted, may_count
 from actors.logic.recurrence import Recurrences
 from actors.logic.register import Register
 
@@ -181,6 +181,5 @@ def _read_counts(chunk: Chunk) -> None:
     """A copy that waited outside its queue is new to the broker: its headers tell."""
     blob = memoryview(chunk.blob)
     for index, end in enumerate(chunk.ends):
-        properties = Delivery(blob[chunk.start(index) : end]).properties
-        if may_count(properties) and (attempts := counted(properties)):
+        if attempts := counted(Delivery(blob[chunk.start(index) : end]), chunk.queue):
             chunk.attempts[index] = max(attempts, chunk.attempts.get(index, 0))

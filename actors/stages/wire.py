@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from actors.clients import Fetched
-from actors.kinds import ATTEMPTS_HEADER
+from actors.logic.attempts import proven
 from actors.logic.records import pack
 from actors.options import Actions
 
@@ -114,7 +114,8 @@ def fetched(queue: str, epoch: int, first: int, deliveries: Iterable[tuple[bytes
 def _frames(queue: str, tag: int, message: Stored) -> bytes:
     from pika import BasicProperties, frame, spec  # 15 ms that a spool need not pay
 
-    counted = {ATTEMPTS_HEADER: message.attempts} if message.attempts else {}
+    own = message.id.encode()
+    counted = proven(message.attempts, queue, own, message.body) if message.attempts else {}
     headers = {**message.headers, **counted} or None
     properties = BasicProperties(headers=headers, message_id=message.id)
     deliver = spec.Basic.Deliver("callboard", tag, message.redelivered, "", queue)

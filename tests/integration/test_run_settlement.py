@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from actors import Publisher
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, numbers, put, until_is
 
@@ -73,6 +74,22 @@ def test_retries_are_counted_and_the_last_is_made_alone(place: Place, run: Run) 
     (letter,) = place.dead("work")
     assert (letter.error, letter.reason, letter.attempts) == ("ValueError", "number 0", 3)
     assert place.ready("work") == 0
+
+
+def test_no_publisher_spends_retries_by_a_header(rabbitmq: BrokerPlace, run: Run) -> None:
+    counts = (1, 19, 2**63 - 1, -1, "19")
+    names = ("x-callboard-attempts", "x-delivery-count", "x-acquired-count")
+    with Publisher(rabbitmq.url) as publisher:
+        for n, count in enumerate(counts):
+            headers = {"x-callboard-seal": "0" * 32, **dict.fromkeys(names, count)}
+            publisher.put("work", {"n": n, "do": "raise"}, headers=headers)
+    worker = run("fragile", "--connection", rabbitmq.url)
+    until_is(len(counts), lambda: worker.totals().get("dead"))
+    worker.launcher.terminate()
+    assert worker.wait() == 0
+    for n in range(len(counts)):
+        assert [line["attempts"] for line in worker.handled() if line["n"] == n] == [0, 1, 2]
+    assert {letter.attempts for letter in rabbitmq.dead("work")} == {3}
 
 
 @pytest.mark.parametrize("end", ["crash", "os._exit"])

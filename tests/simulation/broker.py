@@ -69,12 +69,13 @@ class Broker(Peer):
 
     def copy(self, move: Move) -> None:
         """Store a copy: a dead letter, or one that waits outside its queue."""
-        number = int(Delivery(move.raw).body)
+        body = Delivery(move.raw).body
+        number = int(body)
         if move.dead:
             self.witness.ends[number] += 1
             return
         letter = Letter(number, self.witness.stories[number].key, move.queue)
-        letter.attempts = int(told_by(move)["x-callboard-attempts"])
+        letter.told = told_by(move, b"", body)
         letter.snoozed = not move.counted
         self._outside.append(letter)
         self.at(self.now + move.delay, lambda: self._ripen(letter))

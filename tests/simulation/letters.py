@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from actors.logic.properties import encoded, table
+
 if TYPE_CHECKING:
     from tests.simulation.link import Link
 
@@ -19,7 +21,7 @@ class Letter:
     place: int = 0  #: in its queue
     redelivered: bool = False
     count: int = 0  #: `x-delivery-count` of a quorum queue
-    attempts: int = 0  #: what the header of a copy tells
+    told: dict[str, str | int] = field(default_factory=dict)  #: by the headers of a copy
     snoozed: bool = False  #: a copy that comes as if it were new, as was asked for
 
     def __lt__(self, other: Letter) -> bool:
@@ -27,18 +29,16 @@ class Letter:
 
     def frames(self, channel: int, tag: int) -> bytes:
         """Method, header and body frame of its delivery."""
-        table = b"\x03keyS" + len(self.key).to_bytes(4, "big") + self.key.encode()
+        told = {"key": self.key, **self.told}
         if self.count:
-            table += b"\x10x-delivery-countI" + self.count.to_bytes(4, "big")
-        if self.attempts:
-            table += b"\x14x-callboard-attemptsI" + self.attempts.to_bytes(4, "big")
+            told["x-delivery-count"] = self.count
         body = b"%d" % self.number
         routing_key = self.queue.encode()
         flag = b"\x01" if self.redelivered else b"\x00"
         method = b"\x00\x3c\x00\x3c\x01c" + tag.to_bytes(8, "big") + flag
         method += b"\x00" + len(routing_key).to_bytes(1, "big") + routing_key
         header = b"\x00\x3c\x00\x00" + len(body).to_bytes(8, "big")
-        header += b"\x20\x00" + len(table).to_bytes(4, "big") + table
+        header += b"\x20\x00" + table(encoded(told))
         return b"".join(
             _frame(kind, channel, p) for kind, p in enumerate((method, header, body), 1)
         )

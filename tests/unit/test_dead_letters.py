@@ -70,7 +70,7 @@ def test_any_letter_is_read(raw: bytes) -> None:
 
 @pytest.mark.parametrize("raw", CASES.values(), ids=CASES)
 def test_any_letter_is_given_back_without_notes_of_its_death(raw: bytes) -> None:
-    fields = split(copied(raw, {}, "id"))
+    fields = split(copied(raw, {}, b"id"))
     assert fields["delivery_mode"] == b"\2"
     names = [name for name, _ in entries(fields["headers"])]
     assert b"x-callboard-attempts" not in names

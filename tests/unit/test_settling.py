@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from actors.errors import HandlerCrashed
+from actors.logic.attempts import proven
 from actors.logic.batching import Batching
 from actors.logic.bulk import Chunk
 from actors.logic.failure import DEAD_LETTER, Decision, Verdict
@@ -52,7 +53,8 @@ def test_a_verdict_on_an_unknown_epoch_is_nothing() -> None:
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_what_the_headers_of_a_copy_tell_counts_however_large_its_body(size: int) -> None:
     body = b"x-delivery-count" * size
-    bodies = [delivery(body, headers=told) for told in ({"a": "b"}, {"x-callboard-attempts": 2})]
+    copy = proven(2, "q", b"", body)
+    bodies = [delivery(body, headers=headers) for headers in ({"a": "b"}, copy)]
     settle, _ = settling()
     copies = chunk(bodies)
     settle.enter(copies)
