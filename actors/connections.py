@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import SplitResult, parse_qsl, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
 from actors.errors import ConfigurationError
 from actors.log import redact
+from actors.logic.routing import stream_url
 from actors.options import FailCallback
 from actors.outlet import ConnectionOutlet, Outlet
 from actors.schema import Schema
@@ -108,7 +109,7 @@ class AMQPConnection(Connection):
 
 
 class SSEConnection(Connection):
-    """A server of event streams; routes are paths below its URL."""
+    """A server of event streams; routes are paths below its URL, with its parameters too."""
 
     kind: ClassVar[str] = "sse"
     default_name: ClassVar[str] = "sse"
@@ -143,7 +144,7 @@ class SSEConnection(Connection):
             "name": self.name, "url": self.url, "user": self.user,
             "password": self.password.get_secret_value(), "headers": self.headers,
             "paths": {
-                path: {"url": urljoin(self.url, path), "headers": dict(headers)}
+                path: {"url": stream_url(self.url, path), "headers": dict(headers)}
                 for path, headers in paths.items()
             },
             "checkpoint": self.checkpoint, "last_event_id": self.last_event_id,

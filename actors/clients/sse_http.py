@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from actors.errors import ConfigurationError, Fault
+from actors.logic.routing import stream_url
 
 MAX_REDIRECTS = 5
 LONGEST_HOLD = 3600.0  #: seconds for which a server can keep us away
@@ -78,7 +79,7 @@ class StreamSettings:
         if self.user or self.password:
             pair = f"{self.user}:{self.password}".encode()
             headers = {"Authorization": "Basic " + b64encode(pair).decode()} | headers
-        return Target(path.get("url") or urljoin(self.url, queue), headers, origin(self.url))
+        return Target(path.get("url") or stream_url(self.url, queue), headers, origin(self.url))
 
 
 def http_client(settings: StreamSettings) -> httpx.AsyncClient:

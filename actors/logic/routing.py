@@ -1,10 +1,12 @@
-"""Limits of a route, how its numbers depend on each other, and names for what has none."""
+"""Limits of a route, how its numbers depend on each other, where its streams are, and names for
+what has none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from urllib.parse import urlsplit
 
 MAX_PREFETCH = 65535  #: AMQP counts it in 16 bits
 MAX_IN_FLIGHT = 64
@@ -32,6 +34,19 @@ def window(
         filled = prefetch // (bulk_size * concurrency)
         in_flight = min(MAX_IN_FLIGHT, max(1, filled)) if is_async else 1
     return Window(prefetch, bulk_size, in_flight, enough)
+
+
+def stream_url(base: str, path: str) -> str:
+    """The URL of an event stream: a route's path below that of its connection, with the
+    parameters of both. A route that is a URL itself is taken as it is."""
+    if path.partition("://")[0] in ("http", "https"):
+        return path
+    parts = urlsplit(base)
+    below, _, query = path.partition("?")
+    below = below.lstrip("/")
+    whole = f"{parts.path.rstrip('/')}/{below}" if below else parts.path or "/"
+    both = "&".join(filter(None, (parts.query, query)))
+    return parts._replace(path=whole, query=both).geturl()
 
 
 def numbered(name: str) -> Iterator[str]:

@@ -39,10 +39,18 @@ def test_a_stream_is_asked_for_as_the_standard_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("base", "queue", "path"),
-    [("", "a", "/a"), ("v1/", "a", "/v1/a"), ("v1/x", "a", "/v1/a"), ("v1/", "/a", "/a")],
+    [
+        ("", "a", "/a"),
+        ("v1/", "a", "/v1/a"),
+        ("v1/x", "a", "/v1/x/a"),
+        ("v1/", "/a", "/v1/a"),
+        ("base/path?x=1", "/a", "/base/path/a?x=1"),
+        ("base/path?x=1", "a?y=2", "/base/path/a?x=1&y=2"),
+        ("base/path?x=1", "/", "/base/path?x=1"),
+    ],
 )
 def test_a_queue_is_joined_to_the_url(tmp_path: Path, base: str, queue: str, path: str) -> None:
-    """B50"""
+    """B50, but that nothing of the URL gets lost."""
     with SSEServer(stream(EVENT)) as server, Driver(server.url + base, tmp_path) as driver:
         driver.client.consume(queue, 1, 10)
         driver.wait_for(Consuming)

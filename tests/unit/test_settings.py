@@ -185,10 +185,42 @@ def test_an_event_stream_is_one_url_for_each_path() -> None:
     app.route(["/events", "more"], headers={"X": "y"})(a_handler)
     found = json.loads(only_unit(app).settings)
     assert found["paths"] == {
-        "/events": {"url": "http://h/events", "headers": {"X": "y"}},
+        "/events": {"url": "http://h/v1/events", "headers": {"X": "y"}},
         "more": {"url": "http://h/v1/more", "headers": {"X": "y"}},
     }
     assert (found["headers"], found["idle_timeout"]) == ({"A": "b"}, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "url"),
+    [
+        ("http://h", "a", "http://h/a"),
+        ("http://h", "/a", "http://h/a"),
+        ("http://h/", "/a/", "http://h/a/"),
+        ("http://h:8/base/path", "/a", "http://h:8/base/path/a"),
+        ("http://h/base/path/", "a", "http://h/base/path/a"),
+        ("http://h/base", "//a", "http://h/base/a"),
+        ("http://h/base", "/", "http://h/base"),
+        ("http://h", "/", "http://h/"),
+        ("http://h/base/", "/", "http://h/base/"),
+        ("http://h?x=1", "/a", "http://h/a?x=1"),
+        ("http://h/base?x=1", "/a", "http://h/base/a?x=1"),
+        ("http://h/base?x=1", "/a?y=2", "http://h/base/a?x=1&y=2"),
+        ("http://h/base?x=1", "?y=2", "http://h/base?x=1&y=2"),
+        ("http://h/base?x=1", "a?x=2", "http://h/base/a?x=1&x=2"),
+        ("http://h/base?t=a%2Fb", "/%C3%A9", "http://h/base/%C3%A9?t=a%2Fb"),
+        ("http://h/base", "events:all", "http://h/base/events:all"),
+        ("http://h/base", "http:/a", "http://h/base/http:/a"),
+        ("http://h/base?x=1", "https://other/a?y=2", "https://other/a?y=2"),
+    ],
+)
+def test_a_stream_is_below_the_path_of_its_connection_with_the_parameters_of_both(
+    base: str, path: str, url: str
+) -> None:
+    app = App()
+    app.route([path])(a_handler)
+    (unit,) = app.plan(Settings(connections=(f"sse+{base}",))).units
+    assert json.loads(unit.settings)["paths"][path]["url"] == url
 
 
 # ── which connection ───────────────────────────────────────────────────────────
