@@ -1,6 +1,6 @@
 # make run      index 10,000 words through real actors, on the embedded spool
 #               CONNECTION=amqp://guest:guest@127.0.0.1:5672/  the same on RabbitMQ
-# make test     lint, types and every test, against a real RabbitMQ too
+# make test     lint, types and every test, against real RabbitMQs too: the distribution's, 4.0, 4.3
 # make check    lint, types and the quick tests
 # make bench    every scene beside the peers and the limit, in half an hour: docs/performance.md
 # make stress   every fault that one machine can inject: docs/reliability.md
@@ -10,6 +10,12 @@
 
 BIN := .venv/bin
 QUICK := $(wildcard tests/unit tests/property tests/simulation tests/component)
+ON_BROKERS := tests/integration $(wildcard tests/stress/test_quick_*.py)
+# What RabbitMQ does to messages: the subset that runs on every version, not on the oldest and
+# the newest alone.
+ON_EVERY_BROKER := $(addprefix tests/integration/test_,broker_admin.py rabbitmq_consuming.py \
+	rabbitmq_losses.py rabbitmq_moves.py retry_lost_ack.py retry_queues.py run_faults.py \
+	topology_declared.py)
 
 .PHONY: run test check lint bench stress soak setup clean
 MAKEFLAGS += --no-print-directory
@@ -24,7 +30,9 @@ test: setup
 	@command -v ip >/dev/null || .ci/install iproute2 || true
 	@$(MAKE) lint
 	@CALLBOARD_SEEDS=$${CALLBOARD_SEEDS:-20000} \
-		$(BIN)/python -m pytest $(QUICK) tests/integration $(wildcard tests/stress/test_quick_*.py)
+		$(BIN)/python -m pytest $(QUICK) $(ON_BROKERS)
+	@$(BIN)/python -m pytest --rabbitmq 4.3 $(ON_BROKERS)
+	@$(BIN)/python -m pytest --rabbitmq 4.0 $(ON_EVERY_BROKER)
 
 check: setup
 	@$(MAKE) lint

@@ -237,6 +237,7 @@ class Broker:
             "loopback_users.guest = false",
             "log.console = false",
             "disk_free_limit.absolute = 1MB",
+            f"max_message_size = {128 * 1024 * 1024}",  # 16 MiB from 4.0 on
         ]
         if self._address:
             lines.append(f"listeners.tcp.2 = {self._address}:{self.port}")

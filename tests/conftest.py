@@ -24,15 +24,38 @@ def as_loud_as_before() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rabbitmq",
+        metavar="VERSION",
+        help="run the tests that need a broker, and no others, on a version that .ci/broker brings",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("rabbitmq"):
+        others = [item for item in items if not _needs_broker(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if _needs_broker(item)]
+
+
+def _needs_broker(item: pytest.Item) -> bool:
+    assert isinstance(item, pytest.Function)
+    place = item.callspec.params.get("place") if hasattr(item, "callspec") else None
+    return "broker" in item.fixturenames or place == "rabbitmq"
+
+
 @pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
+def broker(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """A private node, one for the whole run, with a TLS listener too."""
-    named = os.environ.get("CALLBOARD_TEST_AMQP")
-    if binaries() is None and not named:
+    version = pytestconfig.getoption("rabbitmq")
+    named = None if version else os.environ.get("CALLBOARD_TEST_AMQP")
+    if binaries(version) is None and not named:
         if os.environ.get("CI"):
-            pytest.fail(missing())
-        pytest.skip(missing())
-    node = Broker(tls=True) if binaries() is not None else ForeignBroker(str(named))
+            pytest.fail(missing(version))
+        pytest.skip(missing(version))
+    found = binaries(version) is not None
+    node = Broker(tls=True, version=version) if found else ForeignBroker(str(named))
     try:
         yield node
     finally:

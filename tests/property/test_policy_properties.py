@@ -146,12 +146,17 @@ def test_a_message_is_known_again_by_its_content_whatever_its_tag(
         assert recurrences.past(delivery(b"%d" % content, 999)).attempts == known
 
 
-@given(st.dictionaries(st.sampled_from("zyxab"), st.integers(0, 9) | st.text()), st.integers(1, 9))
+COUNTS = st.dictionaries(
+    st.sampled_from(["x-delivery-count", "x-acquired-count"]), st.integers(1, 9), min_size=1
+)
+
+
+@given(st.dictionaries(st.sampled_from("zyxab"), st.integers(0, 9) | st.text()), COUNTS)
 def test_a_message_is_known_again_whatever_a_quorum_queue_counts(
-    headers: dict[str, int | str], count: int
+    headers: dict[str, int | str], counts: dict[str, int]
 ) -> None:
     recurrences = Recurrences()
     recurrences.failed(delivery(b"a", headers=headers or None), 1, marked=True)
-    added = dict(sorted({**headers, "x-delivery-count": count}.items()))
+    added = dict(sorted({**headers, **counts}.items()))
     assert recurrences.past(delivery(b"a", 2, added)) == Past(1, cleared=True)
     assert recurrences.past(delivery(b"b", 2, added)) == Past()
