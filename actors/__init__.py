@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         HandlerCrashed,
         InvalidConnection,
+        InvalidHandler,
         InvalidMessage,
         InvalidRoute,
         PublishError,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "Binding", "CallboardError",
     "ConfigurationError", "Event", "Events", "Exchange", "HandlerActor", "HandlerCrashed",
-    "InvalidConnection", "InvalidMessage", "InvalidRoute", "Message", "Options",
+    "InvalidConnection", "InvalidHandler", "InvalidMessage", "InvalidRoute", "Message", "Options",
     "PublishError", "Publisher", "Queue", "RabbitMQMessage", "Retry", "RouteOptions",
     "RouteTypes", "SSEApplication", "SSEConnection", "SpoolConnection", "SpoolMessage",
     "Timeit", "UndecodableMessageException", "UnreachableError",

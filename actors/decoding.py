@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from actors.errors import InvalidMessage
+from actors.logic.failure import describe
 from actors.logic.records import Record
 
 if TYPE_CHECKING:
@@ -66,13 +67,15 @@ def decoder_for(adapter: TypeAdapter[Any] | None, kind: str) -> Callable[[bytes]
 
     def decode(data: bytes) -> Any:
         try:
-            return validate(data)
-        except ValidationError as error:
-            raise InvalidMessage(_without_input(error.errors())) from None
+            try:
+                return validate(data)
+            except ValidationError as error:
+                reason = _without_input(error.errors())
         except InvalidMessage:
             raise
-        except Exception as error:  # a validator of the user's may raise anything
-            raise InvalidMessage(f"{type(error).__name__}: {error}") from None
+        except Exception as error:  # a validator may raise anything, also when it is asked what
+            reason = describe(error)
+        raise InvalidMessage(reason)
 
     return decode
 

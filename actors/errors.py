@@ -62,5 +62,10 @@ class InvalidMessage(CallboardError, ValueError):
 UndecodableMessageException = InvalidMessage
 
 
+class InvalidHandler(CallboardError, TypeError):
+    """The handler is written so that no attempt can succeed: it returned something, or did not
+    await a `put`."""
+
+
 class HandlerCrashed(CallboardError):
     """The message was alone in a process that died, `MAX_CRASHES` times."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, PlainValidator
 
-from actors.errors import ConfigurationError, HandlerCrashed, InvalidMessage
+from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
 from actors.logic.failure import DEAD_LETTER, Decision, Verdict
 from actors.schema import Schema
 
@@ -152,11 +152,12 @@ def compile_table(on_exception: OnException | None) -> dict[type[BaseException],
     """The table of a route, complete for `logic.failure.decide`.
 
     A bare action or `Retry` stands for what handlers raise and for timeouts; what can never
-    succeed (`InvalidMessage`, `HandlerCrashed`) is dead-lettered unless it is named itself.
-    What a mapping leaves out follows the default, `Retry()`.
+    succeed (`InvalidMessage`, `InvalidHandler`, `HandlerCrashed`) is dead-lettered unless it is
+    named itself. What a mapping leaves out follows the default, `Retry()`.
     """
     if on_exception is None:
         on_exception = Retry()
     named = on_exception if isinstance(on_exception, Mapping) else {Exception: on_exception}
-    table = {Exception: decision(Retry()), InvalidMessage: DEAD_LETTER, HandlerCrashed: DEAD_LETTER}
+    table: dict[type[BaseException], Decision] = {Exception: decision(Retry())}
+    table |= dict.fromkeys((InvalidMessage, InvalidHandler, HandlerCrashed), DEAD_LETTER)
     return table | {error: decision(outcome) for error, outcome in named.items()}

@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from actors.logic.entry import Outgoing, check_queue, serialized
+from actors.puts import begun
 
 Properties = Mapping[str, Any]
 
@@ -45,7 +46,7 @@ def open_lane(kind: str, settings: str) -> Way:
 class Outlet:
     """What handlers put messages into: a connection."""
 
-    async def put(
+    def put(
         self,
         routing_key: str,
         data: Any = None,
@@ -54,7 +55,7 @@ class Outlet:
         vhost: str | None = None,
         properties: Properties | None = None,
         mandatory: bool = False,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Store a message: `data` as JSON, or `serialized_data` as it is.
 
         Returns once the broker confirms it, or the spool has it on disk. While the broker is
@@ -63,9 +64,25 @@ class Outlet:
         `headers`, `message_id` and `priority` of them. With `mandatory`, a message that no
         queue takes is an error; without it, RabbitMQ drops it.
 
+        To be awaited before the handler ends; `put_sync` is for where there is no `await`.
         Raises `PublishError` where it is not stored, or not proven to be; `ValueError` and
         `TypeError` for what cannot be a message.
         """
+        return begun(
+            f"put to {routing_key or exchange!r}", "put_sync", self._put,
+            routing_key, data, serialized_data, exchange, vhost, properties, mandatory,
+        )  # fmt: skip
+
+    async def _put(
+        self,
+        routing_key: str,
+        data: Any,
+        serialized_data: bytes | str | None,
+        exchange: str,
+        vhost: str | None,
+        properties: Properties | None,
+        mandatory: bool,
+    ) -> None:
         body = serialized(data, _encoded(serialized_data))
         future = self._begin(vhost, routing_key, body, exchange, properties or {}, mandatory)
         if not future.done():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,7 @@ from actors.clients.spoolfile import SpoolError, SpoolFile
 from actors.connections import parse_connection
 from actors.errors import ConfigurationError, PublishError
 from actors.logic.entry import Entry, check_queue, serialized
+from actors.puts import begun
 
 if TYPE_CHECKING:
     from actors.clients.amqppublisher import AMQPPublisher
@@ -64,9 +66,10 @@ class Publisher:
         entry = Entry(body, "" if message_id is None else message_id, headers, priority, delay)
         return self._put(queue, [entry], timeout)[0]
 
-    async def aput(self, queue: str, data: Any = None, **options: Any) -> str:
+    def aput(self, queue: str, data: Any = None, **options: Any) -> Coroutine[Any, Any, str]:
         """`put` in a thread of its own, with the same arguments."""
-        return await asyncio.to_thread(self.put, queue, data, **options)
+        put = partial(self.put, queue, data, **options)
+        return begun(f"aput to {queue!r}", "put", asyncio.to_thread, put)
 
     def put_many(
         self,

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.clients import Done
-from actors.clients.loops import Call, call_here
-from actors.clients.usercode import AppCode, awaited
-from actors.clients.verdicts import Rules, Share, describe, settle
+from actors.clients.loops import Call
+from actors.clients.usercode import AppCode, awaited, called, log_failure
+from actors.clients.verdicts import Rules, Share, settle
 from actors.decoding import decoder_for
-from actors.errors import ConfigurationError, InvalidMessage
+from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.kinds import KINDS
-from actors.logic.failure import class_name
+from actors.logic.failure import class_name, describe
 from actors.message import Handout, Message
 from actors.metrics import Counter, Histogram
 from actors.options import compile_table, decision
+from actors.puts import Puts, leave
 
 if TYPE_CHECKING:
     from actors.app import App
@@ -39,6 +43,10 @@ FAILURES = Counter(
     ["route", "exception"],
 )
 
+#: Seconds for which bulks that take no time are run without a look at anything else, and their
+#: answers gathered.
+GATHER = 0.001
+
 logger = logging.getLogger("actors.handler")
 
 
@@ -46,9 +54,9 @@ class HandlerCode(AppCode):
     """The app with the handlers of some routes of it."""
 
     def __init__(
-        self, load: Callable[[], App], routes: Iterable[RouteCode], hooks: bool = True
+        self, load: Callable[[], App], call: Call, routes: Iterable[RouteCode], hooks: bool = True
     ) -> None:
-        super().__init__(load, hooks)
+        super().__init__(load, call, hooks)
         self._routes = {route.name: route for route in routes}
 
     async def start(self) -> None:
@@ -59,20 +67,25 @@ class HandlerCode(AppCode):
             if not route.ready:
                 await route.start(self.app)
 
-    async def handle(self, name: str, share: Share) -> Done:
-        """Run one bulk of a route and say what becomes of each of its messages."""
-        clock = asyncio.get_running_loop().time
-        begin = clock()
+    async def handle(self, name: str, waiting: deque[Share]) -> list[Done]:
+        """Run the first bulk that waits for a route, and of a function as many of the next as
+        take no time. Say what becomes of each of their messages."""
         route = self._routes[name]
-        messages, handout = route.open(share)
-        error = None
-        if valid := route.valid(messages, handout):
-            called = clock()
-            error = await self.failure(route.run, valid, route=name)
-            route.measure(clock() - called, len(valid), error)
-        with contextlib.suppress(Exception):  # a log of the user's that fails costs no answer
-            route.log(error, handout, len(messages))
-        return settle(share, messages, handout, error, route.rules, clock() - begin)
+        works = await route.begin(waiting)
+        return [await self._end(route, work) for work in works]
+
+    async def _end(self, route: RouteCode, work: Work) -> Done:
+        if work.error is None:
+            work.error = await self.failure(route.end, work, route=route.name)
+        else:
+            self.keep(work.error, route.name)
+        for escaped in work.escaped:
+            self.keep(escaped, route.name)
+        with contextlib.suppress(BaseException):  # a log of the user's that fails costs no answer
+            route.measure(work)
+            route.log(work)
+        seconds = work.ended - work.opened
+        return settle(work.share, work.messages, work.handout, work.error, route.rules, seconds)
 
     async def stop(self) -> str:
         """`on_stop` of each, then the shutdown hooks."""
@@ -81,22 +94,39 @@ class HandlerCode(AppCode):
         return next(filter(None, causes), "")
 
 
+@dataclass(slots=True)
+class Work:
+    """A bulk in the hands of a handler."""
+
+    share: Share
+    messages: list[Message[Any]]
+    handout: Handout
+    puts: Puts
+    opened: float
+    began: float = 0.0  #: when the handler was called
+    ended: float = 0.0
+    given: int = 0  #: messages that it was called with
+    result: Any = None  #: what the call returned
+    error: BaseException | None = None  #: what it raised
+    escaped: tuple[BaseException, ...] = ()  #: what validators raised that is no `Exception`
+
+
 class RouteCode:
     """The handler of one route.
 
-    `call` runs it where it may block. The life of an instance is spent where its `handle`
-    runs, unless that is in several threads.
+    `call` is how it is called where it is a function, `live` how the other methods of an
+    instance are: where its `handle` runs, unless that is in several threads.
     """
 
     rules: Rules
 
-    def __init__(self, name: str, kind: str, call: Call, *, one_thread: bool) -> None:
+    def __init__(self, name: str, kind: str, call: Call, live: Call) -> None:
         self.name = name
         self.ready = False
         self._kind = kind
         self._message = KINDS[kind]
         self._call = call
-        self._live: Call = call if one_thread else call_here
+        self._live = live
         self._handler: Callable[..., Any]
         self._decode: Callable[[bytes], Any]
         self._typed = False
@@ -115,10 +145,13 @@ class RouteCode:
         self._decode = decoder_for(route.adapter, self._kind)
         self._handler = route.handler
         if isinstance(self._handler, type):
-            self._instance = await self._live(self._handler)
+            # What awaits finds a running loop in its __init__ too.
+            self._instance = (
+                self._handler() if route.is_async else await called(self._live, self._handler)
+            )
             self._instance.app = app
             self._instance.log = logging.getLogger(f"actors.handler.{self.name}")
-            await awaited(await self._live(self._instance.on_start))
+            await called(self._live, self._instance.on_start)
             self._handler = self._instance.handle
         self._awaits = inspect.iscoroutinefunction(self._handler)
         self.ready = True
@@ -127,47 +160,101 @@ class RouteCode:
         """Its last call."""
         if self.ready and self._instance is not None:
             self.ready = False
-            await awaited(await self._live(self._instance.on_stop))
+            await called(self._live, self._instance.on_stop)
 
-    def open(self, share: Share) -> tuple[list[Message[Any]], Handout]:
-        """The messages of a bulk, and what they have in common."""
-        handout = Handout(self.name, self._decode)
-        return share.messages(self._message, handout), handout
-
-    def valid(self, messages: list[Message[Any]], handout: Handout) -> list[Message[Any]]:
-        """Those that are what the handler asks for; of an untyped one all."""
-        if not self._typed:
-            return list(messages)
-        for message in messages:
-            with contextlib.suppress(InvalidMessage):
-                _ = message.body
-        return [m for index, m in enumerate(messages) if index not in handout.invalid]
-
-    async def run(self, messages: list[Message[Any]]) -> None:
-        """Call the handler. Raises whatever it raises, and TypeError for what it returns."""
+    async def begin(self, waiting: deque[Share]) -> list[Work]:
+        """Call the handler with the first bulk that waits; where it is a function, and has
+        already returned nothing, also with the next, until `GATHER` seconds have gone."""
+        clock = asyncio.get_running_loop().time
         if self._awaits:
-            result = await self._handler(messages)
-        else:
-            result = await self._call(self._handler, messages)
-        if result is not None and (result := await awaited(result)) is not None:
-            raise TypeError(
-                f"the handler of route {self.name} returned {type(result).__name__}; "
+            return [self._call_handler(waiting.popleft(), clock)]
+        # A pause of the loop, or a thread, is not had for nothing.
+        works: list[Work] = []
+        _, error = await self._call(self._call_some, waiting, works, clock)
+        if error is not None:
+            raise error
+        return works
+
+    def _call_some(
+        self, waiting: deque[Share], works: list[Work], clock: Callable[[], float]
+    ) -> None:
+        until = clock() + GATHER
+        while waiting:
+            run = contextvars.copy_context().run
+            work = run(self._call_handler, waiting.popleft(), clock)
+            works.append(work)
+            if work.result is not None or clock() >= until:
+                return
+
+    def _call_handler(self, share: Share, clock: Callable[[], float]) -> Work:
+        """With what is valid."""
+        handout = Handout(self.name, self._decode)
+        messages = share.messages(self._message, handout)
+        work = Work(share, messages, handout, Puts(), clock())
+        token = work.puts.enter()
+        try:
+            valid = self._valid(work)
+            work.began, work.given = clock(), len(valid)
+            if valid:
+                work.result = self._handler(valid)
+        except BaseException as error:
+            work.error = error
+            work.puts.forget()
+        finally:
+            leave(token)
+        work.ended = clock()
+        return work
+
+    async def end(self, work: Work) -> None:
+        """Await what the handler returned. Raises whatever that raises, and InvalidHandler for
+        what it comes to, or for a put that was not awaited."""
+        if work.result is not None:
+            token = work.puts.enter()
+            try:
+                work.result = await awaited(work.result)
+            except BaseException:
+                work.puts.forget()
+                raise
+            finally:
+                leave(token)
+                work.ended = asyncio.get_running_loop().time()
+        work.puts.check()
+        if work.result is not None:
+            raise InvalidHandler(
+                f"the handler of route {self.name} returned {class_name(type(work.result))}; "
                 "a handler returns nothing"
             )
 
-    def measure(self, seconds: float, size: int, error: BaseException | None) -> None:
-        """Count what a bulk took, and what it came to."""
-        self._duration.observe(seconds)
-        self._bulk_size.observe(size)
-        if error is not None:
-            FAILURES.labels(self.name, class_name(type(error))).inc()
+    def _valid(self, work: Work) -> list[Message[Any]]:
+        """Those that are what the handler asks for; of an untyped one all."""
+        if not self._typed:
+            return list(work.messages)
+        invalid = work.handout.invalid
+        for index, message in enumerate(work.messages):
+            try:
+                _ = message.body
+            except InvalidMessage:
+                continue
+            except BaseException as error:  # SystemExit of a validator, say
+                work.escaped += (error,)
+                invalid[index] = InvalidMessage(describe(error))
+        return [m for index, m in enumerate(work.messages) if index not in invalid]
 
-    def log(self, error: BaseException | None, handout: Handout, size: int) -> None:
+    def measure(self, work: Work) -> None:
+        """Count what a bulk took, and what it came to."""
+        if work.given:
+            self._duration.observe(work.ended - work.began)
+            self._bulk_size.observe(work.given)
+        if work.error is not None:
+            FAILURES.labels(self.name, class_name(type(work.error))).inc()
+
+    def log(self, work: Work) -> None:
         """Say what went wrong with a bulk."""
+        size, invalid, error = len(work.messages), work.handout.invalid, work.error
         if error is not None:
-            text = "route %s: the handler raised on a bulk of %d: %s"
-            logger.error(text, self.name, size, describe(error), exc_info=error)
-        elif handout.invalid:
-            first = describe(next(iter(handout.invalid.values())))
+            text = f"route {self.name}: the handler raised on a bulk of {size}: {describe(error)}"
+            log_failure(text, error)
+        elif invalid:
+            first = describe(next(iter(invalid.values())))
             text = "route %s: %d of %d messages are invalid; the first: %s"
-            logger.warning(text, self.name, len(handout.invalid), size, first)
+            logger.warning(text, self.name, len(invalid), size, first)

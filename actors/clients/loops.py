@@ -1,4 +1,8 @@
-"""Where user code runs: a loop in a thread of its own, or one on the caller's in virtual time."""
+"""Where user code runs: a loop in a thread of its own, or one on the caller's in virtual time.
+
+Coroutines run on the loop. Functions run where no loop is running, so that they may run one of
+their own: in threads, or on the loop's thread while the loop pauses.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
-#: To be awaited on the loop: calls a function.
-Call = Callable[..., Awaitable[Any]]
+#: To be awaited on the loop: calls a function, and returns what it returned and what it raised.
+Call = Callable[..., Awaitable["Outcome"]]
+Outcome = tuple[Any, BaseException | None]
 
 logger = logging.getLogger("actors.handler")
 
@@ -31,7 +36,7 @@ class Loop(Protocol):
         """On the loop: hand an event to the owner."""
 
     def caller(self, threads: int) -> Call:
-        """How functions that may block are called: in so many threads; 0: on the loop itself."""
+        """How functions are called: in so many threads; 0: on the loop's, while it pauses."""
 
     def fileno(self) -> int: ...
 
@@ -53,6 +58,7 @@ class ThreadLoop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._pauses = Pauses(self._loop)
         self._executors: list[ThreadPoolExecutor] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._events: deque[Any] = deque()
@@ -86,19 +92,16 @@ class ThreadLoop:
 
     def caller(self, threads: int) -> Call:
         if not threads:
-            return call_here
+            return self._pauses.call
         executor = ThreadPoolExecutor(threads, self._thread.name)
         self._executors.append(executor)
         return partial(self._call_in, executor)
 
     async def _call_in(
         self, executor: ThreadPoolExecutor, function: Callable[..., Any], *args: Any
-    ) -> Any:
+    ) -> Outcome:
         run = contextvars.copy_context().run
-        result, error = await self._loop.run_in_executor(executor, run, _outcome, function, *args)
-        if error is not None:
-            raise error
-        return result
+        return await self._loop.run_in_executor(executor, run, _outcome, function, *args)
 
     def fileno(self) -> int:
         return self._bell
@@ -131,12 +134,13 @@ class ThreadLoop:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         while not self._closed:
             try:
                 self._loop.run_forever()
             except BaseException:  # SystemExit of a task of the user's would end the thread
                 logger.exception("a task of the user's code ended the event loop; it goes on")
+            if not self._closed:
+                self._pauses.use()
         finish(self._loop)
 
 
@@ -156,7 +160,7 @@ class InlineLoop:
         self._events.append(event)
 
     def caller(self, threads: int) -> Call:
-        return call_here
+        return self._loop.pauses.call
 
     def fileno(self) -> int:
         return -1
@@ -165,8 +169,14 @@ class InlineLoop:
         return self._loop.due
 
     def turn(self, now: float) -> list[Any]:
-        if not self._loop.is_closed():
-            self._loop.run_forever()
+        while not self._loop.is_closed():
+            try:
+                self._loop.run_forever()
+            except SystemExit:  # as in a thread; a Ctrl-C on the test's own is let through
+                logger.exception("a task of the user's code ended the event loop; it goes on")
+                continue
+            if not self._loop.pauses.use():
+                break
         events, self._events = self._events, []
         return events
 
@@ -182,6 +192,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._clock = clock
         self.due: float | None = None
         super().__init__(_StillSelector(self._idle))
+        self.pauses = Pauses(self)
 
     def time(self) -> float:
         return self._clock()
@@ -190,11 +201,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         """Inline: threads would bring back the real time, and an order of their own."""
-        future = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:
-            future.set_exception(error)
+        future: asyncio.Future[Any] = self.create_future()
+
+        def tell(called: asyncio.Future[Outcome]) -> None:
+            result, error = called.result()
+            if isinstance(error, StopIteration):  # a future refuses to carry it
+                error = RuntimeError(f"the function raised {error!r}")
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self.pauses.begin(func, *args).add_done_callback(tell)
         return future
 
     def _idle(self, timeout: float | None) -> None:
@@ -216,12 +236,41 @@ class _StillSelector(selectors.DefaultSelector):
         return ready
 
 
-async def call_here(function: Callable[..., Any], *args: Any) -> Any:
-    """A call on the loop itself."""
-    return function(*args)
+class Pauses:
+    """Calls of functions on the thread of a loop, while that loop pauses.
+
+    To the function no loop is running there, and `asyncio.run` works. A thread beside the loop
+    would do as well, at five times the price.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[asyncio.Future[Outcome], Callable[[], Outcome]]] = deque()
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Outcome:
+        """On the loop: have it called in the next pause."""
+        return await self.begin(function, *args)
+
+    def begin(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Outcome]:
+        """… and do not wait for it."""
+        done: asyncio.Future[Outcome] = self._loop.create_future()
+        run = contextvars.copy_context().run
+        self._waiting.append((done, partial(run, _outcome, function, *args)))
+        self._loop.stop()
+        return done
+
+    def use(self) -> bool:
+        """On the loop's thread, while the loop does not run: make the calls that wait.
+        False: there was none."""
+        used = bool(self._waiting)
+        while self._waiting:
+            done, called = self._waiting.popleft()
+            if not done.cancelled():
+                done.set_result(called())
+        return used
 
 
-def _outcome(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
+def _outcome(function: Callable[..., Any], *args: Any) -> Outcome:
     # A future refuses to carry a StopIteration, and would never be done.
     try:
         return function(*args), None

@@ -7,7 +7,6 @@ system (`UserCode`, `ClockCode`), by its owner in virtual time in memory (`Inlin
 from __future__ import annotations
 
 import asyncio
-import logging
 import resource
 import sys
 from collections import deque
@@ -18,15 +17,16 @@ from typing import Any, Self
 
 from actors.app import App
 from actors.clients import Done, Ended, Started, StartFailed
-from actors.clients.handlercode import HandlerCode, RouteCode
+from actors.clients.handlercode import GATHER, HandlerCode, RouteCode
 from actors.clients.keeper import opened
-from actors.clients.loops import Call, InlineLoop, Loop, ThreadLoop, call_here
+from actors.clients.loops import Call, InlineLoop, Loop, ThreadLoop
 from actors.clients.singleton import open_lock
 from actors.clients.timercode import TimerCode
-from actors.clients.usercode import AppCode
-from actors.clients.verdicts import Share, describe, joined, shares
+from actors.clients.usercode import AppCode, log_failure
+from actors.clients.verdicts import Share, joined, shares
 from actors.errors import CallboardError
 from actors.loader import load
+from actors.logic.failure import describe
 from actors.metrics import keep_in
 from actors.plan import Plan, RoutePlan, UnitPlan
 from actors.protocol import Bulk
@@ -35,11 +35,6 @@ from actors.protocol import Bulk
 TIMER_THREADS = 8
 
 STATM = Path("/proc/self/statm")
-
-#: Seconds for which the answers of bulks that run one by one are gathered.
-GATHER = 0.001
-
-logger = logging.getLogger("actors.handler")
 
 
 class _Runner:
@@ -84,8 +79,8 @@ class _Runner:
             self._loop.report(Started())
             return
         cause = f"{self._code.place}{describe(error)}"
-        if cause != self._failed and not isinstance(error, CallboardError):
-            logger.error("start failed: %s", cause, exc_info=error)
+        if cause != self._failed and not issubclass(type(error), CallboardError):
+            log_failure(f"start failed: {cause}", error)
         self._failed = cause
         self._loop.report(StartFailed(cause))
 
@@ -107,10 +102,10 @@ class _HandlerRunner(_Runner):
         hooks: bool = True,
     ) -> None:
         routes = [
-            RouteCode(plan.name, kind, call, one_thread=plan.serial)
+            RouteCode(plan.name, kind, call, call if plan.serial else loop.caller(0))
             for plan, call in zip(plans, _calls(plans, loop), strict=True)
         ]
-        super().__init__(HandlerCode(source, routes, hooks), loop)
+        super().__init__(HandlerCode(source, loop.caller(0), routes, hooks), loop)
         turns = {plan.row: asyncio.Lock() for plan in plans}
         self._turns = {plan.name: turns[plan.row] for plan in plans if plan.in_flight == 1}
         # Of routes that run several bulks at once: how many more, what waits, what runs.
@@ -152,8 +147,9 @@ class _HandlerRunner(_Runner):
         done: list[Done] = []
         async with self._turns[bulk.route]:
             told = clock()
-            for share in shares(bulk):
-                done.append(await self._code.handle(bulk.route, share))
+            waiting = deque(shares(bulk))
+            while waiting:
+                done += await self._code.handle(bulk.route, waiting)
                 if clock() - told >= GATHER:
                     self._loop.report(joined(done))
                     done, told = [], clock()
@@ -169,7 +165,8 @@ class _HandlerRunner(_Runner):
             self._running[share.number] = task
 
     async def _handle(self, route: str, share: Share) -> None:
-        self._loop.report(await self._code.handle(route, share))
+        (done,) = await self._code.handle(route, deque([share]))
+        self._loop.report(done)
         del self._running[share.number]
         self._free[route] += 1
         self._begin(route)
@@ -216,7 +213,7 @@ class InlineUserCode(_HandlerRunner):
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
         for _, error in self.raised:
-            if isinstance(error, self._lethal):
+            if issubclass(type(error), self._lethal):
                 raise error
         return events
 
@@ -237,8 +234,9 @@ class ClockCode(_ClockRunner):
 
     def __init__(self, settings: Plan) -> None:
         loop = ThreadLoop("clock")
-        call, locks = loop.caller(TIMER_THREADS), partial(open_lock, settings)
-        code = TimerCode(partial(_app_of, settings), call, locks=locks)
+        call, beside = loop.caller(0), loop.caller(TIMER_THREADS)
+        locks = partial(open_lock, settings)
+        code = TimerCode(partial(_app_of, settings), call, beside, locks=locks)
         super().__init__(code, loop)
 
 
@@ -247,7 +245,7 @@ class InlineClockCode(_ClockRunner):
 
     def __init__(self, app: App, clock: Callable[[], float], hooks: bool = True) -> None:
         loop = InlineLoop(clock)
-        code = TimerCode(lambda: app, call_here, hooks)
+        code = TimerCode(lambda: app, loop.caller(0), loop.caller(0), hooks)
         super().__init__(code, loop)
         #: All that the user's code raised so far.
         self.raised: list[tuple[str, BaseException]] = []
@@ -255,7 +253,7 @@ class InlineClockCode(_ClockRunner):
 
 
 def _calls(plans: Sequence[RoutePlan], loop: Loop) -> Iterator[Call]:
-    """How each handler is called: `def` ones that take turns on the loop itself, but in a
+    """How each handler is called: `def` ones that take turns on the loop's thread, but in a
     thread beside it where that would keep others from running; what runs several bulks at
     once in threads of its own."""
     beside = any(not plan.serial for plan in plans) and any(plan.serial for plan in plans)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.clients.loops import Call
-from actors.clients.usercode import STOP_SECONDS, AppCode, awaited
-from actors.clients.verdicts import describe
+from actors.clients.usercode import STOP_SECONDS, AppCode, called, log_failure
 from actors.errors import ConfigurationError, Fault, UnreachableError
+from actors.logic.failure import describe
 
 if TYPE_CHECKING:
     from actors.app import App, Timer
 
 #: Seconds between two looks at a lock that is not known yet.
 LOOK = 0.1
-
-logger = logging.getLogger("actors.handler")
 
 
 class Lock(Protocol):
@@ -38,12 +34,14 @@ class TimerCode(AppCode):
         self,
         load: Callable[[], App],
         call: Call,
+        beside: Call,
         hooks: bool = True,
         locks: Callable[[str], Lock] | None = None,
     ) -> None:
-        """`locks` opens the lock of a name; without it, this process is the only one."""
-        super().__init__(load, hooks)
-        self._call = call
+        """`beside` is how functions are called that may last. `locks` opens the lock of a name;
+        without it, this process is the only one."""
+        super().__init__(load, call, hooks)
+        self._beside = beside
         self._tickers: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._open_lock = locks
@@ -75,9 +73,7 @@ class TimerCode(AppCode):
         await self._loaded.wait()
         async with self._calling:
             for callback in self.app.fail_callbacks(connection):
-                await self._logged(
-                    "connection_fail_callback", self._invoke, callback, kind(cause), retries
-                )
+                await self._logged("connection_fail_callback", callback, kind(cause), retries)
 
     async def _tick(self, timer: Timer) -> None:
         lock = await self._lock(timer) if timer.options.singleton else None
@@ -105,18 +101,12 @@ class TimerCode(AppCode):
         return lock
 
     async def _once(self, timer: Timer) -> None:
-        await self._logged(f"timer {_name(timer.handler)}", self._invoke, timer.handler, self.app)
+        await self._logged(f"timer {_name(timer.handler)}", timer.handler, self.app)
 
     async def _logged(self, what: str, function: Callable[..., Any], *args: Any) -> None:
-        error = await self.failure(function, *args)
+        error = await self.failure(called, self._beside, function, *args)
         if error is not None:
-            logger.error("%s raised %s", what, describe(error), exc_info=error)
-
-    async def _invoke(self, function: Callable[..., Any], *args: Any) -> None:
-        if inspect.iscoroutinefunction(function):
-            await function(*args)
-        else:
-            await awaited(await self._call(function, *args))
+            log_failure(f"{what} raised {describe(error)}", error)
 
 
 def _name(function: Callable[..., Any]) -> str:

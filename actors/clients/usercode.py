@@ -7,13 +7,16 @@ that led to it once more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from actors.clients.verdicts import describe
+from actors.clients.loops import Call
+from actors.logic.failure import describe
+from actors.puts import Puts, leave
 
 if TYPE_CHECKING:
     from actors.app import App
@@ -27,12 +30,14 @@ logger = logging.getLogger("actors.handler")
 class AppCode:
     """The app in this process, and its hooks."""
 
-    def __init__(self, load: Callable[[], App], hooks: bool = True) -> None:
+    def __init__(self, load: Callable[[], App], call: Call, hooks: bool = True) -> None:
+        """`call` is how functions among the hooks are called."""
         #: What was raised, and by which route's handler; kept where somebody reads it.
         self.raised: list[tuple[str, BaseException]] | None = None
         self.place = ""  #: what the start is at, for people
         self.closing = False  #: what is cancelled now is not the user's doing
         self._load = load
+        self._call = call
         self._hooks = hooks
         self._app: App | None = None
         self._left: deque[Callable[..., Any]] = deque()  #: startup hooks to run
@@ -46,7 +51,7 @@ class AppCode:
             self._app.frozen = False  # in memory, all processes of an app share it
             self._left.extend(self._app.startup_hooks if self._hooks else ())
         while self._left:
-            await awaited(self._left[0](self._app))
+            await called(self._call, self._left[0], self._app)
             self._left.popleft()
         self._app.freeze()
 
@@ -55,7 +60,7 @@ class AppCode:
         if self._app is None or self._left or not self._hooks:
             return ""
         causes = [
-            await self.guarded("a shutdown hook", hook, self._app)
+            await self.guarded("a shutdown hook", called, self._call, hook, self._app)
             for hook in self._app.shutdown_hooks
         ]
         close = self._app.close_outlets
@@ -75,31 +80,79 @@ class AppCode:
         if not task.done():
             task.cancel()
             cause = f"{what} did not end within {STOP_SECONDS:g} s"
-            logger.error("%s", cause)
+            log_failure(cause)
             return cause
         error = task.result()
         if error is None:
             return ""
-        logger.error("%s raised %s", what, describe(error), exc_info=error)
-        return f"{what} raised {describe(error)}"
+        cause = f"{what} raised {describe(error)}"
+        log_failure(cause, error)
+        return cause
 
     async def failure(
-        self, function: Callable[..., Any], *args: Any, route: str = ""
+        self, function: Callable[..., Coroutine[Any, Any, object]], *args: Any, route: str = ""
     ) -> BaseException | None:
-        """What a function raises, whatever its class."""
+        """What a coroutine raises, whatever its class."""
         try:
-            result = function(*args)
-            if inspect.isawaitable(result):
-                await result
+            await function(*args)
         except BaseException as error:
             if self.closing:
                 raise
-            if self.raised is not None:
-                self.raised.append((route, error))
+            await self._uncancelled()
+            self.keep(error, route)
             return error
+        await self._uncancelled()
         return None
+
+    def keep(self, error: BaseException, route: str = "") -> None:
+        """Where somebody reads what was raised."""
+        if self.raised is not None:
+            self.raised.append((route, error))
+
+    async def _uncancelled(self) -> None:
+        """Bear the cancellation that the user's code left behind: it is meant for what it did,
+        not for what comes next."""
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                if self.closing:
+                    raise
+
+
+async def called(call: Call, function: Callable[..., Any], *args: Any) -> Any:
+    """What some code of the user's returns: a coroutine runs on the loop, a function where
+    `call` has it. Raises what it raises, and InvalidHandler for a put that it did not await."""
+    puts = Puts(asyncio.current_task())
+    token = puts.enter()
+    try:
+        if inspect.iscoroutinefunction(function):
+            result = await function(*args)
+        else:
+            result, error = await call(function, *args)
+            if error is not None:
+                raise error
+            result = await awaited(result)
+    except BaseException:
+        puts.forget()
+        raise
+    finally:
+        leave(token)
+    puts.check()
+    return result
 
 
 async def awaited(result: Any) -> Any:
     """What a call comes to, of a `def` or an `async def`."""
     return await result if inspect.isawaitable(result) else result
+
+
+def log_failure(text: str, error: BaseException | None = None) -> None:
+    """A line with the traceback of an error of the user's. Never raises: neither where the
+    error cannot be shown, nor where a log of the user's fails."""
+    for shown in (error, None):
+        with contextlib.suppress(BaseException):
+            logger.error("%s", text, exc_info=shown)
+            return

@@ -10,12 +10,9 @@ from typing import Any, NamedTuple
 
 from actors.clients import Done
 from actors.logic.bulk import Piece
-from actors.logic.failure import Decision, Verdict, class_name, decide
+from actors.logic.failure import Decision, Verdict, class_name, decide, describe, said
 from actors.message import Handout, Mark, Message
 from actors.protocol import Bulk, Range, Report, Single
-
-#: Characters of a reason that travel: it is for people, and a header in the end.
-REASON = 500
 
 #: Verdicts that say all there is to say, so that neighbours can share them.
 PLAIN = (Verdict.ACK, Verdict.REJECT, Verdict.RETURN)
@@ -143,7 +140,7 @@ def settle(
         else:
             epoch, position = portion.piece.epoch, portion.piece.first + portion.start
             singles.append(single._replace(epoch=epoch, position=position))
-    failure = error or next(iter(handout.invalid.values()), None)
+    failure = error if error is not None else next(iter(handout.invalid.values()), None)
     report = report._replace(error=describe(failure))
     return Done((share.number,), merged(ranges), tuple(singles), (report,))
 
@@ -186,18 +183,10 @@ def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
     return tuple(whole)
 
 
-def describe(error: BaseException | None) -> str:
-    """An exception in one line: its class and what it says."""
-    if error is None:
-        return ""
-    said = " ".join(_reason(error).split())
-    return f"{class_name(type(error))}: {said}" if said else class_name(type(error))
-
-
 def _marked(mark: Mark, message: Message[Any]) -> Single:
     if mark.verdict in PLAIN and not mark.reason:
         return Single(0, 0, int(mark.verdict))
-    reason = _text(mark.reason)
+    reason = said(mark.reason)
     return Single(0, 0, int(mark.verdict), mark.delay, reason, attempts=_attempts(message))
 
 
@@ -208,7 +197,7 @@ def _decided(decision: Decision, message: Message[Any], error: BaseException | N
     verdict, delay = decision.apply(attempts, _content(message))
     if error is None:
         return Single(0, 0, int(verdict), delay, attempts=attempts)
-    return Single(0, 0, int(verdict), delay, _reason(error), class_name(type(error)), attempts)
+    return Single(0, 0, int(verdict), delay, said(error), class_name(type(error)), attempts)
 
 
 def _attempts(message: Message[Any]) -> int:
@@ -224,15 +213,3 @@ def _content(message: Message[Any]) -> bytes:
         return message.serialized_data
     except Exception:  # as above
         return b""
-
-
-def _reason(error: BaseException) -> str:
-    try:
-        return _text(str(error))
-    except Exception:  # a broken __str__ of the user's must not cost the bulk its settlement
-        return ""
-
-
-def _text(text: str) -> str:
-    """Cut to what travels, and encodable: a lone surrogate would break the header it ends in."""
-    return text[:REASON].encode("utf-8", "replace").decode()

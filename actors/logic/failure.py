@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from random import Random
+from typing import Any
 from zlib import crc32
 
 #: The share of a wait by which jitter shortens it at the most. Never longer: a wait on RabbitMQ
 #: is rounded up, and would be pushed to the next waiting queue.
 JITTER = 0.1
+
+#: Characters of a reason that travel: it is for people, and a header in the end.
+REASON = 500
 
 
 class Verdict(IntEnum):
@@ -63,18 +67,52 @@ DEAD_LETTER = Decision(Verdict.DEAD_LETTER)
 def decide(table: Mapping[type[BaseException], Decision], error: type[BaseException]) -> Decision:
     """The entry of the most specific class; the table must have one for `Exception`.
 
-    What is no `Exception` (a `SystemExit` of the user's, say) is treated as one.
+    What is no `Exception` (a `SystemExit` of the user's, say) is treated as one, and so is a
+    class that cannot be looked up.
     """
-    for base in error.__mro__:
-        if base in table:
-            return table[base]
+    try:
+        for base in _of_class("__mro__", error):
+            if base in table:
+                return table[base]
+    except BaseException:  # its metaclass may compare and hash as it likes
+        pass
     return table[Exception]
 
 
-def class_name(error: type[BaseException]) -> str:
-    """The qualified name of an exception class; without the module for Python's own."""
-    prefix = "" if error.__module__ == "builtins" else f"{error.__module__}."
-    return prefix + error.__qualname__
+def class_name(error: type) -> str:
+    """The qualified name of a class; without the module for Python's own. Never raises."""
+    try:
+        module, name = _of_class("__module__", error), _of_class("__qualname__", error)
+    except BaseException:  # there need not be a module
+        return "an unnamed class"
+    return text(name if module == "builtins" else f"{module}.{name}")
+
+
+def describe(error: BaseException | None) -> str:
+    """An exception in one line: its class and what it says. Never raises."""
+    if error is None:
+        return ""
+    name, words = class_name(type(error)), " ".join(said(error).split())
+    return f"{name}: {words}" if words else name
+
+
+def said(thing: object) -> str:
+    """What an exception, or whatever was given as a reason, says. Never raises."""
+    try:
+        return text(str(thing))
+    except BaseException:  # a broken __str__ of the user's must not cost an answer
+        return ""
+
+
+def text(value: str) -> str:
+    """Cut to what travels, and encodable: a lone surrogate would break the header it ends in."""
+    plain = str.__getitem__(value, slice(REASON))  # also of a subclass with a mind of its own
+    return plain.encode("utf-8", "replace").decode()
+
+
+def _of_class(attribute: str, error: type) -> Any:
+    """What Python itself knows of a class, whatever its metaclass says."""
+    return type.__dict__[attribute].__get__(error)
 
 
 def requeue_delay(failures: int, random: Random) -> float:

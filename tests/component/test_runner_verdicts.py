@@ -251,9 +251,9 @@ def test_a_handler_that_returns_something_has_failed(result: Any) -> None:
         return result
 
     done = run(handler, piece(b"1", b"2"), ON_EXCEPTION=Actions.REQUEUE)
-    assert outcomes(done) == {1: "REQUEUE", 2: "REQUEUE"}
+    assert outcomes(done) == {1: "DEAD_LETTER", 2: "DEAD_LETTER"}  # it would return it again
     assert f"returned {type(result).__name__}" in done.reports[0].error
-    assert done.singles[0].error == "TypeError"
+    assert done.singles[0].error == "actors.errors.InvalidHandler"
 
 
 @pytest.mark.parametrize(
@@ -360,6 +360,7 @@ def test_a_class_is_started_before_its_first_bulk_and_stopped_after_its_last() -
     app.run_on_shutdown(lambda app: told.append("shutdown"))
     code = InlineUserCode(app, [RoutePlan("words", ("words",))], "spool", lambda: 0.0)
     code.start()
+    code.turn(0.0)
     code.submit(Bulk(1, 1, "words", (piece(b"1"),), (1,)))
     code.turn(0.0)
     code.stop()
