@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
+from actors.clients.killswitch import KillSwitch, stay_awake
+
 #: To be awaited on the loop: calls a function, and returns what it returned and what it raised.
 Call = Callable[..., Awaitable["Outcome"]]
 Outcome = tuple[Any, BaseException | None]
@@ -134,10 +136,13 @@ class ThreadLoop:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _run(self) -> None:
+        switch = KillSwitch(self._thread.name)
+        stay_awake(self._loop)
         while not self._closed:
             try:
                 self._loop.run_forever()
-            except BaseException:  # SystemExit of a task of the user's would end the thread
+            except BaseException as error:  # SystemExit of a task of the user's
+                switch.failed(error)
                 logger.exception("a task of the user's code ended the event loop; it goes on")
             if not self._closed:
                 self._pauses.use()

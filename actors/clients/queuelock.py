@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from typing import Any
 
 from pika.channel import Channel
 
 from actors.clients.amqp import Link, Settings
 from actors.clients.ioloop import IOLoop
+from actors.clients.killswitch import vital_thread
 from actors.errors import Fault
 
 #: Seconds between two tries to take what another holds.
@@ -32,7 +32,7 @@ class QueueLock:
         self._loop = IOLoop()
         self._link: Link | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="singleton", daemon=True)
+        self._thread = vital_thread(self._run, "singleton")
         self._thread.start()
 
     def held(self) -> bool | None:

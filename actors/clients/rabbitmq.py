@@ -30,6 +30,7 @@ from actors.clients.topology import Topology
 from actors.errors import Fault
 from actors.logic.flow import Flow
 from actors.logic.frames import Intake, settle
+from actors.logic.fuse import Fuse
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
 
@@ -50,6 +51,7 @@ class RabbitMQClient:
     def __init__(self, plan: UnitPlan) -> None:
         self._settings = Settings.parse(plan.settings)
         self._loop = IOLoop()
+        self._fuse = Fuse()
         self._gathering = Gathering(self._loop)
         self._events: list[Any] = []
         self._link: Link | None = None
@@ -73,6 +75,8 @@ class RabbitMQClient:
         try:
             self._loop.turn()
         except Exception as error:  # pika's own: the connection is lost, its owner is not
+            if self._fuse.failed(now):
+                raise  # it is its own loop that fails: its owner ends with it
             logger.exception("%s: pika failed", self._settings)
             self._abandon(f"{self._settings}: {error!r}")
         for consumer in list(self._consumers.values()):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import httpx
 
+from actors.clients.killswitch import stay_awake, vital_thread
 from actors.clients.sse_http import StreamLost, StreamOver, Target, lost_by, open_stream
 from actors.clients.sse_stream import EventStream, EventTooLarge, StreamEvent
 from actors.errors import Fault
@@ -75,7 +75,7 @@ class StreamThread:
         self._gates: dict[int, asyncio.Event] = {}
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="event streams", daemon=True)
+        self._thread = vital_thread(self._run, "event streams")
         self._thread.start()
 
     def start(self, attempt: int, not_before: float, target: Target, last_event_id: str) -> None:
@@ -110,6 +110,7 @@ class StreamThread:
         self._loop.call_soon_threadsafe(call, *arguments)
 
     def _run(self) -> None:
+        stay_awake(self._loop)
         self._loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:

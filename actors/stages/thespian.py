@@ -17,6 +17,7 @@ from thespian import actors as thespian
 from thespian.system.transport.IPBase import IPActorAddress
 
 from actors.context import CLIENT, SELF, STAGE, Actor
+from actors.logic.fuse import Fuse
 from actors.protocol import ActorMessage, ChildExited
 from actors.stages.hands import Envelope, HostContext
 from actors.stages.processes import (
@@ -60,6 +61,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         self._actor: Actor | None = None
         self._armed: float | None = None
         self._left = False
+        self._fuse = Fuse()
         self._transport: SealedTransport | None = None
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:
@@ -145,8 +147,8 @@ class Host(thespian.Actor):  # type: ignore[misc]
             self._actor.on(message, sender, now)
         except BaseException:
             self._failed(f"{message} failed")
-            if self._actor is None:  # it cannot be played: its supervisor is to know
-                self.context.exit()
+            if self._actor is None or self._fuse.failed(now):
+                self.context.exit()  # it cannot be played: its supervisor is to know
 
     def _turn(self, now: float, ready: bool) -> None:
         client = self.context.current_client

@@ -13,6 +13,7 @@ import pytest
 from thespian.actors import ActorSystem, ActorSystemRequestTimeout, ChildActorExited
 
 from actors.errors import CallboardError
+from actors.logic.fuse import FAILURES
 from actors.protocol import ReportStatus
 from actors.stages import processes
 from actors.stages.hands import Envelope
@@ -91,6 +92,13 @@ def test_what_an_actor_raises_is_caught_and_its_message_run_once(
     after = report(stage)
     assert after["heard"] == [action]
     assert after["counts"] == {"failures": 1}
+
+
+def test_an_actor_that_fails_at_every_message_is_replaced(stage: Launcher) -> None:
+    create(stage, "kid#1")
+    for _ in range(FAILURES):
+        tell(stage, "kid#1", "fail")
+    until(lambda: any(event.startswith("exited kid#1") for event in heard(stage)))
 
 
 def test_a_message_that_is_not_one_of_ours_is_counted_and_changes_nothing(stage: Launcher) -> None:
