@@ -12,10 +12,11 @@ from collections.abc import Iterable
 
 from actors.alarm import Alarm
 from actors.context import Context
-from actors.errors import HandlerCrashed
+from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.bulk import Chunk, pieces
 from actors.logic.credit import Handed
-from actors.logic.failure import class_name
+from actors.logic.failure import DEAD_LETTER, class_name
+from actors.logic.limits import endangered, tighter
 from actors.logic.line import NO_BULK, Line, Losses
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
@@ -169,8 +170,16 @@ class Batcher:
                 dict(message.flagged),
             )
             self._settling.enter(chunk)
+            self._rescue(chunk, tighter(message.limit, self._routes[line.name].delivery_limit), now)
             line.batching.add(chunk, now)
             (line.spent.add if message.spent else line.spent.discard)(queue)
+
+    def _rescue(self, chunk: Chunk, limit: int | None, now: float) -> None:
+        """What the broker would soon delete becomes a dead letter before anybody has it."""
+        for index, count in endangered(chunk, limit).items():
+            chunk.withheld.add(index)
+            reason = f"came back {count} times, and RabbitMQ deletes it after {limit}"
+            self._settling.condemn([(chunk, index)], DEAD_LETTER, DeliveryLimit, reason, now)
 
     def _hand_out(self, now: float) -> None:
         flush = self._last_chunk is not None and self._chunks.next > self._last_chunk

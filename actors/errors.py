@@ -69,3 +69,7 @@ class InvalidHandler(CallboardError, TypeError):
 
 class HandlerCrashed(CallboardError):
     """The message was alone in a process that died, `MAX_CRASHES` times."""
+
+
+class DeliveryLimit(CallboardError):
+    """The message came back so often that its broker would soon delete it; always a dead letter."""

@@ -99,6 +99,7 @@ class Intake:
             match event:
                 case Consuming():
                     source.consumes(now)
+                    self._traffic.limits[event.queue] = event.limit
                     log.info("connection %s: consumes %s", self._name, source.queue)
                     if self.ending or source.idle:
                         self._stop(source)

@@ -26,6 +26,7 @@ class Options(StrEnum):
     MAX_CRASHES = "max_crashes"
     MAX_MESSAGES = "max_messages"
     MAX_MEMORY = "max_memory"
+    DELIVERY_LIMIT = "delivery_limit"
     ORDER_BY = "order_by"
     POOL = "pool"
     REQUIRES = "requires"
@@ -110,6 +111,8 @@ class RouteOptions(Schema):
     #: Messages after which a process is replaced, and bytes of memory at which it is. None: never.
     max_messages: int | None = Field(default=None, ge=1)
     max_memory: int | None = Field(default=None, ge=1)
+    #: Of the queues, as a policy of RabbitMQ sets it: no client can see that. None: as declared.
+    delivery_limit: int | None = Field(default=None, ge=1)
     order_by: str = Field(default="", pattern=r"^(routing_key|header:.+)?$")
     pool: str = ""  #: routes of one pool share handler processes
     requires: dict[str, str | int | bool] = Field(default_factory=dict)  #: of the handler's host

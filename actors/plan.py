@@ -34,6 +34,7 @@ class RoutePlan:
     max_crashes: int = 3
     max_messages: int = 0  #: after which a process is replaced; 0: never
     max_memory: int = 0  #: bytes of a process at which it is replaced; 0: never
+    delivery_limit: int | None = None  #: of its queues, by a policy
     order_by: str = ""  #: "", "routing_key" or "header:NAME"
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
     first_retry: float | None = None  #: seconds of the shortest wait of a `Retry`; None: none waits

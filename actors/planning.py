@@ -165,6 +165,7 @@ def _route(served: Served) -> RoutePlan:
         max_crashes=options.max_crashes,
         max_messages=options.max_messages or 0,
         max_memory=options.max_memory or 0,
+        delivery_limit=options.delivery_limit,
         order_by=options.order_by,
         requires=tuple(options.requires.items()),
         last_alone=_last_alone(table),

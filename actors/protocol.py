@@ -136,6 +136,7 @@ class Deliveries(ActorMessage):
     ends: bytes
     flagged: tuple[tuple[int, int], ...] = ()  #: (index, attempts before) of redeliveries
     spent: bool = False  #: the prefetch is spent: nothing more comes before a settlement
+    limit: int | None = None  #: returns beyond which the world drops a message of this queue
 
 
 @dataclass(frozen=True, slots=True, repr=False)

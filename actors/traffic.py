@@ -37,6 +37,7 @@ class Traffic:
         self.batcher = ""
         self.draining = False
         self.last_came = 0.0
+        self.limits: dict[str, int | None] = {}  #: of deliveries, by queue
         self._name = name
         self._context = context
         self._client = client
@@ -81,6 +82,7 @@ class Traffic:
             event.ends,
             event.flagged,
             spent,
+            self.limits.get(event.queue),
         )
         self._context.send(self.batcher, deliveries)
 

@@ -86,6 +86,7 @@ class Lost:
 class Consuming:
     queue: str
     epoch: int
+    limit: int | None = None  #: returns of a message beyond which the world drops it; None: none
 
 
 @dataclass(frozen=True, slots=True)

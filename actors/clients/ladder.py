@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from actors.logic.limits import release
+
 #: Seconds of the waiting queues. One time to live for each: a message leaves only at the
 #: head, so a shorter one behind a longer one would wait with it.
 STEPS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -29,10 +31,7 @@ def waiting_queue(queue: str, delay: float) -> str:
 
 def is_safe(broker: Mapping[str, Any]) -> bool:
     """Whether a broker of these properties can dead-letter at least once."""
-    version = str(broker.get("version", "")).split(".")[:2]
-    if broker.get("product") != "RabbitMQ" or not all(part.isdecimal() for part in version):
-        return False
-    return tuple(map(int, version)) >= _SAFE_SINCE
+    return release(broker) >= _SAFE_SINCE
 
 
 def arguments(queue: str, delay: float, safe: bool) -> dict[str, Any]:

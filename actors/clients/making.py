@@ -13,7 +13,7 @@ from pika.channel import Channel
 from actors.clients.amqp import Link
 from actors.logic.routing import MAX_QUEUE_NAME
 
-FORBIDDEN, MISSING = 403, 404
+FORBIDDEN, MISSING, UNLIKE = 403, 404, 406
 
 logger = logging.getLogger("actors.connection")
 

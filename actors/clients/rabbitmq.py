@@ -203,7 +203,8 @@ class RabbitMQClient:
     def _on_consuming(self, consumer: Consumer, _: Any) -> None:
         if self._is_current(consumer):
             consumer.consuming = True
-            self._events.append(Consuming(consumer.queue, consumer.epoch))
+            limit = self._topology.limit(consumer.queue)
+            self._events.append(Consuming(consumer.queue, consumer.epoch, limit))
             if consumer.stopping:
                 self._stop(consumer)
 

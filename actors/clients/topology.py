@@ -17,8 +17,17 @@ from pika.channel import Channel
 
 from actors.clients.amqp import Link
 from actors.clients.ladder import waiting_queue, ways
-from actors.clients.making import FORBIDDEN, MISSING, Making, needed_for_retries, too_long
+from actors.clients.making import (
+    FORBIDDEN,
+    MISSING,
+    UNLIKE,
+    Making,
+    code_of,
+    needed_for_retries,
+    too_long,
+)
 from actors.errors import Fault
+from actors.logic.limits import Inquiry, release, rescue_at, unlimited
 
 logger = logging.getLogger("actors.connection")
 
@@ -34,6 +43,12 @@ class Topology:
         self._declarations = {queue: json.loads(text) for queue, text in declarations}
         self._retries = retries
         self._done: set[tuple[Link, str]] = set()
+        self._limits: dict[str, int | None] = {}
+
+    def limit(self, queue: str) -> int | None:
+        """How often a message may come back to a queue before the broker drops it; None: without
+        end, or into a dead-letter exchange of the queue's own. Known once it is prepared."""
+        return self._limits.get(queue)
 
     def prepare(
         self, link: Link, queue: str, done: Callable[[], None], failed: Callable[[str, Fault], None]
@@ -50,9 +65,25 @@ class Topology:
 
         def declared() -> None:
             if queue in self._retries:
-                _make_waiting_queue(link, queue, self._retries[queue], finished, failed)
+                _make_waiting_queue(link, queue, self._retries[queue], ask, failed)
             else:
+                ask()
+
+        def ask() -> None:
+            if queue in self._limits or not release(link.broker):
                 finished()
+            else:
+                _Asking(link, queue, asked).begin()
+
+        def asked(limit: int | None) -> None:
+            self._limits[queue] = limit
+            if limit is not None:
+                logger.warning(
+                    "%s: RabbitMQ deletes a message of queue %s that comes back more than %d times;"
+                    " Callboard puts it into %s.dead once it has come back %d times",
+                    *(link.place, queue, limit, queue, rescue_at(limit)),
+                )
+            finished()
 
         if queue in self._declarations:
             _Declaring(link, self._declarations[queue], declared, failed).begin()
@@ -83,6 +114,44 @@ def _make_waiting_queue(
     Making(link, name, ways(queue, delay, link.broker), made).begin()
 
 
+class _Asking:
+    """Asks for the limit of a queue that is there. Changes nothing, for what it declares is
+    either as it is or refused; a channel for each question, for a refusal closes it."""
+
+    def __init__(self, link: Link, queue: str, told: Callable[[int | None], None]) -> None:
+        """`told` is not called where the link is lost before."""
+        self._link = link
+        self._queue = queue
+        self._told = told
+        self._inquiry = Inquiry(link.broker)
+        self._there = False
+
+    def begin(self) -> None:
+        self._link.channel(on_open_callback=self._ask)
+
+    def _ask(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_closed)
+        channel.queue_declare(self._queue, passive=True, callback=lambda _: self._on_there(channel))
+
+    def _on_there(self, channel: Channel) -> None:
+        self._there = True
+        channel.queue_declare(
+            self._queue,
+            durable=True,
+            arguments=self._inquiry.arguments,
+            callback=lambda _: channel.close(),
+        )
+
+    def _on_closed(self, _: Channel, reason: Any) -> None:
+        if self._link.is_closed:
+            return
+        code = code_of(reason)
+        if code == UNLIKE and self._inquiry.refused(reason.reply_text):
+            self.begin()
+        else:
+            self._told(self._inquiry.limit if self._there else None)
+
+
 class _Declaring:
     """Goes through declarations, one after the other."""
 
@@ -98,6 +167,7 @@ class _Declaring:
         self._finished = finished
         self._failed = failed
         self._passive = False  # only ask whether it is there
+        self._as_told = False  # add nothing to what the route declares
 
     def begin(self) -> None:
         self._link.channel(on_open_callback=self._on_channel)
@@ -115,6 +185,8 @@ class _Declaring:
         if self._passive:
             (name, value), *_ = arguments.items()
             arguments = {name: value, "passive": True}
+        elif better := self._without_limit():
+            arguments = {**arguments, "arguments": better}
         getattr(channel, method)(**arguments, callback=lambda _: self._on_declared(channel))
 
     def _on_declared(self, channel: Channel) -> None:
@@ -123,14 +195,25 @@ class _Declaring:
                 "%s is there, but whether it is as declared cannot be told: no permission",
                 self._what,
             )
-        self._passive = False
+        self._passive = self._as_told = False
         self._left.popleft()
         self._next(channel)
+
+    def _without_limit(self) -> dict[str, Any] | None:
+        """The arguments of a queue with no limit of deliveries, where that is to be tried first."""
+        method, arguments = self._left[0]
+        if self._as_told or method != "queue_declare":
+            return None
+        return unlimited(arguments["arguments"], self._link.broker)
 
     def _on_closed(self, _: Channel, reason: Any) -> None:
         if not isinstance(reason, exceptions.ChannelClosedByBroker):
             return  # by us, all done; or with the whole link, which tells it itself
         code = reason.reply_code
+        if code == UNLIKE and not self._passive and self._without_limit():
+            self._as_told = True  # it may be there as it was declared before
+            self.begin()
+            return
         if code == FORBIDDEN and not self._passive and self._left[0][0] != "queue_bind":
             self._passive = True
             self.begin()

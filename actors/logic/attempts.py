@@ -17,7 +17,7 @@ MOST = 1_000_000
 
 _ATTEMPTS, _SEAL = "x-callboard-attempts", "x-callboard-seal"
 _COUNT, _SEALED = _ATTEMPTS.encode(), _SEAL.encode()
-_BROKERS = b"x-delivery-count"
+_BROKERS, _ACQUIRED = b"x-delivery-count", b"x-acquired-count"
 
 #: The types of whole numbers in a table; a quorum queue writes its count as the last.
 _INTEGERS = b"bsIl"
@@ -53,6 +53,22 @@ def counted(delivery: Delivery, queue: str) -> int:
     # A first delivery has no count of its broker's: what it carries is its publisher's.
     by_broker = _number(headers.get(_BROKERS), _LONG) if delivery.redelivered else 0
     return max(by_broker, _proven(headers, fields.get("message_id", b"")[1:], queue, delivery))
+
+
+def returned(delivery: Delivery) -> int:
+    """How often its quorum queue counts that it got a message back; 0: it does not say.
+
+    From 4.3 on a queue also counts how often a message was acquired, which is never less: a
+    greater count is the publisher's, which the queue has not replaced yet.
+    """
+    if not delivery.redelivered:
+        return 0
+    try:
+        headers = dict(entries(split(delivery.properties).get("headers", bytes(4))))
+    except ValueError:
+        return 0
+    count = _number(headers.get(_BROKERS), _LONG)
+    return min(count, _number(headers[_ACQUIRED], _LONG)) if _ACQUIRED in headers else count
 
 
 def _proven(headers: dict[bytes, bytes], message_id: bytes, queue: str, delivery: Delivery) -> int:

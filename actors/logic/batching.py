@@ -150,7 +150,8 @@ def bulk_cap(bulk_size: int, attempts: int, last_alone: int, *, cleared: bool = 
 
 
 def runs(chunk: Chunk) -> Sequence[Part]:
-    """The chunk cut where the number of attempts changes, or what they say of neighbours."""
+    """The chunk cut where the number of attempts changes, or what they say of neighbours; what
+    is withheld is left out."""
     if not chunk.attempts:
         return [Part(chunk, 0, len(chunk.ends))]
     parts: list[Part] = []
@@ -160,8 +161,9 @@ def runs(chunk: Chunk) -> Sequence[Part]:
         if history != before:
             parts.append(Part(chunk, start, index))
             start, before = index, history
-    return [*parts, Part(chunk, start, len(chunk.ends))]
+    parts.append(Part(chunk, start, len(chunk.ends)))
+    return [part for part in parts if part.start not in chunk.withheld]
 
 
-def _history(chunk: Chunk, index: int) -> tuple[int, bool]:
-    return chunk.attempts.get(index, 0), index in chunk.cleared
+def _history(chunk: Chunk, index: int) -> tuple[int, bool, bool]:
+    return chunk.attempts.get(index, 0), index in chunk.cleared, index in chunk.withheld

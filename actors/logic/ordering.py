@@ -60,6 +60,8 @@ class Ordering:
     def add(self, chunk: Chunk, now: float) -> None:
         """Put a chunk in line."""
         for index in range(len(chunk.ends)):
+            if index in chunk.withheld:
+                continue
             key = self._key_of(chunk.raw(index))
             self._keys[chunk.epoch, chunk.first + index] = key
             queued = Queued(Part(chunk, index, index + 1), now)

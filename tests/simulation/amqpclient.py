@@ -126,7 +126,7 @@ class BrokerClient:
 
     def _begin(self, link: Link, queue: str, epoch: int, window: int) -> None:
         link.channels[epoch] = Channel(link, queue, epoch, window)
-        link.say(Consuming(queue, epoch))
+        link.say(Consuming(queue, epoch, self._broker.limit))
         self._broker.serve()
 
     def cancel(self, queue: str, epoch: int) -> None:
@@ -143,7 +143,8 @@ class BrokerClient:
         def carry_out() -> None:
             if channel := link.channels.get(epoch):
                 channel.consuming = on
-                link.say(Consuming(queue, epoch) if on else Stopped(queue, epoch))
+                limit = self._broker.limit
+                link.say(Consuming(queue, epoch, limit) if on else Stopped(queue, epoch))
                 self._broker.serve()
 
         link.tell(carry_out)

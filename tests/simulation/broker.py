@@ -44,6 +44,11 @@ class Broker(Peer):
     def client(self, plan: UnitPlan) -> BrokerClient:
         return BrokerClient(self)
 
+    @property
+    def limit(self) -> int | None:
+        """Returns beyond which a message is gone for good; None where it has another way."""
+        return None if self.scene.dead_letter_exchange else self.scene.limit
+
     # ── queues ────────────────────────────────────────────────────────────────
 
     def put(self, number: int, key: str, queue: str) -> None:
@@ -91,16 +96,27 @@ class Broker(Peer):
 
     def _take_back(self, letters: Iterable[Letter], *, counted: bool) -> None:
         """To their places in a classic queue, before all others in a quorum queue."""
-        limit = self.scene.limit
         for letter in letters:
             letter.redelivered = True
             letter.count += counted and self.quorum
+            letter.acquired += self._is_new
             if not self.quorum:
                 insort(self._ready[letter.queue], letter)
-            elif limit is not None and letter.count > limit:
-                self.witness.limited(letter.number)
             else:
                 self._returned[letter.queue].append(letter)
+
+    def _give_up(self, channel: Channel, tags: Iterable[int]) -> list[Letter]:
+        """What a channel has no longer, without what came back to its queue too often."""
+        kept = []
+        for tag in tags:
+            letter = channel.unacked.pop(tag)
+            if self.scene.limit is None or letter.count < self.scene.limit:
+                kept.append(letter)
+            elif self.limit is None:
+                self.witness.limited(letter.number)
+            else:
+                self.witness.deleted(channel.link.receipts, channel.epoch, tag, letter.number)
+        return kept
 
     # ── what clients say ──────────────────────────────────────────────────────
 
@@ -124,7 +140,8 @@ class Broker(Peer):
                 if method == _REJECT:
                     witness.charged(receipts, channel.epoch, tag)
                 counted = method == _REJECT or not self._is_new
-                self._take_back([channel.unacked.pop(tag)], counted=counted)
+                back = self._give_up(channel, [tag]) if counted else [channel.unacked.pop(tag)]
+                self._take_back(back, counted=counted)
         self.serve()
 
     def drop(self, link: Link) -> None:
@@ -138,8 +155,7 @@ class Broker(Peer):
 
     def end(self, channel: Channel) -> None:
         """A channel is gone; what was on it comes back."""
-        self._take_back(channel.unacked.values(), counted=True)
-        channel.unacked.clear()
+        self._take_back(self._give_up(channel, list(channel.unacked)), counted=True)
 
     # ── troubles ──────────────────────────────────────────────────────────────
 

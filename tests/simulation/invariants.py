@@ -12,6 +12,8 @@ I7  under ORDER_BY, no two bulks at work hold the same key, and a delivery is ha
     What is given back, and a chunk that gets lost, comes again behind, and is flagged
 I8  a message is convicted of killing processes, or of being late, only where it did so alone
 I9  the checkpoint of a stream never passes an event that is not decided
+I10 a broker's limit of deliveries deletes nothing that a handler was given at a count at which
+    it is to be rescued; only a rescue that is under way may lose its race with a connection
 """
 
 from __future__ import annotations
@@ -113,6 +115,8 @@ class Witness:
         elif move.reason.startswith("the bulk took longer"):
             late = story.hung or self._faults.any_of({"hang", "stall"})
             self.holds(late or not move.dead, f"I8: {receipt.number} was not late")
+        elif move.reason.startswith("came back "):
+            self.holds(not receipt.handed, f"I10: {receipt.number} is rescued, and was handed out")
         elif move.dead:
             self.holds(Verdict.DEAD_LETTER in verdicts, f"I1: {receipt.number} is buried alive")
         else:
@@ -162,7 +166,14 @@ class Witness:
         self.holds(failed or unknown, f"I8: {receipt.number} is charged with no failure")
 
     def limited(self, number: int) -> None:
-        """A quorum queue's limit of deliveries is spent: that is the queue's decision."""
+        """A quorum queue's limit of deliveries is spent, and its dead-letter exchange has it."""
+        self.ends[number] += 1
+
+    def deleted(self, receipts: Receipts, epoch: int, position: int, number: int) -> None:
+        """The same without a dead-letter exchange: it is gone."""
+        receipt = receipts.get((epoch, position))
+        rescued = receipt is None or not receipt.handed
+        self.holds(rescued, f"I10: the broker deleted {number}, which came back too often")
         self.ends[number] += 1
 
     # ── handlers ──────────────────────────────────────────────────────────────

@@ -21,6 +21,7 @@ class Letter:
     place: int = 0  #: in its queue
     redelivered: bool = False
     count: int = 0  #: `x-delivery-count` of a quorum queue
+    acquired: int = 0  #: `x-acquired-count`, of one from 4.3 on
     told: dict[str, str | int] = field(default_factory=dict)  #: by the headers of a copy
     snoozed: bool = False  #: a copy that comes as if it were new, as was asked for
 
@@ -32,6 +33,8 @@ class Letter:
         told = {"key": self.key, **self.told}
         if self.count:
             told["x-delivery-count"] = self.count
+        if self.acquired:
+            told["x-acquired-count"] = self.acquired
         body = b"%d" % self.number
         routing_key = self.queue.encode()
         flag = b"\x01" if self.redelivered else b"\x00"

@@ -147,6 +147,10 @@ def _take_and_forget_the_keys(self: Ordering, now: float, flush: bool = False) -
     return draft
 
 
+def _rescue_nothing(self: Batcher, chunk: Any, limit: int | None, now: float) -> None:
+    pass
+
+
 def _release_nothing(self: Ordering, key: str) -> None:
     pass
 
@@ -179,6 +183,7 @@ MUTANTS = {
     ),
     "a stale word of what is held": mutant("I2 I3", (Handler, "_close", _close_by_any_word)),
     "a hand-out that is not counted": mutant("I3", (Draft, "count_attempt", _count_nothing)),
+    "no rescue": mutant("I10", (Batcher, "_rescue", _rescue_nothing)),
     "two of one key at once": mutant(
         "I7",
         (Ordering, "take", _take_and_forget_the_keys),

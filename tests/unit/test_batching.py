@@ -65,3 +65,15 @@ def test_the_time_of_one_lane_does_not_hide_that_of_another() -> None:
     batching.add(chunk(1), 0.0)
     batching.add(chunk(1, number=2, first=2, attempts={0: 1}), 30.0)
     assert batching.due(60.0) == 90.0
+
+
+def test_what_is_withheld_is_in_no_bulk() -> None:
+    batching = Batching(10, 1000, 60.0)
+    made = chunk(6, attempts=dict.fromkeys(range(6), 1))
+    made.withheld |= {0, 3, 5}
+    batching.add(made, 0.0)
+    assert batching.size == 3
+    taken: list[int] = []
+    while draft := batching.take(0.0, flush=True):
+        taken += positions(draft)
+    assert taken == [2, 3, 5]

@@ -148,3 +148,13 @@ def test_a_delivery_that_is_settled_twice_frees_its_key_once() -> None:
     line.settled(whole(arrived))
     line.settled(whole(arrived))
     assert not line._in_hand
+
+
+def test_what_is_withheld_is_in_no_line() -> None:
+    ordering = Ordering(10, 1000, 60.0, 0, lambda raw: "one key")
+    made = chunk(3)
+    made.withheld.add(1)
+    ordering.add(made, 0.0)
+    assert ordering.size == 2
+    ordering.settled(one(made, 1))
+    assert positions(ordering.take(0.0, flush=True)) == [1, 3]
