@@ -13,8 +13,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
 from actors.errors import ConfigurationError
-from actors.log import redact
+from actors.log import name_secret
 from actors.logic.routing import stream_url
+from actors.logic.secrets import masked_url
 from actors.options import FailCallback
 from actors.outlet import ConnectionOutlet, Outlet
 from actors.schema import Schema
@@ -22,7 +23,12 @@ from actors.settings import state_dir
 
 SCHEMES = "amqp://, amqps://, sse+http://, sse+https://, spool:"
 UNREADABLE = (
-    "cannot be read: is the port a number, and is each of '/?#@%' in a password percent-encoded?"
+    "cannot be read: is the port a number, and is each of '/?#@%[]' and each blank in user and"
+    " password percent-encoded, as %40 for '@'?"
+)
+NO_URL = (
+    "is a host without anything else: give port=, user=, password= and vhost= beside it, or the"
+    " URL as --connection or CALLBOARD_CONNECTION"
 )
 
 
@@ -40,6 +46,13 @@ class Connection(Schema, Outlet):
     connection_fail_callback: FailCallback | None = None
     #: Of a running process: where the connection is by now. None: where it was declared to be.
     _outlet: ConnectionOutlet | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _names_its_secrets(self) -> Self:
+        secret = getattr(self, "password", None)
+        if isinstance(secret, SecretStr):
+            name_secret(secret.get_secret_value())
+        return self
 
     def lead_to(self, outlet: ConnectionOutlet | None) -> None:
         """What is put into this connection goes there from now on."""
@@ -77,7 +90,7 @@ class AMQPConnection(Connection):
         "hostname": "host", "username": "user", "prefetch": "prefetch_count",
     }  # fmt: skip
 
-    host: str = Field(min_length=1)
+    host: str = Field(min_length=1, repr=False)
     user: str = "guest"
     password: SecretStr = Field(default=SecretStr("guest"), repr=False)
     port: int | None = Field(default=None, ge=1, le=65535)  #: None: 5672, with TLS 5671
@@ -93,6 +106,13 @@ class AMQPConnection(Connection):
     if TYPE_CHECKING:  # type checkers do not know of the other names
 
         def __init__(self, **values: Any) -> None: ...
+
+    @model_validator(mode="after")
+    def _is_a_host(self) -> Self:
+        # Not shown: where a URL stands in its place, it may hold a password.
+        if re.search(r"[/@\s?#]|^[^:]*:[^:]*$", self.host):
+            raise ConfigurationError(f"connection setting host: {NO_URL}")
+        return self
 
     @property
     def tls(self) -> bool:
@@ -165,6 +185,15 @@ class SpoolConnection(Connection):
     def __init__(self, path: str | Path | None = None, **values: Any) -> None:
         super().__init__(**{"path": path, **values})
 
+    @model_validator(mode="after")
+    def _is_a_path(self) -> Self:
+        if re.match(r"[\w+.-]+://|spool:", str(self.path or "")):
+            raise ConfigurationError(
+                "connection setting path: is a URL, and must be the path of a file; a URL is"
+                " given as --connection or CALLBOARD_CONNECTION"
+            )
+        return self
+
     @property
     def file(self) -> Path:
         return Path(self.path).absolute() if self.path else state_dir() / "spool.db"
@@ -183,7 +212,7 @@ def parse_connection(url: str, name: str | None = None) -> Connection:
     try:
         connection = _from_url(url)
     except ConfigurationError as error:
-        shown = redact(url).partition("?")[0]
+        shown = masked_url(url)
         raise ConfigurationError(f"connection {shown!r}: {error}") from None
     connection.name = name or connection.default_name
     return connection
@@ -255,6 +284,7 @@ def _split(url: str) -> SplitResult:
         _ = parts.port  # raises where it is no number
     except ValueError:  # whose text may show a piece of the password
         raise ConfigurationError(UNREADABLE) from None
-    if parts.fragment or re.search(r"\s", url):
+    # An '@' after the first '/' or '?' is most often one of a password with such a character.
+    if parts.fragment or re.search(r"\s|://(?=[^@]*:).*[/?].*@", url):
         raise ConfigurationError(UNREADABLE)
     return parts

@@ -14,10 +14,12 @@ import select
 import stat
 import time
 from typing import Any
+from urllib.parse import quote
 
 from actors.logic.plain import plain
+from actors.logic.secrets import MASK, masked
 
-__all__ = ["FORMATS", "configure", "redact"]
+__all__ = ["FORMATS", "configure", "name_secret", "redact"]
 
 FORMATS = ("text", "json")
 
@@ -27,8 +29,13 @@ VALUE, MESSAGE, TRACEBACK = 500, 2000, 12000
 #: These tell at INFO what they do, not what happens to messages.
 CHATTY = ("httpx", "httpcore", "elastic_transport")
 
+#: Characters of a secret that is masked wherever it stands.
+SECRET = 6
+
+_forms: set[str] = set()
+_named: list[re.Pattern[str]] = []
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_PASSWORD = re.compile(r"(://[^\s:/@'\"]*):[^\s'\"]*@")
 
 
 def configure(level: str = "INFO", format: str = "") -> None:
@@ -51,8 +58,24 @@ def configure(level: str = "INFO", format: str = "") -> None:
 
 
 def redact(text: str) -> str:
-    """The text with the password of every URL in it masked."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    """The text with each secret in it masked: those that were named, and what looks like one."""
+    if _named:
+        text = _named[0].sub(MASK, text)
+    return masked(text)
+
+
+def name_secret(secret: str) -> None:
+    """Mask a secret of this process and of its forks wherever it stands from now on.
+
+    A common word is not one that can be told from the text around it, and is masked only where
+    a password stands.
+    """
+    kinds = [str.islower, str.isupper, str.isdigit, lambda char: not char.isalnum()]
+    if len(secret) >= SECRET and sum(any(map(kind, secret)) for kind in kinds) > 1:
+        forms = (secret, quote(secret), quote(secret, safe=""), repr(secret)[1:-1])
+        _forms.update((*forms, json.dumps(secret)[1:-1]))
+        longest_first = sorted(_forms, key=len, reverse=True)
+        _named[:] = [re.compile("|".join(map(re.escape, longest_first)))]
 
 
 class StderrHandler(logging.Handler):

@@ -61,6 +61,10 @@ class Settings(Schema):
         given += [("join", each or "''") for each in self.join]
         for name, address in given:
             host, _, port = address.rpartition(":")
+            if re.search(r"[/@?#\s]", address):  # not shown: a URL may hold a password
+                raise ConfigurationError(
+                    f"setting {name}: must be HOST:PORT, as 127.0.0.1:9464, and not a URL"
+                )
             if address and not (host and port.isdecimal() and int(port) <= 65535):
                 raise ConfigurationError(f"setting {name}: must be HOST:PORT, not {address!r}")
         return self

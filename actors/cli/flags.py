@@ -17,6 +17,7 @@ import click
 from actors import log
 from actors.cli.values import Number, Whole
 from actors.errors import ConfigurationError
+from actors.logic.secrets import masked_url
 
 __all__ = ["CONNECTION", "RUN", "blame", "flag", "flags"]
 
@@ -82,11 +83,16 @@ def _secret(variable: str) -> str | None:
     path = os.environ.get(variable)
     if not path:
         return None
+    if "://" in path:
+        raise ConfigurationError(
+            f"{variable}: names a file that holds the URL; the URL itself belongs into"
+            f" {variable.removesuffix('_FILE')}"
+        )
     try:
         secret = Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigurationError(f"{variable}: {path}: {cause}") from error
+        raise ConfigurationError(f"{variable}: {masked_url(path)}: {cause}") from error
     if not secret:
         raise ConfigurationError(f"{variable}: {path}: is empty")
     return secret

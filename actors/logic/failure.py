@@ -9,6 +9,8 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
+from actors.logic.secrets import masked
+
 #: The share of a wait by which jitter shortens it at the most. Never longer: a wait on RabbitMQ
 #: is rounded up, and would be pushed to the next waiting queue.
 JITTER = 0.1
@@ -105,8 +107,10 @@ def said(thing: object) -> str:
 
 
 def text(value: str) -> str:
-    """Cut to what travels, and encodable: a lone surrogate would break the header it ends in."""
-    plain = str.__getitem__(value, slice(REASON))  # also of a subclass with a mind of its own
+    """Cut to what travels, without secrets, and encodable: a lone surrogate would break the
+    header it ends in."""
+    # Also of a subclass with a mind of its own; a secret must not be cut before it is known.
+    plain = masked(str.__getitem__(value, slice(4 * REASON)))[:REASON]
     return plain.encode("utf-8", "replace").decode()
 
 
