@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+LOOK = 1.0  #: seconds between looks at the parent where nothing tells of its end
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 #: Of glibc's malloc.h: (parameter, bytes). It comes to these by itself, but only in a process
@@ -31,6 +33,26 @@ def die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and os.getppid() != parent.pid:
         os._exit(1)  # it was gone before we asked: no signal will come
+
+
+def end_with_parent() -> None:
+    """The same by a thread that waits for the parent's end: the kernel forgets what it was asked
+    for when the process changes its user, its group or its capabilities, as user code may."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        arguments = (parent.pid,)
+        threading.Thread(target=_end_after, args=arguments, name="parent", daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    gone = select.poll()
+    with suppress(AttributeError, OSError):  # not on Linux, an old kernel, or no descriptor free
+        gone.register(os.pidfd_open(parent), select.POLLIN)
+        while os.getppid() == parent and all(event & select.POLLNVAL for _, event in gone.poll()):
+            time.sleep(LOOK)  # user code has closed it
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def reuse_memory() -> None:

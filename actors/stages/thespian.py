@@ -19,9 +19,11 @@ from thespian.system.transport.IPBase import IPActorAddress
 from actors.context import CLIENT, SELF, STAGE, Actor
 from actors.logic.fuse import Fuse
 from actors.protocol import ActorMessage, ChildExited
+from actors.runtime import let_go
 from actors.stages.hands import Envelope, HostContext
 from actors.stages.processes import (
     die_with_parent,
+    end_with_parent,
     obey_only_the_supervisor,
     restore_signals_in_forks,
     show_as,
@@ -53,6 +55,8 @@ class Host(thespian.Actor):  # type: ignore[misc]
             multiprocessing.current_process().name = requirements["name"]
             show_as(f"callboard: {requirements['name']}")
             if requirements["role"] in USER_CODE:
+                end_with_parent()
+                let_go()
                 restore_signals_in_forks()
             logging.root = logging.Logger.root = _ROOT_LOGGER
             logging.Logger.manager = _LOGGERS
