@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
+from actors.logic.plain import plain
+
 
 class Exit(IntEnum):
     """Exit codes of `callboard`, after sysexits.h."""
@@ -41,6 +43,9 @@ class UnreachableError(CallboardError):
 
 class PublishError(CallboardError):
     """A message that could not be stored, or not be proven to be stored."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__())  # names of queues, and what brokers say of them
 
 
 class InvalidRoute(ConfigurationError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from actors.logic.entry import Outgoing, check_queue, serialized
+from actors.logic.entry import Outgoing, check_properties, check_queue, check_text, serialized
 from actors.puts import begun
 
 Properties = Mapping[str, Any]
@@ -69,7 +69,7 @@ class Outlet:
         `TypeError` for what cannot be a message.
         """
         return begun(
-            f"put to {routing_key or exchange!r}", "put_sync", self._put,
+            "put", exchange if routing_key == "" else routing_key, "put_sync", self._put,
             routing_key, data, serialized_data, exchange, vhost, properties, mandatory,
         )  # fmt: skip
 
@@ -84,7 +84,9 @@ class Outlet:
         mandatory: bool,
     ) -> None:
         body = serialized(data, _encoded(serialized_data))
-        future = self._begin(vhost, routing_key, body, exchange, properties or {}, mandatory)
+        future = self._begin(
+            vhost, routing_key, body, exchange, {} if properties is None else properties, mandatory
+        )
         if not future.done():
             await asyncio.wrap_future(future)
         future.result()
@@ -101,7 +103,9 @@ class Outlet:
     ) -> None:
         """`put` for `def` handlers: the same, and the thread waits."""
         body = serialized(data, _encoded(serialized_data))
-        self._begin(vhost, routing_key, body, exchange, properties or {}, mandatory).result()
+        self._begin(
+            vhost, routing_key, body, exchange, {} if properties is None else properties, mandatory
+        ).result()
 
     def __getitem__(self, vhost: str) -> Outlet:
         """The same on another vhost of the broker."""
@@ -146,8 +150,14 @@ class ConnectionOutlet(Outlet):
 
     def _begin(self, vhost: str | None, *message: Any) -> Future[None]:
         routing_key, body, exchange, properties, mandatory = message
+        check_text("exchange", exchange)
         if routing_key != "" or not exchange:
             check_queue(routing_key, "routing_key")
+        if vhost is not None:
+            check_text("vhost", vhost)
+        check_properties(properties)
+        if not isinstance(mandatory, bool):
+            raise TypeError(f"mandatory must be True or False, not {type(mandatory).__name__}")
         with self._lock:
             way = self._ways.get(vhost)
             if way is None or way.pid != os.getpid():

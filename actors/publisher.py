@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from actors.clients.spoolfile import SpoolError, SpoolFile
 from actors.connections import parse_connection
 from actors.errors import ConfigurationError, PublishError
-from actors.logic.entry import Entry, check_queue, serialized
+from actors.logic.entry import Entry, check_queue, check_seconds, serialized
 from actors.puts import begun
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Publisher:
     def aput(self, queue: str, data: Any = None, **options: Any) -> Coroutine[Any, Any, str]:
         """`put` in a thread of its own, with the same arguments."""
         put = partial(self.put, queue, data, **options)
-        return begun(f"aput to {queue!r}", "put", asyncio.to_thread, put)
+        return begun("aput", queue, "put", asyncio.to_thread, put)
 
     def put_many(
         self,
@@ -100,6 +100,7 @@ class Publisher:
 
     def _put(self, queue: str, entries: list[Entry], timeout: float) -> list[str]:
         check_queue(queue)
+        check_seconds("timeout", timeout)
         try:
             return self._store.put(queue, entries, timeout)
         except SpoolError as error:

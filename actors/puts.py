@@ -61,19 +61,21 @@ def leave(token: Token[Puts | None]) -> None:
 
 
 def begun(
-    what: str, instead: str, store: Callable[..., Coroutine[Any, Any, T]], *args: Any
+    what: str, place: object, instead: str, store: Callable[..., Coroutine[Any, Any, T]], *args: Any
 ) -> Coroutine[Any, Any, T]:
-    """`store(*args)`, which the call that runs in this context is to await.
+    """`store(*args)`, which the call that runs in this context is to await: a put to a place,
+    whatever its caller has named.
 
     `instead` is what a function calls that cannot await. To be called by what users call.
     """
     put = _Put()
     coroutine: Any = put.run(store, *args)
-    coroutine.__qualname__ = what.partition(" ")[0]  # for Python's own warning
+    coroutine.__qualname__ = what  # for Python's own warning
     puts = _answering.get()
     if puts is not None:
         caller = sys._getframe(2)
-        put.what = f"{caller.f_code.co_filename}:{caller.f_lineno}: {what}"
+        shown = repr(place) if isinstance(place, str) else type(place).__name__
+        put.what = f"{caller.f_code.co_filename}:{caller.f_lineno}: {what} to {shown}"
         put.instead = instead
         put.coroutine = coroutine
         puts.add(put)

@@ -97,7 +97,7 @@ class AMQPPublisher:
 
         Raises `TypeError` or `ValueError` for what AMQP does not know or cannot carry.
         """
-        return _properties(**{
+        return encodable(**{
             "delivery_mode": PERSISTENT, "message_id": os.urandom(16).hex(), **given
         })  # fmt: skip
 
@@ -165,9 +165,13 @@ class AMQPPublisher:
         return name
 
 
+#: What pika raises for values of types that AMQP does not have.
+_UNFIT = (struct.error, AssertionError, AttributeError)
+
+
 def _of_entry(entry: Entry, id: str) -> pika.BasicProperties:
     entry.check()
-    return _properties(
+    return encodable(
         delivery_mode=PERSISTENT,
         message_id=id,
         priority=entry.priority,
@@ -175,15 +179,20 @@ def _of_entry(entry: Entry, id: str) -> pika.BasicProperties:
     )
 
 
-def _properties(**given: Any) -> pika.BasicProperties:
+def encodable(**given: Any) -> pika.BasicProperties:
     """Raises `TypeError` or `ValueError` for what AMQP cannot carry."""
     properties = pika.BasicProperties(**given)
     try:
         properties.encode()
     except exceptions.ShortStringTooLong as error:
         raise ValueError("a property, message_id for one, must be at most 255 bytes") from error
-    except (struct.error, AssertionError, exceptions.UnsupportedAMQPFieldException) as error:
+    except exceptions.UnsupportedAMQPFieldException as error:
+        kind = type(error.args[-1]).__name__
+        raise TypeError(f"headers: pika cannot send a value of type {kind}") from None
+    except _UNFIT as error:
         raise TypeError(f"headers or properties: {error}") from error
+    except RecursionError:
+        raise ValueError("headers must not be nested as deep as these") from None
     return properties
 
 

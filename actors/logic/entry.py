@@ -12,6 +12,14 @@ from actors.logic.routing import MAX_QUEUE_NAME
 
 MAX_ID = 255  #: bytes, of an AMQP short string
 MAX_DELAY = 10 * 365 * 86400  #: seconds; a wall clock that is off by more is no clock
+MAX_TIMEOUT = 86400  #: seconds; more than the clocks of all systems can wait for is an error
+
+#: AMQP's properties that are numbers, with the most that each may be; the others are texts.
+NUMBERS = {"delivery_mode": 2, "priority": MAX_PRIORITY, "timestamp": 2**63 - 1}
+TEXTS = {
+    "content_type", "content_encoding", "correlation_id", "reply_to", "expiration", "message_id",
+    "type", "user_id", "app_id", "cluster_id",
+}  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -30,30 +38,14 @@ class Entry(NamedTuple):
         """
         if not isinstance(self.body, bytes):
             raise TypeError(f"a serialized message must be bytes, not {_kind(self.body)}")
-        if not isinstance(self.priority, int) or isinstance(self.priority, bool):
-            raise TypeError(f"priority must be a whole number, not {_kind(self.priority)}")
-        if not 0 <= self.priority <= MAX_PRIORITY:
-            raise ValueError(f"priority must be 0 to {MAX_PRIORITY}, not {self.priority}")
-        if not isinstance(self.delay, int | float) or isinstance(self.delay, bool):
-            raise TypeError(f"delay must be a number of seconds, not {_kind(self.delay)}")
-        if not 0 <= self.delay <= MAX_DELAY:  # false for NaN as well
-            raise ValueError(f"delay must be 0 to {MAX_DELAY:,} seconds, not {self.delay}")
-        if not isinstance(self.id, str):
-            raise TypeError(f"message_id must be text, not {_kind(self.id)}")
-        if len(self.id.encode()) > MAX_ID:
-            raise ValueError(f"message_id must be at most {MAX_ID} bytes")
-        if not isinstance(self.headers, Mapping | None):
-            raise TypeError(f"headers must be a mapping, not {_kind(self.headers)}")
-        for name in self.headers or ():
-            if not isinstance(name, str):
-                raise TypeError(f"headers must have names of text, not {name!r}")
+        _check_number("priority", self.priority, MAX_PRIORITY)
+        check_seconds("delay", self.delay, MAX_DELAY)
+        check_text("message_id", self.id)
+        _check_headers(self.headers)
 
     def headers_as_json(self) -> bytes:
         """Empty where there are none; raises `TypeError` or `ValueError` where JSON has none."""
-        try:
-            return json.dumps(dict(self.headers), allow_nan=False).encode() if self.headers else b""
-        except RecursionError:
-            raise ValueError("headers must not be nested as deep as these") from None
+        return _as_json("headers", dict(self.headers)) if self.headers else b""
 
 
 def check_queue(queue: str, argument: str = "queue") -> None:
@@ -64,6 +56,55 @@ def check_queue(queue: str, argument: str = "queue") -> None:
         raise ValueError(
             f"{argument} must be the name of a queue, of 1 to {MAX_QUEUE_NAME} bytes: {queue!r}"
         )
+
+
+def check_text(argument: str, value: str) -> None:
+    """Raises `TypeError` or `ValueError` for what is no short string of AMQP."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be text, not {_kind(value)}")
+    if len(value.encode()) > MAX_ID:
+        raise ValueError(f"{argument} must be at most {MAX_ID} bytes")
+
+
+def check_seconds(argument: str, value: float, most: int = MAX_TIMEOUT) -> None:
+    """Raises `TypeError` or `ValueError` for what is no time to wait."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{argument} must be a number of seconds, not {_kind(value)}")
+    if not 0 <= value <= most:  # false for NaN as well
+        raise ValueError(f"{argument} must be 0 to {most:,} seconds, not {value}")
+
+
+def check_properties(given: Mapping[str, Any]) -> None:
+    """Raises `TypeError` or `ValueError` for what AMQP has no property or no value for."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"properties must be a mapping, not {_kind(given)}")
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name == "headers":
+            _check_headers(value)
+        elif name in NUMBERS:
+            _check_number(name, value, NUMBERS[name])
+        elif name in TEXTS:
+            check_text(name, value)
+        else:
+            known = ", ".join(sorted({"headers", *NUMBERS, *TEXTS}))
+            raise TypeError(f"properties: AMQP has none named {name!r}; it has {known}")
+
+
+def _check_number(argument: str, value: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{argument} must be a whole number, not {_kind(value)}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{argument} must be 0 to {most}, not {value}")
+
+
+def _check_headers(headers: Mapping[str, Any] | None) -> None:
+    if not isinstance(headers, Mapping | None):
+        raise TypeError(f"headers must be a mapping, not {_kind(headers)}")
+    for name in headers or ():
+        if not isinstance(name, str):
+            raise TypeError(f"headers must have names of text, not {_kind(name)}")
 
 
 def _kind(value: object) -> str:
@@ -101,10 +142,19 @@ def serialized(data: Any, given: bytes | None) -> bytes:
     if given is None:
         if data is None:
             raise ValueError("put needs data or serialized_data; for JSON's null, say b'null'")
-        try:
-            return json.dumps(data, allow_nan=False).encode()
-        except RecursionError:
-            raise ValueError("data must not be nested as deep as this") from None
+        return _as_json("data", data)
     if data is not None:
         raise ValueError("put takes data or serialized_data, not both")
+    if not isinstance(given, bytes):
+        raise TypeError(f"serialized_data must be bytes, not {_kind(given)}")
     return given
+
+
+def _as_json(argument: str, value: Any) -> bytes:
+    try:
+        text = json.dumps(value, allow_nan=False)
+        if "\\ud" in text:  # half a character, perhaps: nobody could decode it
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError(f"{argument} must not be nested as deep as this") from None
+    return text.encode()

@@ -25,6 +25,10 @@ class WorldWay:
             entry = entry_of(given)
             entry.check()
             entry.headers_as_json()
+        if self._kind == "amqp":
+            from actors.clients.amqppublisher import encodable  # brings pika
+
+            encodable(**given)
         return given
 
     def begin(self, message: Outgoing) -> Future[None]:

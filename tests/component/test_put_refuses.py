@@ -3,19 +3,24 @@
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors import App
+from actors import AMQPConnection, App, SpoolConnection
 from actors.cli import invoke
 from actors.clients.lane import open_lane
 from actors.clients.spooladmin import SpoolAdmin
 from actors.clients.spoolfile import SpoolFile
+from actors.connections import Connection
+from actors.decoding import decode_json
 from actors.outlet import ConnectionOutlet
 from actors.publisher import Publisher
 from actors.testing import InMemorySystem
+from tests.odd import outlet_misbehaviours, publisher_misbehaviours
 
 NESTED: list[Any] = []
 for _ in range(3000):
@@ -144,3 +149,61 @@ def test_what_is_within_the_limits_is_taken(path: Path, options: Mapping[str, An
     (message,) = SpoolAdmin(SpoolFile(path)).show("q")
     assert message.id == id
     assert message.priority == options.get("priority", 0)
+
+
+# ── any argument, any value ────────────────────────────────────────────────────
+
+
+def readable(path: Path) -> bool:
+    """All that was taken can be shown, and its JSON decoded."""
+    admin = SpoolAdmin(SpoolFile(path))
+    letters = [letter for queue in admin.queues() for letter in admin.show(queue.queue, 10_000)]
+    assert letters
+    return all(decode_json(letter.body) is not Ellipsis for letter in letters)
+
+
+def test_any_value_of_any_argument_is_taken_or_refused_as_documented(path: Path) -> None:
+    with Publisher(f"spool://{path}") as publisher:
+        assert publisher_misbehaviours(publisher, "data") == []
+        assert readable(path)
+        assert publisher_misbehaviours(publisher, "serialized_data") == []
+
+
+def test_any_value_that_a_handler_puts_is_taken_or_refused_as_documented(path: Path) -> None:
+    with closing(ConnectionOutlet("spool", json.dumps({"path": str(path)}), open_lane)) as outlet:
+        assert outlet_misbehaviours(outlet) == []
+
+
+@pytest.mark.parametrize(
+    "connection", [SpoolConnection(name="c"), AMQPConnection(host="h", name="c")]
+)
+def test_any_value_that_a_handler_puts_in_the_kit_too(connection: Connection) -> None:
+    app = App(connections=[connection])
+    app.route(["q"])(lambda messages: None)
+    with InMemorySystem(app, raise_errors=False):
+        assert outlet_misbehaviours(app.connection("c")) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "amqp", "spool"),
+    [
+        ({"a": b"x"}, True, False),
+        ({"a": datetime(2030, 1, 1)}, True, False),
+        ({"a": [None, {"b": 1}]}, True, True),
+        ({"a": 1.5}, False, True),
+        ({"a": 2**70}, False, True),
+        ({"x" * 256: 1}, False, True),
+        ({"a": object()}, False, False),
+        ({"a": "\ud800"}, False, False),
+    ],
+)
+def test_the_kit_takes_the_headers_that_the_connection_would(
+    headers: Any, amqp: bool, spool: bool
+) -> None:
+    for connection, fits in ((AMQPConnection(host="h"), amqp), (SpoolConnection(), spool)):
+        app = App(connections=[connection])
+        app.route(["q"])(lambda messages: None)
+        with InMemorySystem(app) as system:
+            with nullcontext() if fits else pytest.raises(WrongKinds):
+                app.connection(connection.name).put_sync("q", 1, properties={"headers": headers})
+            assert len(system.published()) == fits

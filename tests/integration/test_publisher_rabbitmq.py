@@ -12,9 +12,11 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
+from actors.decoding import decode_json
 from actors.errors import PublishError
 from actors.publisher import Publisher
 from tests.broker import Broker
+from tests.odd import publisher_misbehaviours
 
 
 @pytest.fixture
@@ -102,6 +104,15 @@ def test_what_amqp_cannot_carry_is_refused(publisher: Publisher) -> None:
         publisher.put("q", 1, headers={"a": 2**70})
     with pytest.raises(ValueError, match="priority"):
         publisher.put("q", 1, priority=-1)
+
+
+def test_any_value_of_any_argument_is_taken_or_refused_as_documented(
+    publisher: Publisher, channel: BlockingChannel
+) -> None:
+    assert publisher_misbehaviours(publisher, "data") == []
+    for _ in range(depth(channel)):
+        decode_json(get(channel)[1])  # what was taken can be given to a handler
+    assert publisher_misbehaviours(publisher, "serialized_data") == []
 
 
 def test_a_connection_that_the_broker_closed_is_made_anew(

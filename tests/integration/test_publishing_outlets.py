@@ -22,6 +22,7 @@ from actors.clients.spoolfile import SpoolFile
 from actors.errors import ConfigurationError, InvalidConnection
 from actors.outlet import ConnectionOutlet
 from tests.broker import Admin, Broker, free_port
+from tests.odd import outlet_misbehaviours
 
 
 @pytest.fixture
@@ -116,6 +117,12 @@ def test_what_cannot_be_a_message_is_refused_before_anything_is_sent(
     with pytest.raises(ValueError, match="255 bytes"):
         outlet.put_sync("", 1)
     assert admin.ready("q") == 0
+
+
+def test_any_value_of_any_argument_is_taken_or_refused_as_documented(
+    outlet: ConnectionOutlet,
+) -> None:
+    assert outlet_misbehaviours(outlet) == []
 
 
 def test_a_put_waits_for_a_broker_that_comes_back_and_blocks_no_loop(
