@@ -125,7 +125,10 @@ class Message(Generic[T]):
         self._mark(Mark(Verdict.DEAD_LETTER, 0.0, reason))
 
     def snooze(self, seconds: float) -> None:
-        """Hand it out again after so many seconds, without counting an attempt."""
+        """Hand it out again after so many seconds, without counting an attempt.
+
+        It comes back as `redelivered`, with the `attempts` that it had, 1 at the least.
+        """
         self._mark(Mark(Verdict.SNOOZE, _seconds(seconds)))
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from array import array
 from actors.clients import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
 from actors.context import Context
 from actors.logic.custody import Custody
-from actors.logic.failure import Verdict
+from actors.logic.failure import Verdict, next_attempts
 from actors.logic.outbox import Outbox
 from actors.protocol import Deliveries, Held, Reminder, Settlement, Single
 
@@ -109,19 +109,21 @@ class Traffic:
 
     def _single(self, single: Single, now: float) -> None:
         verdict, delay = single.verdict, single.delay
+        attempts = next_attempts(verdict, single.attempts)
         room = self.custody.may_hold(single.epoch)
         if verdict == Verdict.SNOOZE and delay <= SNOOZE_HERE and room:
             verdict = Verdict.RETURN
         if verdict in (Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE):
-            self._move(single)
+            self._move(single, attempts)
         elif delay and not self.draining:
             # Where all fails at once, what finds no room waits too, or it would spin.
             wait = delay if room else min(delay, CROWDED)
-            self.custody.hold(single.epoch, single.position, verdict, now + wait)
+            self.custody.hold(single.epoch, single.position, verdict, now + wait, attempts)
         else:
-            self.custody.settle(single.epoch, single.position, single.position, verdict)
+            position = single.position
+            self.custody.settle(single.epoch, position, position, verdict, attempts)
 
-    def _move(self, single: Single) -> None:
+    def _move(self, single: Single, attempts: int) -> None:
         account = self.custody.decide(single.epoch, single.position, single.verdict)
         if account is None:
             return
@@ -133,8 +135,7 @@ class Traffic:
             single.position,
             single.verdict == Verdict.DEAD_LETTER,
             single.delay,
-            single.attempts,
-            single.verdict != Verdict.SNOOZE,
+            attempts,
             account.route,
             single.error,
             single.reason,

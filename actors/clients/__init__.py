@@ -23,8 +23,7 @@ class Move(NamedTuple):
     position: int
     dead: bool  #: to `<queue>.dead`; otherwise back to `queue` after `delay`
     delay: float = 0.0  #: seconds
-    attempts: int = 0  #: hand-outs so far
-    counted: bool = True  #: False: a snooze, the attempt is given back
+    attempts: int = 0  #: of the next hand-out; of a dead letter, all that there were
     route: str = ""
     error: str = ""  #: class of the exception
     reason: str = ""

@@ -34,10 +34,9 @@ def target(move: Move) -> str:
 
 def headers(move: Move, message_id: bytes, body: bytes) -> dict[str, str | int]:
     """What a copy tells of its fate."""
-    attempts = move.attempts if move.counted else max(0, move.attempts - 1)
     if not move.dead:
-        return proven(attempts, move.queue, message_id, body)
-    return told(attempts) | {
+        return proven(move.attempts, move.queue, message_id, body)
+    return told(move.attempts) | {
         "x-callboard-error": move.error[:REASON_LIMIT],
         "x-callboard-reason": move.reason[:REASON_LIMIT],
         "x-callboard-route": move.route,

@@ -201,7 +201,7 @@ class SpoolClient:
     ) -> None:
         """Say what has happened, now that it is committed."""
         self._events += [Moved(move.token) for _, move in self._pending.moves]
-        if self._pending.failed or self._pending.returned or self._pending.moves:
+        if self._pending.released:
             self._changed = True  # what was released may be fetched again
             self._file.wake(besides=owner.name)
         self._pending = Pending()

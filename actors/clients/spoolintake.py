@@ -50,16 +50,26 @@ class Pending:
     deleted: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
     returned: list[int] = field(default_factory=list)
+    told: dict[int, list[int]] = field(default_factory=dict)  #: given back, by attempts
     moves: list[tuple[int | None, Move]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.deleted) + len(self.failed) + len(self.returned) + len(self.moves)
+        return len(self.deleted) + self.released
+
+    @property
+    def released(self) -> int:
+        """How many others may fetch once it is written."""
+        told = sum(map(len, self.told.values()))
+        return len(self.failed) + len(self.returned) + told + len(self.moves)
 
     def add(self, rows: dict[int, int], flush: Flush) -> None:
         """Positions that are settled already, or that were moved, have no row any more."""
         acked = (p for first, last in flush.acked for p in range(first, last + 1))
         self.deleted += [rows.pop(p) for p in acked if p in rows]
         self.deleted += [rows.pop(p) for p in flush.rejected if p in rows]
+        for position, attempts in flush.told:
+            if position in rows:
+                self.told.setdefault(attempts, []).append(rows.pop(position))
         self.failed += [rows.pop(p) for p in flush.failed if p in rows]
         self.returned += [rows.pop(p) for p in flush.returned if p in rows]
 
@@ -70,6 +80,8 @@ class Pending:
             owner.release(at, self.failed)
         if self.returned:
             owner.release(at, self.returned, given_back=1)
+        for attempts, told in self.told.items():
+            owner.release_as(at, told, attempts)
         for row, move in self.moves:
             if row is None:
                 continue

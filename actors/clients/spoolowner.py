@@ -128,12 +128,16 @@ class Owner:
             f"{_RELEASED}, attempts = attempts - {given_back:d} WHERE {_THESE}", self._these(seqs)
         )
 
+    def release_as(self, at: Connection, seqs: Iterable[int], attempts: int) -> None:
+        """Ready again, as handed out so often: in memory it may have been more often."""
+        at.execute(f"{_RELEASED}, attempts = ? WHERE {_THESE}", (attempts, *self._these(seqs)))
+
     def delay(self, at: Connection, seq: int, move: Move) -> None:
         """Ready again after a while, by the wall clock."""
         at.execute(
             f"UPDATE message SET state = {DELAYED}, owner = NULL, not_before = ?,"
-            f" attempts = max(attempts, ?) - ? WHERE {_THESE}",
-            (time.time() + move.delay, move.attempts, not move.counted, *self._these((seq,))),
+            f" attempts = ? WHERE {_THESE}",
+            (time.time() + move.delay, move.attempts, *self._these((seq,))),
         )
 
     def bury(self, at: Connection, seq: int, move: Move) -> None:

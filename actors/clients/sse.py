@@ -117,10 +117,11 @@ class SSEClient:
                 intake.settle(epoch, first, last)
             for position in flush.rejected:
                 intake.settle(epoch, position, position)
+            attempts = dict(flush.told)
             for position in flush.failed:
-                intake.give_back(epoch, position, failed=True)
+                intake.give_back(epoch, position, failed=True, attempts=attempts.get(position))
             for position in flush.returned:
-                intake.give_back(epoch, position, failed=False)
+                intake.give_back(epoch, position, failed=False, attempts=attempts.get(position))
             self._bell.ring()
 
     def move(self, move: Move) -> None:
@@ -128,13 +129,13 @@ class SSEClient:
         kept = source.intake.held(move.epoch, move.position) if source else None
         if not source or not kept:
             return
-        attempts = max(move.attempts, kept.attempts + 1) - (not move.counted)
         if not move.dead:
             until = time.monotonic() + move.delay
-            source.intake.postpone(move.epoch, move.position, until, attempts)
+            source.intake.postpone(move.epoch, move.position, until, move.attempts)
             self._report(Moved(move.token))
             return
         try:
+            attempts = max(move.attempts, kept.attempts + 1)
             bury_event(self._spool, move._replace(attempts=attempts, raw=kept.raw))
         except CallboardError as error:
             self._report(MoveFailed(move.token, str(error)))

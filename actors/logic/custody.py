@@ -68,11 +68,11 @@ class Custody:
         spent = account.ledger.unsettled >= account.window
         return self.outbox.send(sent), first, spent
 
-    def settle(self, epoch: int, first: int, last: int, verdict: int) -> None:
+    def settle(self, epoch: int, first: int, last: int, verdict: int, attempts: int = 0) -> None:
         """Carry out a verdict that needs nothing else."""
         account = self._account(epoch)
         if account:
-            settled = account.ledger.settle(first, last, Verdict(verdict))
+            settled = account.ledger.settle(first, last, Verdict(verdict), attempts)
             self.counts[account.route].settled(verdict, settled)
             self._touched.add(epoch)
 
@@ -81,10 +81,12 @@ class Custody:
         account = self._accounts.get(epoch)
         return account is None or account.ledger.held < max(1, account.window // 2)
 
-    def hold(self, epoch: int, position: int, verdict: int, until: float) -> None:
+    def hold(
+        self, epoch: int, position: int, verdict: int, until: float, attempts: int = 0
+    ) -> None:
         """Give back later, by REQUEUE or RETURN."""
         account = self._account(epoch)
-        if account and account.ledger.hold(position, until, Verdict(verdict)):
+        if account and account.ledger.hold(position, until, Verdict(verdict), attempts):
             self.counts[account.route].settled(verdict, 1)
 
     def decide(self, epoch: int, position: int, verdict: int) -> Account | None:

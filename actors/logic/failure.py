@@ -81,6 +81,14 @@ def decide(table: Mapping[type[BaseException], Decision], error: type[BaseExcept
     return table[Exception]
 
 
+def next_attempts(verdict: int, handed_out: int) -> int:
+    """The `attempts` of the next hand-out, after so many; a snooze counts none.
+
+    It leaves one at the least, or a message that a handler has had would come as a new one.
+    """
+    return max(1, handed_out - 1) if verdict == Verdict.SNOOZE else handed_out
+
+
 def class_name(error: type) -> str:
     """The qualified name of a class; without the module for Python's own. Never raises."""
     try:

@@ -73,10 +73,13 @@ class Intake:
         for kept in self._take(epoch, first, last):
             self.checkpoint.settle(kept.number)
 
-    def give_back(self, epoch: int, position: int, *, failed: bool) -> None:
-        """To be handed out again at once; only a failure counts as an attempt."""
+    def give_back(
+        self, epoch: int, position: int, *, failed: bool, attempts: int | None = None
+    ) -> None:
+        """To be handed out again at once, as one handed out so often before; where nobody
+        knows, only a failure counts."""
         for kept in self._take(epoch, position, position):
-            self._wait(kept._replace(attempts=kept.attempts + failed))
+            self._wait(kept._replace(attempts=attempts or kept.attempts + failed))
 
     def postpone(self, epoch: int, position: int, until: float, attempts: int) -> None:
         """To be handed out again, not before `until`, as one handed out so often before."""

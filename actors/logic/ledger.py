@@ -22,6 +22,8 @@ class Flush(NamedTuple):
     failed: tuple[int, ...] = ()  #: give back, a failure (`basic.reject`, requeue)
     returned: tuple[int, ...] = ()  #: give back, never handled (`basic.nack`, requeue)
     rejected: tuple[int, ...] = ()  #: `basic.reject` without requeue
+    #: (position, attempts of the next hand-out) of what is given back, where that is known
+    told: tuple[tuple[int, int], ...] = ()
 
 
 class Ledger:
@@ -40,6 +42,7 @@ class Ledger:
         self._decided: set[int] = set()
         self._held: list[tuple[float, int, Verdict]] = []
         self._acked: list[tuple[int, int]] = []
+        self._told: dict[int, int] = {}  #: attempts, by position, of what is given back
         self._given_back: dict[Verdict, list[int]] = {
             Verdict.REQUEUE: [],
             Verdict.RETURN: [],
@@ -67,13 +70,16 @@ class Ledger:
         self.last += count
         return first
 
-    def settle(self, first: int, last: int, verdict: Verdict) -> int:
+    def settle(self, first: int, last: int, verdict: Verdict, attempts: int = 0) -> int:
         """Settle what is still open of a range with ACK, REQUEUE, RETURN or REJECT.
 
-        Returns how many were; a repeated or foreign settlement settles none.
+        Returns how many were; a repeated or foreign settlement settles none. `attempts` of the
+        next hand-out, where they are known, go with a single delivery that is given back.
         """
         count = 0
         for low, high in list(self.open(first, last)):
+            if attempts:
+                self._told[low] = attempts
             self._close(low, high, verdict)
             count += high - low + 1
         return count
@@ -88,10 +94,18 @@ class Ledger:
             if low <= high:
                 yield low, high
 
-    def hold(self, position: int, until: float, verdict: Verdict = Verdict.REQUEUE) -> bool:
+    def hold(
+        self,
+        position: int,
+        until: float,
+        verdict: Verdict = Verdict.REQUEUE,
+        attempts: int = 0,
+    ) -> bool:
         """Keep an open delivery until a time, then give it back. False: it is not open."""
         if not self.decide(position):
             return False
+        if attempts:
+            self._told[position] = attempts
         heapq.heappush(self._held, (until, position, verdict))
         return True
 
@@ -144,6 +158,12 @@ class Ledger:
             tuple(given_back[Verdict.REQUEUE]),
             tuple(given_back[Verdict.RETURN]),
             tuple(given_back[Verdict.REJECT]),
+            tuple(
+                (position, self._told.pop(position))
+                for verdict in (Verdict.REQUEUE, Verdict.RETURN)
+                for position in given_back[verdict]
+                if position in self._told
+            ),
         )
         self._acked = []
         for positions in given_back.values():

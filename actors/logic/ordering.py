@@ -19,7 +19,7 @@ class Queued:
     came: float
     not_before: float = 0.0
     alone: bool = False  #: it was in a process that died
-    snoozed: bool = False  #: it waits, and has not failed
+    failed: bool = False  #: since it came
 
     @property
     def attempts(self) -> int:
@@ -119,19 +119,17 @@ class Ordering:
             if key is None:
                 continue
             self._release(key)
-            queued = Queued(Part(chunk, index, index + 1), now, not_before, alone, snoozed)
+            queued = Queued(Part(chunk, index, index + 1), now, not_before, alone, not snoozed)
             line = self._lines.setdefault(key, deque())
             line.insert(bisect(line, queued.place, key=lambda q: q.place), queued)
             self.size += 1
 
     def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
-        """Take out lines whose first is to be tried again later, as (chunk, index, failed)."""
+        """Take out lines in which one is to be tried again later, as (chunk, index, failed)."""
         given: list[tuple[Chunk, int, bool]] = []
         for key, line in list(self._lines.items()):
             if any(queued.not_before > now for queued in line):
-                given += [
-                    (q.part.chunk, q.part.start, q.not_before > now and not q.snoozed) for q in line
-                ]
+                given += [(q.part.chunk, q.part.start, q.failed) for q in line]
                 del self._lines[key]
         for chunk, index, _ in given:
             del self._keys[chunk.epoch, chunk.first + index]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from actors.logic.attempts import counted, may_count
 from actors.logic.bulk import Chunk, Part
-from actors.logic.failure import Decision, Verdict, class_name, requeue_delay
+from actors.logic.failure import Decision, Verdict, class_name, next_attempts, requeue_delay
 from actors.logic.frames import Delivery
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
@@ -35,7 +35,7 @@ class Single(NamedTuple):
     delay: float = 0.0  #: seconds before it may come back
     reason: str = ""
     error: str = ""  #: class of the exception, qualified, where one was raised
-    attempts: int = 0  #: how often it has been handed out, this time included
+    attempts: int = 0  #: how often it has been handed out by now; 0: not known
     raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
 
 
@@ -125,7 +125,8 @@ class Settling:
         for line in set(self._lines.values()):
             for chunk, index, failed in line.batching.give_back(now):
                 verdict = Verdict.REQUEUE if failed else Verdict.RETURN
-                entry = Single(chunk.epoch, chunk.first + index, verdict)
+                attempts = chunk.attempts.get(index, 0)
+                entry = Single(chunk.epoch, chunk.first + index, verdict, attempts=attempts)
                 self._say(Part(chunk, index, index + 1), entry)
 
     def hand_back(self, line: Line, now: float) -> None:
@@ -144,7 +145,8 @@ class Settling:
     def _hand_back(self, chunk: Chunk, index: int) -> None:
         handed_out = chunk.attempts.get(index, 0)
         verdict = Verdict.REQUEUE if handed_out else Verdict.RETURN
-        entry = Single(chunk.epoch, chunk.first + index, verdict, NOBODY)
+        position = chunk.first + index
+        entry = Single(chunk.epoch, position, verdict, NOBODY, attempts=handed_out)
         self._say(Part(chunk, index, index + 1), entry)
 
     def _single(
@@ -157,10 +159,9 @@ class Settling:
         batching = self._lines[chunk.queue].batching
         if single.verdict in _COMES_BACK and isinstance(batching, Ordering):
             snoozed = single.verdict == Verdict.SNOOZE
-            if not snoozed:
-                chunk.attempts[index] = single.attempts
-                if self._broker_copies and single.verdict == Verdict.RETRY:
-                    self._recurrences.failed(chunk.raw(index), single.attempts)
+            chunk.attempts[index] = next_attempts(single.verdict, single.attempts)
+            if self._broker_copies and single.verdict == Verdict.RETRY:
+                self._recurrences.failed(chunk.raw(index), single.attempts)
             # In a drain it returns to the world, and those behind it must not go before it.
             not_before = math.inf if self.draining else now + single.delay
             batching.again([(chunk, index, not_before)], now, snoozed=snoozed)

@@ -169,12 +169,15 @@ class WorldClient:
         channel = self.channels.get(epoch)
         if channel is None:
             return
+        told = dict(flush.told)
         for position in sorted((*flush.failed, *flush.returned), reverse=True):
             message = channel.take(position)
             if position in flush.failed:
                 message.actions.append(Actions.REQUEUE)
             else:
                 message.attempts -= self._wire.counts
+            if self._wire.counts and position in told:
+                message.attempts = told[position]
             message.redelivered = True
             self._world.queues[queue].appendleft(message)
         for position in flush.rejected:
@@ -200,7 +203,7 @@ class WorldClient:
             self._world.dead.setdefault(move.queue, []).append(message)
         else:
             message.actions.append(Actions.REQUEUE)
-            message.attempts = max(0, move.attempts - (not move.counted))
+            message.attempts = move.attempts
             self._world.put(move.queue, message, move.delay)
         self._events.append(Moved(move.token))
 

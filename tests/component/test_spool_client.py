@@ -276,17 +276,18 @@ def test_a_dead_letter_stays_with_all_there_is_to_say(file: SpoolFile, start: St
     assert abs(letter.died - time.time()) < 60
 
 
-def test_a_retry_keeps_the_attempt_and_a_snooze_gives_it_back(
+def test_what_comes_back_has_the_attempts_that_it_is_told_to_have(
     file: SpoolFile, start: Start
 ) -> None:
-    put(file, "retry", "snooze")
+    put(file, "new", "retried", "failed", "returned", "requeued")
     driver = start()
-    driver.fetch(2)
-    driver.client.move(Move(1, "q", 1, 1, dead=False, delay=0.05, attempts=1))
-    driver.client.move(Move(2, "q", 1, 2, dead=False, delay=0.05, attempts=1, counted=False))
+    driver.fetch(5)
+    driver.client.move(Move(1, "q", 1, 2, dead=False, delay=0.05, attempts=4))
+    flush = Flush(failed=(3, 5), returned=(1, 4), told=((3, 7), (4, 1)))
+    driver.client.settle("q", 1, flush)
     driver.expect(Moved)
-    attempts = {record.body: record.attempts for record in driver.fetch(2)}
-    assert attempts == {b"retry": 1, b"snooze": 0}
+    attempts = {record.body: record.attempts for record in driver.fetch(5)}
+    assert attempts == {b"new": 0, b"retried": 4, b"failed": 7, b"returned": 1, b"requeued": 1}
 
 
 def test_depth_counts_what_is_ready_now(file: SpoolFile, start: Start) -> None:

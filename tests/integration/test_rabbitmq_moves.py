@@ -136,10 +136,10 @@ def test_a_retry_comes_back_after_its_delay_however_often(driver: Driver, admin:
     assert admin.ready("q") == 0
 
 
-def test_a_snooze_gives_its_attempt_back(driver: Driver, admin: Admin) -> None:
+def test_a_copy_tells_the_attempts_of_the_next_hand_out(driver: Driver, admin: Admin) -> None:
     admin.publish("q", b"later")
     raw = fetch(driver).blob
-    driver.client.move(Move(1, "q", 1, 1, False, 30.0, 4, False, raw=raw))
+    driver.client.move(Move(1, "q", 1, 1, False, 30.0, 3, raw=raw))
     driver.until(Moved)
     headers = get(admin, "q.retry.30")[0].headers or {}
     assert headers["x-callboard-attempts"] == 3

@@ -91,13 +91,12 @@ def death_of(queue: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("safe", [True, False])
-@pytest.mark.parametrize("counted", [True, False])
 def test_a_retry_or_a_snooze_of_what_once_died_in_its_queue_comes_back(
-    driver: Driver, admin: Admin, counted: bool, safe: bool
+    driver: Driver, admin: Admin, safe: bool
 ) -> None:
     admin.declare("q.retry.1", **arguments("q", 1, safe))
     admin.publish("q", b"body", message_id="mine", headers={"mine": 1, **death_of("q")})
-    driver.client.move(retry(driver.until(Fetched).blob)._replace(counted=counted))
+    driver.client.move(retry(driver.until(Fetched).blob))
     driver.until(Moved)
     driver.client.settle("q", 1, Flush(1, ((1, 1),)))
     again = Delivery(driver.until(Fetched).blob)

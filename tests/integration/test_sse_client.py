@@ -298,13 +298,13 @@ def test_a_retry_comes_again_after_its_delay(tmp_path: Path) -> None:
         driver.until(lambda: '"id": "1"' in stored(driver))
 
 
-def test_a_snooze_counts_no_attempt(tmp_path: Path) -> None:
+def test_a_copy_comes_with_the_attempts_that_it_is_told_to_have(tmp_path: Path) -> None:
     with SSEServer(stream(event(1))) as server, Driver(server.url, tmp_path) as driver:
         driver.client.consume("/x", 1, 10)
         driver.wait_for_events(1)
-        driver.client.move(Move(1, "/x", 1, 1, dead=False, attempts=1, counted=False))
+        driver.client.move(Move(1, "/x", 1, 1, dead=False, attempts=7))
         driver.wait_for_events(2)
-        assert driver.all(Fetched)[1].flagged == ()
+        assert driver.all(Fetched)[1].flagged == ((0, 7),)
 
 
 def test_a_dead_letter_lies_in_the_spool_before_the_checkpoint_moves(tmp_path: Path) -> None:

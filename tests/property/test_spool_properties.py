@@ -243,8 +243,8 @@ class Spool(RuleBasedStateMachine):
         if action in ("dead", "retry", "snooze"):
             self.tokens += 1
             worker.client.move(
-                Move(self.tokens, queue, epoch, position, action == "dead", 30.0, put.attempts,
-                     counted=action != "snooze")
+                Move(self.tokens, queue, epoch, position, action == "dead", 30.0,
+                     put.attempts - (action == "snooze"))
             )  # fmt: skip
             return
         flush = {

@@ -81,7 +81,6 @@ class Broker(Peer):
             return
         letter = Letter(number, self.witness.stories[number].key, move.queue)
         letter.told = told_by(move, b"", body)
-        letter.snoozed = not move.counted
         self._outside.append(letter)
         self.at(self.now + move.delay, lambda: self._ripen(letter))
 

@@ -62,6 +62,13 @@ class Witness:
         if not condition:
             raise Broken(text)
 
+    def restarted(self) -> None:
+        """Another system begins, whose actors have the names of the last one's."""
+        self._at_work.clear()
+        self._books.clear()
+        self._answered.clear()
+        self._dead.clear()
+
     # ── connections ───────────────────────────────────────────────────────────
 
     def connected(self) -> Receipts:
@@ -215,7 +222,7 @@ class Witness:
             story = self.stories[receipt.number]
             told = message.redelivered and message.attempts > 0
             restarted = self._scene.kind == "sse" and story.told_to != self._receipts.serial
-            if story.seen and not (told or story.snoozed or restarted):
+            if story.seen and not (told or restarted):
                 raise Broken(f"I3: {receipt.number} came again as if it were new")
             story.told_to = self._receipts.serial
         if self._routes[route].order_by:

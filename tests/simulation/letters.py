@@ -23,7 +23,6 @@ class Letter:
     count: int = 0  #: `x-delivery-count` of a quorum queue
     acquired: int = 0  #: `x-acquired-count`, of one from 4.3 on
     told: dict[str, str | int] = field(default_factory=dict)  #: by the headers of a copy
-    snoozed: bool = False  #: a copy that comes as if it were new, as was asked for
 
     def __lt__(self, other: Letter) -> bool:
         return self.place < other.place

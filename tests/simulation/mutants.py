@@ -7,17 +7,21 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
+from actors import traffic
 from actors.batcher import Batcher
 from actors.connection import Connection
 from actors.handler import Handler
-from actors.logic.bulk import Draft
+from actors.logic import settling
+from actors.logic.bulk import Draft, Part
 from actors.logic.checkpoint import Checkpoint
 from actors.logic.children import Children, Slot
 from actors.logic.custody import Custody
+from actors.logic.failure import Verdict
 from actors.logic.ledger import Flush, Ledger
 from actors.logic.ordering import Ordering
 from actors.logic.outbox import Outbox
 from actors.logic.sequence import Sequence
+from actors.logic.settling import Settling, Single
 from actors.logic.staff import Staff
 from actors.logic.suspects import Suspects
 from actors.traffic import Traffic
@@ -26,7 +30,7 @@ from actors.traffic import Traffic
 class Mutant(NamedTuple):
     """A bug, and the invariants that it may break."""
 
-    changes: tuple[tuple[type, str, Callable[..., Any]], ...]
+    changes: tuple[tuple[Any, str, Callable[..., Any]], ...]
     breaks: frozenset[str]
 
     @contextmanager
@@ -37,7 +41,7 @@ class Mutant(NamedTuple):
             yield
 
 
-def mutant(breaks: str, *changes: tuple[type, str, Callable[..., Any]]) -> Mutant:
+def mutant(breaks: str, *changes: tuple[Any, str, Callable[..., Any]]) -> Mutant:
     return Mutant(changes, frozenset(breaks.split()))
 
 
@@ -70,8 +74,8 @@ def _flush_too_far(self: Ledger) -> Flush | None:
     return flush
 
 
-def _acknowledge_before_the_copy(self: Traffic, single: Any) -> None:
-    _move(self, single)
+def _acknowledge_before_the_copy(self: Traffic, single: Any, attempts: int) -> None:
+    _move(self, single, attempts)
     self.custody.finish(single.epoch, single.position)
 
 
@@ -151,6 +155,18 @@ def _rescue_nothing(self: Batcher, chunk: Any, limit: int | None, now: float) ->
     pass
 
 
+def _give_back_as_new(self: Settling, now: float) -> None:
+    self.draining = True
+    for line in set(self._lines.values()):
+        for chunk, index, _ in line.batching.give_back(now):
+            entry = Single(chunk.epoch, chunk.first + index, Verdict.RETURN)
+            self._say(Part(chunk, index, index + 1), entry)
+
+
+def _snoozed_as_new(verdict: int, handed_out: int) -> int:
+    return handed_out - (verdict == Verdict.SNOOZE)
+
+
 def _release_nothing(self: Ordering, key: str) -> None:
     pass
 
@@ -184,6 +200,14 @@ MUTANTS = {
     "a stale word of what is held": mutant("I2 I3", (Handler, "_close", _close_by_any_word)),
     "a hand-out that is not counted": mutant("I3", (Draft, "count_attempt", _count_nothing)),
     "no rescue": mutant("I10", (Batcher, "_rescue", _rescue_nothing)),
+    "a give-back of an ordered route as of what is new": mutant(
+        "I3", (Settling, "give_back", _give_back_as_new)
+    ),
+    "a snooze that comes as if it were new": mutant(
+        "I3",
+        (traffic, "next_attempts", _snoozed_as_new),
+        (settling, "next_attempts", _snoozed_as_new),
+    ),
     "two of one key at once": mutant(
         "I7",
         (Ordering, "take", _take_and_forget_the_keys),

@@ -63,6 +63,7 @@ class Play:
             lambda: self.stage.playing,
         )
         clients: dict[str, Any] = {"runner": code, **dict.fromkeys(PEERS, self.peer.client)}
+        self._clients = clients
         self.stage = FaultyStage(clients, seed, self.faults, self.peer, self.witness)
 
     def run(self) -> None:
@@ -90,6 +91,18 @@ class Play:
             self._deliver(self.scene.burst)
             stage.advance(random.choice((0.0, 0.01, 0.5, 3.0)))
             self._drain()
+            self._start_again()
+            self._come_to_rest()
+
+    def _start_again(self) -> None:
+        """Another system, to which the world gives what the drained one gave back."""
+        drained = self.stage
+        drained.close()
+        self.witness.restarted()
+        self.stage = FaultyStage(self._clients, self.seed, self.faults, self.peer, self.witness)
+        self.stage.now, self.stage.trace = drained.now, drained.trace
+        self.stage.create(ROOT, "root")
+        self._tell(Configure(self.scene.plan, "root"))
 
     def _deliver(self, count: int) -> None:
         random, scene, stories = self.random, self.scene, self.witness.stories

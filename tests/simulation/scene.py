@@ -122,5 +122,5 @@ def draw(random: Random) -> Scene:
         random.random() < 0.5,
         rounds=random.randint(2, 5),
         burst=random.choice((3, 8, 12)),
-        drain=random.random() < 0.3,
+        drain=random.random() < (0.6 if order_by else 0.3),  # lines that wait are given back
     )

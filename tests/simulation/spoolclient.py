@@ -92,12 +92,17 @@ class Owner:
             row.state, row.owner = READY, None
             row.attempts -= given_back
 
+    def release_as(self, at: Any, seqs: Iterable[int], attempts: int) -> None:
+        for seq in self._mine(seqs):
+            row = self._model.rows[seq]
+            row.state, row.owner, row.attempts = READY, None, attempts
+
     def delay(self, at: Any, seq: int, move: Move) -> None:
         for one in self._mine((seq,)):
             row = self._model.rows[one]
             row.state, row.owner = DELAYED, None
             row.not_before = self._model.wall + move.delay
-            row.attempts = max(row.attempts, move.attempts) - (not move.counted)
+            row.attempts = move.attempts
 
     def bury(self, at: Any, seq: int, move: Move) -> None:
         for one in self._mine((seq,)):

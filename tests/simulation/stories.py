@@ -16,7 +16,6 @@ class Story:
     key: str
     acts: list[str]
     seen: int = 0
-    snoozed: bool = False
     hung: bool = False
     told_to: int = 0  #: the connection process under which it was seen last
     alone: int = 0  #: deaths of a process with nothing else in it
@@ -24,7 +23,6 @@ class Story:
     def act(self) -> str:
         self.seen += 1
         act = self.acts.pop(0) if self.acts else "ack"
-        self.snoozed |= act == "snooze"
         self.hung |= act == "hang"
         return act
 

@@ -42,10 +42,6 @@ def test_a_copy_of_a_copy_counts_on() -> None:
     assert counted(again, "q") == 4
 
 
-def test_a_snooze_gives_its_attempt_back() -> None:
-    assert counted(copy(delivery({}), 3, counted=False), "q") == 2
-
-
 def test_a_count_belongs_to_one_queue_one_body_one_id_and_one_number() -> None:
     raw = copy(delivery({}))
     headers = proven(3, "q", b"id", b"body")

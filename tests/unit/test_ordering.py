@@ -137,7 +137,7 @@ def test_a_drain_returns_the_whole_line_that_waits() -> None:
     line.settled(one(arrived, 2))
     line.again([(arrived, 0, 0.0)], 0.0)
     line.again([(arrived, 1, 9.0)], 0.0)
-    assert [(index, failed) for _, index, failed in line.give_back(1.0)] == [(0, False), (1, True)]
+    assert [(index, failed) for _, index, failed in line.give_back(1.0)] == [(0, True), (1, True)]
     assert line.size == 0
     assert not line._keys
 

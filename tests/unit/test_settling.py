@@ -10,7 +10,7 @@ from actors.errors import HandlerCrashed
 from actors.logic.attempts import proven
 from actors.logic.batching import Batching
 from actors.logic.bulk import Chunk
-from actors.logic.failure import DEAD_LETTER, Decision, Verdict
+from actors.logic.failure import DEAD_LETTER, Decision, Verdict, next_attempts
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.settling import Range, Settling, Single
@@ -155,14 +155,14 @@ def test_on_an_ordered_route_what_comes_back_waits_here_with_its_attempts() -> N
     assert positions(line.batching.take(1.0, flush=True)) == [1, 2]
 
 
-def test_a_snooze_on_an_ordered_route_counts_no_attempt() -> None:
+def test_a_snooze_on_an_ordered_route_counts_no_attempt_but_one() -> None:
     settle, line = settling(ordered=True)
     made = chunk([delivery(b"a1")])
     settle.enter(made)
     handed(line, made)
     settle.settle((), [Single(1, 1, Verdict.SNOOZE, 5.0, attempts=1)], 0.0)
     assert settle.take() == []
-    assert made.attempts == {}
+    assert made.attempts == {0: 1}  # a handler has had it
     assert line.batching.take(4.9, flush=True) is None
     assert positions(line.batching.take(5.0, flush=True)) == [1]
 
@@ -177,8 +177,8 @@ def test_a_drain_returns_lines_that_wait_the_failed_as_failed_and_the_rest_untou
     line.batching.add(behind, 0.0)
     settle.settle((), [Single(1, 1, Verdict.REQUEUE, 5.0, attempts=2)], 0.0)
     settle.give_back(1.0)
-    said = [(one.position, one.verdict) for one in settle.take() if isinstance(one, Single)]
-    assert said == [(1, Verdict.REQUEUE), (2, Verdict.RETURN)]
+    told = [(s.position, s.verdict, s.attempts) for s in settle.take() if isinstance(s, Single)]
+    assert told == [(1, Verdict.REQUEUE, 2), (2, Verdict.RETURN, 0)]
     assert not settle.register.open
 
 
@@ -192,7 +192,19 @@ def test_a_drain_returns_what_was_snoozed_on_an_ordered_route_uncharged(draining
         settle.give_back(0.0)
     settle.settle((), [Single(1, 1, Verdict.SNOOZE, 5.0, attempts=1)], 0.0)
     settle.give_back(1.0)
-    assert settle.take() == [Single(1, 1, Verdict.RETURN)]
+    assert settle.take() == [Single(1, 1, Verdict.RETURN, attempts=1)]
+
+
+def test_what_is_tried_again_at_once_stands_behind_one_that_waits_and_returns_as_failed() -> None:
+    settle, line = settling(ordered=True)
+    made = chunk([delivery(b"a1"), delivery(b"a2")])
+    settle.enter(made)
+    handed(line, made)
+    singles = [Single(1, 1, Verdict.REQUEUE, 30.0, attempts=1)]
+    settle.settle((), [*singles, Single(1, 2, Verdict.REQUEUE, attempts=1)], 0.0)
+    settle.give_back(4.0)
+    told = [(s.position, s.verdict, s.attempts) for s in settle.take() if isinstance(s, Single)]
+    assert told == [(1, Verdict.REQUEUE, 1), (2, Verdict.REQUEUE, 1)]
 
 
 def test_what_fails_in_a_drain_returns_at_once() -> None:
@@ -221,3 +233,14 @@ def test_in_a_drain_those_behind_a_failed_one_return_with_it() -> None:
     said = [(one.position, one.verdict) for one in settle.take() if isinstance(one, Single)]
     assert said == [(1, Verdict.REQUEUE), (2, Verdict.RETURN)]
     assert positions(line.batching.take(0.0, flush=True)) == [3]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "handed_out", "next_one"),
+    [(Verdict.REQUEUE, 1, 1), (Verdict.RETRY, 3, 3), (Verdict.SNOOZE, 3, 2), (Verdict.SNOOZE, 1, 1),
+     (Verdict.RETURN, 0, 0)],
+)  # fmt: skip
+def test_a_snooze_gives_its_attempt_back_but_the_first(
+    verdict: Verdict, handed_out: int, next_one: int
+) -> None:
+    assert next_attempts(verdict, handed_out) == next_one
