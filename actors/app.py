@@ -12,6 +12,7 @@ from actors.annotations import Unresolved, payload_type
 from actors.connections import AMQPConnection, Connection, SSEConnection
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.loader import loading
+from actors.log import own_logger
 from actors.logic.routing import numbered
 from actors.options import AMQPRouteOptions, FailCallback, RouteOptions, TimerOptions
 from actors.outlet import ConnectionOutlet, OpenWay, Outlet, open_lane
@@ -260,7 +261,7 @@ class SSEApplication(App):
     ) -> None:
         sse |= {"user": user or "", "password": password or "", "headers": dict(headers or {})}
         super().__init__(connections=[SSEConnection(url, **sse)])
-        self.logger = logger or logging.getLogger("actors")
+        self.logger = logger or own_logger("actors")
 
 
 class AMQPRoutes:

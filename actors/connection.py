@@ -8,7 +8,6 @@ fetches, `Traffic` what passes through it.
 from __future__ import annotations
 
 import json
-import logging
 
 from actors.alarm import Alarm
 from actors.clients import (
@@ -26,6 +25,7 @@ from actors.clients import (
 )
 from actors.context import Context
 from actors.intake import Intake
+from actors.log import own_logger
 from actors.logic.counts import Counts
 from actors.plan import UnitPlan
 from actors.protocol import (
@@ -45,7 +45,7 @@ from actors.protocol import (
 )
 from actors.traffic import ROUND, SILENCE, Traffic
 
-log = logging.getLogger("actors.connection")
+log = own_logger("actors.connection")
 
 #: Seconds without anything new after which a burst may be over.
 QUIET = 1.0

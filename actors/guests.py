@@ -6,11 +6,11 @@ else it says to them itself, as to the children that are its own.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 
 from actors.context import Context
 from actors.joining import Present, Roster
+from actors.log import own_logger
 from actors.logic.children import Children, Slot
 from actors.logic.guests import LOST, Guest
 from actors.logic.lease import Death
@@ -18,7 +18,7 @@ from actors.logic.placement import Offer, satisfies
 from actors.plan import UnitPlan
 from actors.protocol import Reminder
 
-log = logging.getLogger("actors.supervisor")
+log = own_logger("actors.supervisor")
 
 #: Seconds between two looks at who is still heard of.
 LOOK = 1.0

@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.context import Context
 from actors.joining import BEAT, Join, Joined, Leave, Leaving, Present, Roster
+from actors.log import own_logger
 from actors.logic.children import Slot
 from actors.logic.lease import LEASE, Lease
 from actors.plan import HostPlan
@@ -27,7 +28,7 @@ from actors.protocol import (
 )
 from actors.report import of_system
 
-log = logging.getLogger("actors.supervisor")
+log = own_logger("actors.supervisor")
 
 #: Seconds to wait for the leader's answer to a question.
 PATIENCE = 1.5

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 
 from actors.clients import ConnectionClient, Consuming, Depth, QueueLost, Stopped
 from actors.context import Context
 from actors.errors import Fault
+from actors.log import own_logger
 from actors.logic.sources import Channel, Source, Sources
 from actors.plan import UnitPlan
 from actors.traffic import Traffic
 
-log = logging.getLogger("actors.connection")
+log = own_logger("actors.connection")
 
 
 class Intake:

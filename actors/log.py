@@ -10,16 +10,19 @@ import json
 import logging
 import os
 import re
-import select
-import stat
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from actors.clients.lines import PATIENCE, SharedLines
 from actors.logic.plain import plain
 from actors.logic.secrets import MASK, masked
 
-__all__ = ["FORMATS", "configure", "name_secret", "redact"]
+__all__ = ["FORMATS", "configure", "name_secret", "own_logger", "redact"]
+
+#: The descriptor that lines are written to.
+STDERR = 2
 
 FORMATS = ("text", "json")
 
@@ -44,10 +47,13 @@ def configure(level: str = "INFO", format: str = "") -> None:
     May be called again, after a fork too. `format` is "text", "json", or empty for what
     suits stderr.
     """
-    handler = StderrHandler(getattr(logging, level.upper()))
-    text = format == "text" or (not format and os.isatty(handler.fd))
+    # Made before the forks, which share it.
+    lines = next((other.lines for other in _ours()), None) or SharedLines(STDERR)
+    handler = StderrHandler(getattr(logging, level.upper()), lines)
+    text = format == "text" or (not format and os.isatty(lines.fd))
     handler.setFormatter(TextFormatter() if text else JSONFormatter())
     logging.raiseExceptions = False
+    logging.lastResort = handler  # where the user's configuration leaves no handler at all
     logging.getLogger("actors").setLevel(handler.level)
     root = logging.getLogger()
     if all(isinstance(other, StderrHandler) for other in root.handlers):
@@ -55,6 +61,11 @@ def configure(level: str = "INFO", format: str = "") -> None:
         root.setLevel(handler.level)
         for name in CHATTY:
             logging.getLogger(name).setLevel(max(handler.level, logging.WARNING))
+
+
+def _ours() -> list[StderrHandler]:
+    handlers = [*logging.getLogger().handlers, logging.lastResort]
+    return [each for each in handlers if isinstance(each, StderrHandler)]
 
 
 def redact(text: str) -> str:
@@ -78,38 +89,70 @@ def name_secret(secret: str) -> None:
         _named[:] = [re.compile("|".join(map(re.escape, longest_first)))]
 
 
+class OwnLogger(logging.Logger):
+    """A logger of Callboard's. Only a configuration that names it can silence it.
+
+    `dictConfig` and `fileConfig` disable every logger that they find and do not name, unless
+    they are told not to; a failure that is logged nowhere would be the price. `logging.disable`
+    takes what is below ERROR. What is logged goes without secrets and in one line to the
+    handlers of the user too.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+    def isEnabledFor(self, level: int) -> bool:
+        if level >= logging.ERROR:
+            return level >= self.getEffectiveLevel()
+        return super().isEnabledFor(level)
+
+    def handle(self, record: logging.LogRecord) -> None:
+        try:
+            said = record.getMessage()
+        except Exception:  # arguments that do not fit
+            said = f"{record.msg} {record.args!r}"
+        if (shown := plain(redact(said))) != said:
+            record.msg, record.args = shown, ()
+        if record.exc_info:
+            record.exc_text = _traceback(record)  # what formatters show, where it is set
+        super().handle(record)
+
+
+def own_logger(name: str) -> logging.Logger:
+    """The logger of this name, for Callboard's own lines."""
+    found = logging.getLogger(name)
+    if not isinstance(found, OwnLogger):
+        # Of the class that the user may have set for all loggers, too.
+        found.__class__ = type(OwnLogger.__name__, (OwnLogger, type(found)), {})
+    return found
+
+
 class StderrHandler(logging.Handler):
-    """Writes whole lines and waits for nobody: what stderr does not take is counted."""
+    """Writes whole lines, and drops what stderr does not take in time: that is counted."""
 
-    fd = 2
-
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int, lines: SharedLines) -> None:
         super().__init__(level)
-        self.dropped = 0
+        self.lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            if self.dropped:
-                self._write(self.format(_notice(self.dropped)))
-                self.dropped = 0
-            self._write(self.format(record))
-        except Exception:
-            self.dropped += 1
+        with suppress(Exception):
+            self.lines.write(self._encoded(record), self._notice)
 
-    def _write(self, line: str) -> None:
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
-        if not stat.S_ISFIFO(os.fstat(self.fd).st_mode):
-            if not select.select([], [self.fd], [], 0)[1]:
-                raise BlockingIOError
-            os.write(self.fd, data)
-            return
-        # Opened anew, for O_NONBLOCK on the descriptor itself would reach every process
-        # that shares it; each time, for an actor's process may have closed ours.
-        pipe = os.open(f"/proc/self/fd/{self.fd}", os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(pipe, data)
-        finally:
-            os.close(pipe)
+    def flush(self) -> None:
+        """At the end: what is still to be said."""
+        with suppress(Exception):
+            self.lines.flush(self._notice)
+
+    def _notice(self, dropped: int) -> bytes:
+        return self._encoded(_notice(dropped))
+
+    def _encoded(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode("utf-8", "backslashreplace") + b"\n"
 
 
 class TextFormatter(logging.Formatter):
@@ -118,7 +161,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         words = [moment, record.levelname, _speaker(record.name) + _message(record)]
-        words += [f"{key}={value}" for key, value in _extra(record).items()]
+        words += [
+            f"{key}={value}"
+            for key, value in _extra(record).items()
+            if str(value) not in words[-1]  # the line has said it
+        ]
         traceback = _traceback(record)
         return " ".join(words) + (f"\n{traceback}" if traceback else "")
 
@@ -143,7 +190,8 @@ class JSONFormatter(logging.Formatter):
 def _notice(dropped: int) -> logging.LogRecord:
     return logging.makeLogRecord({
         "name": "actors.log", "levelno": logging.WARNING, "levelname": "WARNING",
-        "msg": "%d log lines were dropped: stderr took nothing", "args": (dropped,),
+        "msg": f"{dropped:,} log {'line was' if dropped == 1 else 'lines were'} dropped: stderr"
+        f" did not take {'it' if dropped == 1 else 'them'} within {PATIENCE:g} s",
     })  # fmt: skip
 
 

@@ -6,17 +6,17 @@ a handler that only counts its messages pays for none of their contents.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from actors.errors import InvalidMessage
+from actors.log import own_logger
 from actors.logic.failure import Verdict
 
 T = TypeVar("T")
 
-logger = logging.getLogger("actors.handler")
+logger = own_logger("actors.handler")
 
 _UNREAD = object()
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 from actors.context import Context
 from actors.errors import Exit, Fault
+from actors.log import own_logger
 from actors.logic.children import Slot
 from actors.logic.restart import Backoff
 from actors.plan import UnitPlan
 from actors.protocol import AttemptFailed, Connect, ConnectionLost, Failed, NotReady, Reminder
 
-log = logging.getLogger("actors.supervisor")
+log = own_logger("actors.supervisor")
 
 #: Seconds until a peer that refuses us is asked again.
 SLOW = 60.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.errors import HandlerCrashed
+from actors.log import own_logger
 from actors.logic.failure import Decision, Verdict, decide
 from actors.logic.placement import Offer, parse_offers, satisfies, spelled
 from actors.options import Actions
@@ -21,7 +21,7 @@ from actors.settings import Settings, state_dir
 if TYPE_CHECKING:
     from actors.app import App
 
-logger = logging.getLogger("actors")
+logger = own_logger("actors")
 
 IDLE_MEMORY = 64 * 1024 * 1024  #: bytes that a handler's process holds before its first message
 RABBITMQ_PATIENCE = 1800.0  #: seconds after which RabbitMQ closes the channel of an unsettled one

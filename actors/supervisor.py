@@ -6,11 +6,11 @@ Here is what every supervisor does. The root is in `actors.root`, a unit in `act
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 from actors.context import Context
 from actors.errors import Exit
+from actors.log import own_logger
 from actors.logic.children import Children, Slot
 from actors.logic.inquiry import Inquiry
 from actors.protocol import (
@@ -24,7 +24,7 @@ from actors.protocol import (
     Status,
 )
 
-log = logging.getLogger("actors.supervisor")
+log = own_logger("actors.supervisor")
 
 #: Seconds between two rounds in which all that may have got lost is said again.
 ROUND = 5.0

@@ -6,7 +6,6 @@ Nothing here imports Thespian before a system is to be started or asked.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import time
@@ -23,6 +22,7 @@ from actors.errors import ConfigurationError, Exit, UnreachableError
 from actors.health import Health
 from actors.joining import Leave, Leaving
 from actors.keys import read_keys
+from actors.log import own_logger
 from actors.network import Network
 from actors.plan import HostPlan, Plan
 from actors.protocol import ActorMessage, Drain, Drained, Failed, ReportStatus, Status
@@ -31,7 +31,7 @@ from actors.runtime import RuntimeFile, find, runtime_directory
 if TYPE_CHECKING:
     from actors.stages.launcher import Launcher
 
-log = logging.getLogger(__name__)
+log = own_logger(__name__)
 
 STATUS_INTERVAL = 0.2  #: seconds between looks at the root for `on_status`
 PATIENCE = 2.0  #: seconds that the root may exceed the time it was given to drain

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from array import array
 
 from actors.clients import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
 from actors.context import Context
+from actors.log import own_logger
 from actors.logic.custody import Custody
 from actors.logic.failure import Verdict, next_attempts
 from actors.logic.outbox import Outbox
 from actors.protocol import Deliveries, Held, Reminder, Settlement, Single
 
-log = logging.getLogger("actors.connection")
+log = own_logger("actors.connection")
 
 #: Seconds between two looks at what is outstanding.
 ROUND = 2.0

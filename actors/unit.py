@@ -7,13 +7,13 @@ peer does: it says so, and this supervisor says when to try again.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
 from actors.context import Context
 from actors.guests import Guests, handler_slots
 from actors.joining import Present
+from actors.log import own_logger
 from actors.logic.children import Slot
 from actors.logic.placement import spelled
 from actors.peer import Peer
@@ -36,7 +36,7 @@ from actors.report import of_unit
 from actors.supervisor import MARGIN, ROUND, Supervisor
 from actors.upkeep import Upkeep
 
-log = logging.getLogger("actors.supervisor")
+log = own_logger("actors.supervisor")
 
 
 class UnitSupervisor(Supervisor):

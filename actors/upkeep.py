@@ -7,17 +7,17 @@ holds nothing any more.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from actors.context import Context
 from actors.errors import Exit
+from actors.log import own_logger
 from actors.logic.children import Children, Slot
 from actors.plan import UnitPlan
 from actors.protocol import Drain, Failed, HandlerLost
 
-log = logging.getLogger("actors.supervisor")
+log = own_logger("actors.supervisor")
 
 #: Attempts to start the code of a handler, where the system runs until nothing is left.
 BURST_STARTS = 5

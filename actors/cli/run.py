@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 import click
@@ -14,14 +13,14 @@ from actors.cli.flags import RUN
 from actors.cli.output import say
 from actors.cli.table import table
 from actors.loader import load
-from actors.log import redact
+from actors.log import own_logger, redact
 from actors.logic.placement import spelled
 from actors.network import network_of
 from actors.plan import HostPlan, Plan, RoutePlan, UnitPlan
 from actors.planning import build_host_plan, check_app, check_host
 from actors.settings import Settings
 
-logger = logging.getLogger("actors.system")
+logger = own_logger("actors.system")
 
 #: Where a flag and the field of `Settings` differ in name.
 _FIELDS = {"connection": "connections", "route": "routes"}

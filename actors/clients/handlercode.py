@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from actors.clients.verdicts import Rules, Share, settle
 from actors.decoding import decoder_for
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.kinds import KINDS
+from actors.log import own_logger
 from actors.logic.failure import class_name, describe
 from actors.message import Handout, Message
 from actors.metrics import Counter, Histogram
@@ -47,7 +47,7 @@ FAILURES = Counter(
 #: answers gathered.
 GATHER = 0.001
 
-logger = logging.getLogger("actors.handler")
+logger = own_logger("actors.handler")
 
 
 class HandlerCode(AppCode):
@@ -150,7 +150,7 @@ class RouteCode:
                 self._handler() if route.is_async else await called(self._live, self._handler)
             )
             self._instance.app = app
-            self._instance.log = logging.getLogger(f"actors.handler.{self.name}")
+            self._instance.log = own_logger(f"actors.handler.{self.name}")
             await called(self._live, self._instance.on_start)
             self._handler = self._instance.handle
         self._awaits = inspect.iscoroutinefunction(self._handler)

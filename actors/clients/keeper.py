@@ -6,7 +6,6 @@ pay for it.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from actors.log import own_logger
 from actors.metrics import Declaration
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 
-logger = logging.getLogger("actors.metrics")
+logger = own_logger("actors.metrics")
 
 
 class MemoryKeeper:

@@ -7,7 +7,6 @@ limit it takes a core, fills the log and answers nobody.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
@@ -15,12 +14,13 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from actors.errors import Exit
+from actors.log import own_logger
 from actors.logic.fuse import Fuse
 
 #: Seconds between two looks of a loop that has nothing to do.
 BEAT = 1.0
 
-logger = logging.getLogger("actors.system")
+logger = own_logger("actors.system")
 
 
 class KillSwitch:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import os
 import selectors
 import threading
@@ -20,12 +19,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from actors.clients.killswitch import KillSwitch, stay_awake
+from actors.log import own_logger
 
 #: To be awaited on the loop: calls a function, and returns what it returned and what it raised.
 Call = Callable[..., Awaitable["Outcome"]]
 Outcome = tuple[Any, BaseException | None]
 
-logger = logging.getLogger("actors.handler")
+logger = own_logger("actors.handler")
 
 
 class Loop(Protocol):

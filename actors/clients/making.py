@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,11 +10,12 @@ from typing import Any
 from pika.channel import Channel
 
 from actors.clients.amqp import Link
+from actors.log import own_logger
 from actors.logic.routing import MAX_QUEUE_NAME
 
 FORBIDDEN, MISSING, UNLIKE = 403, 404, 406
 
-logger = logging.getLogger("actors.connection")
+logger = own_logger("actors.connection")
 
 #: What came of it: a reply code, 0 where the queue is there, and the cause for people.
 Made = Callable[[int, str], None]

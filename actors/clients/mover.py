@@ -6,7 +6,6 @@ from a connection that publishes, and acknowledgements behind a copy would wait 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -26,12 +25,13 @@ from actors.clients.ladder import ways
 from actors.clients.making import FORBIDDEN, Making, code_of, needed_for_retries, too_long
 from actors.clients.spoolfile import SpoolFile
 from actors.errors import CallboardError, Fault
+from actors.log import own_logger
 from actors.logic.frames import Delivery, Mute
 
 #: Seconds from the call until a copy must be confirmed.
 PATIENCE = 10.0
 
-logger = logging.getLogger("actors.connection")
+logger = own_logger("actors.connection")
 
 
 @dataclass(slots=True, eq=False)

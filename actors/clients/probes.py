@@ -7,7 +7,6 @@ idle is let go: after a few seconds, and at once where somebody else needs the r
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from actors.clients.loops import ThreadLoop
 from actors.errors import ConfigurationError
+from actors.log import own_logger
 
 HEAD = 8192  #: bytes of a request, which has no body
 SECONDS = 5.0  #: for a request and its answer
@@ -26,7 +26,7 @@ BACKLOG = 512  #: that wait to be let in
 
 TEXT = "text/plain; charset=utf-8"
 
-logger = logging.getLogger("actors.system")
+logger = own_logger("actors.system")
 
 
 class Answer(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import Any
 
 from pika.channel import Channel
@@ -12,6 +11,7 @@ from actors.clients.amqp import Link, Settings
 from actors.clients.ioloop import IOLoop
 from actors.clients.killswitch import vital_thread
 from actors.errors import Fault
+from actors.log import own_logger
 
 #: Seconds between two tries to take what another holds.
 PAUSE = 1.0
@@ -19,7 +19,7 @@ PAUSE = 1.0
 #: Seconds. A holder whose host is gone is missed by the broker after two of these.
 HEARTBEAT = 5
 
-logger = logging.getLogger("actors.clock")
+logger = own_logger("actors.clock")
 
 
 class QueueLock:

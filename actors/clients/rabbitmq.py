@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from actors.clients.mover import Mover
 from actors.clients.spoolfile import SpoolFile
 from actors.clients.topology import Topology
 from actors.errors import Fault
+from actors.log import own_logger
 from actors.logic.flow import Flow
 from actors.logic.frames import Intake, settle
 from actors.logic.fuse import Fuse
@@ -42,7 +42,7 @@ SHUT_LIMIT = 5.0
 
 _TAG = "callboard"  # a channel has one consumer: tags need not differ
 
-logger = logging.getLogger("actors.connection")
+logger = own_logger("actors.connection")
 
 
 class RabbitMQClient:

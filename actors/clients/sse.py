@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from actors.clients.sse_http import StreamSettings, http_client
 from actors.clients.sse_source import Source
 from actors.clients.sse_thread import Bell, StreamThread
 from actors.errors import CallboardError, ConfigurationError, Fault
+from actors.log import own_logger
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
 
-log = logging.getLogger("actors.sse")
+log = own_logger("actors.sse")
 
 #: Seconds between two writes of the checkpoint: what a power cut or a kill may repeat.
 CHECKPOINT_INTERVAL = 0.25

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from array import array
 from collections.abc import Iterator
@@ -16,12 +15,13 @@ from actors.clients.sse_http import LONGEST_HOLD, StreamLost, StreamOver, Target
 from actors.clients.sse_stream import StreamEvent
 from actors.clients.sse_thread import Began, Came, StreamThread, What
 from actors.errors import Fault
+from actors.log import own_logger
 from actors.logic.checkpoint import gap, resumable
 from actors.logic.intake import Intake, Kept, Seen
 from actors.logic.records import pack
 from actors.logic.restart import HEALTHY, Backoff
 
-log = logging.getLogger("actors.sse")
+log = own_logger("actors.sse")
 
 
 class Source:

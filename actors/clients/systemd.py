@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import MutableMapping
 from math import inf
 
-log = logging.getLogger("actors.system")
+from actors.log import own_logger
+
+log = own_logger("actors.system")
 
 #: Seconds for systemd to take a word; it is read by a process that does little else.
 PATIENCE = 1.0

@@ -7,7 +7,6 @@ told at the start, and not with the first message that fails.
 from __future__ import annotations
 
 import json
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -27,9 +26,10 @@ from actors.clients.making import (
     too_long,
 )
 from actors.errors import Fault
+from actors.log import own_logger
 from actors.logic.limits import Inquiry, release, rescue_at, unlimited
 
-logger = logging.getLogger("actors.connection")
+logger = own_logger("actors.connection")
 
 
 class Topology:

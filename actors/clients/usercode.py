@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from actors.clients.loops import Call
+from actors.log import own_logger
 from actors.logic.failure import describe
 from actors.puts import Puts, leave
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Seconds for each thing that is done at the end.
 STOP_SECONDS = 10.0
 
-logger = logging.getLogger("actors.handler")
+logger = own_logger("actors.handler")
 
 
 class AppCode:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import selectors
 import socket
 import time
@@ -17,13 +16,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from actors.log import own_logger
 from actors.logic.reach import Reach
 from actors.stages.door import Door
 from actors.stages.session import Address, Identity, Refused
 from actors.stages.sockets import Frame, Outgoing
 from actors.stages.tally import Tally
 
-log = logging.getLogger(__name__)
+log = own_logger(__name__)
 
 MAX_WAITING = 100_000  #: frames to one endpoint; what is sent beyond is lost, and said to be
 MAX_LOSSES = 3  #: connections that a frame may cost before it is given up

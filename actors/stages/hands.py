@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import os
 import time
 from random import Random
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from thespian import actors as thespian
 
 from actors.context import Client
+from actors.log import own_logger
 from actors.protocol import ActorMessage
 from actors.stages.processes import Child
 from actors.stages.roles import CLIENTS, resolve
@@ -21,7 +21,7 @@ from actors.stages.tally import Tally
 if TYPE_CHECKING:
     from actors.stages.thespian import Host
 
-log = logging.getLogger(__name__)
+log = own_logger(__name__)
 
 MAX_LEARNED = 1024  #: names of others that are remembered
 

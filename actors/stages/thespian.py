@@ -17,6 +17,7 @@ from thespian import actors as thespian
 from thespian.system.transport.IPBase import IPActorAddress
 
 from actors.context import CLIENT, SELF, STAGE, Actor
+from actors.log import own_logger
 from actors.logic.fuse import Fuse
 from actors.protocol import ActorMessage, ChildExited
 from actors.runtime import let_go
@@ -31,7 +32,7 @@ from actors.stages.processes import (
 from actors.stages.roles import ROLES, resolve
 from actors.stages.transport import SealedTransport
 
-log = logging.getLogger(__name__)
+log = own_logger(__name__)
 
 POLL = 0.002  #: seconds between looks at a client where nothing can be watched
 LINGER = 1.0  #: seconds for a child to end after it said goodbye

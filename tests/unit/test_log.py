@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.config
 import os
+import pickle
+import re
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -34,7 +39,8 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
     """A pipe that stands for stderr; (read end, write end)."""
     read, write = os.pipe()
     os.set_blocking(read, False)
-    monkeypatch.setattr(log.StderrHandler, "fd", write)
+    monkeypatch.setattr(log, "STDERR", write)
+    monkeypatch.setattr(logging, "lastResort", None)
     yield read, write
     for end in (read, write):
         try:
@@ -155,7 +161,10 @@ def test_a_full_pipe_is_not_waited_for_and_the_loss_is_told_later(pipe: tuple[in
     assert os.read(read, 1 << 20).strip() == b""
     logging.getLogger("actors").info("heard again")
     messages = [line["msg"] for line in lines(read)]
-    assert messages == ["3 log lines were dropped: stderr took nothing", "heard again"]
+    assert messages == [
+        "3 log lines were dropped: stderr did not take them within 0.25 s",
+        "heard again",
+    ]
 
 
 def test_a_closed_stderr_stops_nobody(pipe: tuple[int, int]) -> None:
@@ -166,7 +175,7 @@ def test_a_closed_stderr_stops_nobody(pipe: tuple[int, int]) -> None:
     logging.getLogger("actors").info("nowhere to write")
     (handler,) = logging.getLogger().handlers
     assert isinstance(handler, log.StderrHandler)
-    assert handler.dropped == 2
+    assert handler.lines.dropped == 2
 
 
 def test_configuring_again_changes_level_and_format_and_doubles_nothing(
@@ -177,3 +186,132 @@ def test_configuring_again_changes_level_and_format_and_doubles_nothing(
     logging.getLogger("actors").info("not told")
     logging.getLogger("actors").warning("told")
     assert [line["msg"] for line in lines(pipe[0])] == ["told"]
+
+
+# ── what the user's configuration may silence ──────────────────────────────────
+
+DEFAULT = {"version": 1}
+ROOT = {
+    "handlers": {"seen": {"class": "tests.unit.test_log.Seen"}},
+    "root": {"handlers": ["seen"], "level": "INFO"},
+}
+
+
+class Seen(logging.Handler):
+    """A handler of the user's, with a format of their own."""
+
+    lines: ClassVar[list[str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_seen_yet() -> Iterator[None]:
+    Seen.lines.clear()
+    yield
+    logging.disable(logging.NOTSET)
+    root = logging.getLogger()
+    root.handlers[:] = [each for each in root.handlers if type(each) is not Seen]
+
+
+def by_file(folder: Path) -> None:
+    file = folder / "logging.ini"
+    file.write_text(
+        "[loggers]\nkeys=root\n[handlers]\nkeys=seen\n[formatters]\nkeys=\n"
+        "[logger_root]\nhandlers=seen\nlevel=INFO\n"
+        "[handler_seen]\nclass=tests.unit.test_log.Seen\nargs=()\n"
+    )
+    logging.config.fileConfig(file)
+
+
+@pytest.mark.parametrize("name", ["actors.handler", "actors.supervisor", "actors.handler.later"])
+@pytest.mark.parametrize(
+    "configured",
+    [
+        lambda _: logging.config.dictConfig({**DEFAULT, **ROOT}),
+        lambda _: logging.config.dictConfig({**DEFAULT, **ROOT, "disable_existing_loggers": True}),
+        lambda _: logging.config.dictConfig({**DEFAULT, **ROOT, "loggers": {"mine": {}}}),
+        by_file,
+    ],
+)
+def test_a_configuration_that_does_not_name_our_loggers_does_not_silence_them(
+    pipe: tuple[int, int], tmp_path: Path, name: str, configured: Callable[[Path], None]
+) -> None:
+    configure("INFO", "json")
+    for early in ("actors.handler", "actors.supervisor"):
+        log.own_logger(early)
+    configured(tmp_path)
+    log.own_logger(name).error("the handler raised", exc_info=ValueError("boom"))
+    (line,) = Seen.lines
+    assert "boom" in line
+    assert not logging.getLogger(name).disabled
+
+
+def test_a_configuration_without_any_handler_leaves_us_ours(pipe: tuple[int, int]) -> None:
+    configure("INFO", "json")
+    logging.config.dictConfig({**DEFAULT, "root": {"handlers": []}})
+    log.own_logger("actors.handler").error("heard at amqp://u:s3cret@h/")
+    assert [line["msg"] for line in lines(pipe[0])] == ["heard at amqp://u:***@h/"]
+
+
+def test_who_names_our_loggers_may_silence_them(pipe: tuple[int, int]) -> None:
+    configure("INFO", "json")
+    levels = {"loggers": {"actors.unheard": {"level": "CRITICAL"}}}
+    logging.config.dictConfig({**DEFAULT, **ROOT, **levels})
+    log.own_logger("actors.unheard").error("unheard")
+    assert Seen.lines == []
+
+
+def test_what_is_disabled_for_all_is_what_is_no_error(pipe: tuple[int, int]) -> None:
+    configure("INFO", "json")
+    logging.disable(logging.CRITICAL)
+    log.own_logger("actors.handler").warning("unheard")
+    log.own_logger("actors.handler").error("heard")
+    assert [line["msg"] for line in lines(pipe[0])] == ["heard"]
+
+
+def test_our_lines_go_to_handlers_of_the_user_without_secrets_and_without_commands() -> None:
+    logging.getLogger().addHandler(Seen())
+    try:
+        raise OSError("no way to amqp://u:s3cret@h/ \x1b[2J")
+    except OSError as error:
+        log.own_logger("actors.handler").error("lost %s", "amqp://u:s3cret@h/\n", exc_info=error)
+    (text,) = Seen.lines
+    assert text.startswith("lost amqp://u:***@h/\\n")
+    assert text.count("amqp://u:***@h/") == 3  # the source of the line too
+    assert "s3cret" not in text
+    assert "\x1b" not in text
+
+
+def test_a_logger_keeps_the_class_that_the_user_gave_to_all() -> None:
+    class Counting(logging.Logger):
+        pass
+
+    before = logging.getLoggerClass()
+    logging.setLoggerClass(Counting)
+    try:
+        ours = log.own_logger("actors.counted")
+    finally:
+        logging.setLoggerClass(before)
+    assert isinstance(ours, Counting)
+    assert isinstance(ours, log.OwnLogger)
+    assert log.own_logger("actors.counted") is ours
+    assert pickle.loads(pickle.dumps(ours)) is ours
+
+
+def test_all_our_loggers_are_made_in_one_way() -> None:
+    folder = Path(log.__file__).parent
+    others = [
+        path.name
+        for path in folder.rglob("*.py")
+        if re.search(r"getLogger\((\"actors|__name__)", path.read_text())
+    ]
+    assert others == ["log.py"]
+
+
+def test_a_text_line_says_nothing_twice(pipe: tuple[int, int]) -> None:
+    configure("INFO", "text")
+    extra = {"cause": "refused", "delay": 1.5, "queue": "q"}
+    log.own_logger("actors.supervisor").warning("lost: refused; again in 1.5 s", extra=extra)
+    assert os.read(pipe[0], 4096).endswith(b"lost: refused; again in 1.5 s queue=q\n")
