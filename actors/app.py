@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from actors.annotations import Unresolved, payload_type
+from actors.annotations import Unresolved, name_of, payload_type
+from actors.callables import fault
 from actors.connections import AMQPConnection, Connection, SSEConnection
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.loader import loading
@@ -152,24 +153,39 @@ class App(State):
     # ── hooks, timers, callbacks ───────────────────────────────────────────────
 
     def run_on_startup(self, hook: HookT) -> HookT:
-        """Run it with the app in every process, before its first message."""
+        """Run it with the app in every process, before its first message.
+
+        Raises `ConfigurationError`.
+        """
+        _check_hook("run_on_startup", hook)
         self.startup_hooks.append(hook)
         return hook
 
     def run_on_shutdown(self, hook: HookT) -> HookT:
-        """Run it with the app in every process, after its last message."""
+        """Run it with the app in every process, after its last message.
+
+        Raises `ConfigurationError`.
+        """
+        _check_hook("run_on_shutdown", hook)
         self.shutdown_hooks.append(hook)
         return hook
 
     def run_every(
         self, seconds: float, options: Mapping[Any, Any] | None = None
     ) -> Callable[[HookT], HookT]:
-        """Run it with the app at once and every so many seconds, in the clock's process."""
-        if isinstance(seconds, bool) or not 0 < seconds < float("inf"):
+        """Run it with the app at once and every so many seconds, in the clock's process.
+
+        Raises `ConfigurationError`.
+        """
+        if callable(seconds):
+            raise ConfigurationError("run_every needs its seconds: @app.run_every(60.0)")
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not number or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"run_every: seconds must be more than 0, not {seconds!r}")
         resolved = TimerOptions(**{str(key): value for key, value in (options or {}).items()})
 
         def declare(hook: HookT) -> HookT:
+            _check_hook("run_every", hook)
             self.timers.append(Timer(float(seconds), hook, resolved))
             return hook
 
@@ -290,6 +306,12 @@ def _check_texts(values: Mapping[str, Any], queue: str) -> None:
     for key, value in values.items():
         if value is not None and not isinstance(value, str):  # not shown: it may be a secret
             raise InvalidRoute(f"route {queue}: {key} must be a str, not {type(value).__name__}")
+
+
+def _check_hook(place: str, hook: Any) -> None:
+    if problem := fault(hook, "app"):
+        name = f" {name_of(hook)}" if callable(hook) else ""
+        raise ConfigurationError(f"{place}:{name} {problem}")
 
 
 def _route_options(options: Mapping[Any, Any] | RouteOptions | None) -> RouteOptions:

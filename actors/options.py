@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 
+from actors.callables import fault
 from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
 from actors.logic.failure import DEAD_LETTER, Decision, Verdict
 from actors.schema import Schema
@@ -78,7 +79,17 @@ class Retry:
 
 Outcome = Actions | Retry
 OnException = Outcome | Mapping[type[BaseException], Outcome]
-FailCallback = Callable[[Exception, int], Awaitable[None] | None]
+
+
+def _check_callback(callback: Any) -> Any:
+    if problem := fault(callback, "error", "retries"):
+        raise ValueError(problem)
+    return callback
+
+
+FailCallback = Annotated[
+    Callable[[Exception, int], Awaitable[None] | None], AfterValidator(_check_callback)
+]
 
 
 def _check_on_exception(value: Any) -> Any:

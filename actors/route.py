@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from actors.annotations import function_of, name_of, payload_type, positional, spelled
+from actors.callables import accepts, method_fault, promised
 from actors.errors import InvalidRoute
 from actors.logic.routing import MAX_QUEUE_NAME
 from actors.options import RouteOptions
@@ -150,8 +151,13 @@ def check_handler(handler: Any) -> None:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise InvalidRoute(f"handler {name_of(handler)} yields: a handler returns")
     called, arguments = positional(handler)
-    if not _accepts(called, *arguments):
+    if not accepts(called, *arguments):
         raise InvalidRoute(f"handler {name_of(handler)} must take one argument, the messages")
+    if value := promised(function):
+        raise InvalidRoute(
+            f"handler {name_of(handler)} returns {value}: a handler returns nothing. To publish"
+            " something use put, to settle a message its accept(), reject() or dead_letter()"
+        )
 
 
 def _check_class(handler: type) -> None:
@@ -159,16 +165,8 @@ def _check_class(handler: type) -> None:
         raise InvalidRoute(f"handler class {name_of(handler)} does not derive from HandlerActor")
     if handler.handle is HandlerActor.handle:
         raise InvalidRoute(f"handler class {name_of(handler)} has no method handle(messages)")
-    if not _accepts(handler):
+    if not accepts(handler):
         raise InvalidRoute(f"handler class {name_of(handler)} must be made without arguments")
-
-
-def _accepts(function: Any, *arguments: Any) -> bool:
-    try:
-        # A decorator may pass more on than it takes: what counts is what it takes itself.
-        inspect.signature(function, follow_wrapped=False).bind(*arguments)
-    except TypeError:
-        return False
-    except ValueError:  # written in C, and silent about it
-        return True
-    return True
+    for name in ("on_start", "on_stop"):
+        if problem := method_fault(handler, name):
+            raise InvalidRoute(f"handler class {name_of(handler)}: {name} {problem}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from actors.callables import misfit
 from actors.clients import Done
 from actors.clients.loops import Call
 from actors.clients.usercode import AppCode, awaited, called, log_failure
@@ -19,7 +20,7 @@ from actors.decoding import decoder_for
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.kinds import KINDS
 from actors.log import own_logger
-from actors.logic.failure import class_name, describe
+from actors.logic.failure import class_name, describe, said
 from actors.message import Handout, Message
 from actors.metrics import Counter, Histogram
 from actors.options import compile_table, decision
@@ -198,12 +199,20 @@ class RouteCode:
             if valid:
                 work.result = self._handler(valid)
         except BaseException as error:
-            work.error = error
+            work.error = self._explained(error)
             work.puts.forget()
         finally:
             leave(token)
         work.ended = clock()
         return work
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """InvalidHandler where a decorator cannot even call what it has decorated."""
+        with contextlib.suppress(BaseException):  # of an odd error nothing may be asked
+            if misfit(self._handler, error):
+                mistake = InvalidHandler(f"the handler of route {self.name}: {said(error)}")
+                return mistake.with_traceback(error.__traceback__)
+        return error
 
     async def end(self, work: Work) -> None:
         """Await what the handler returned. Raises whatever that raises, and InvalidHandler for
@@ -212,8 +221,10 @@ class RouteCode:
             token = work.puts.enter()
             try:
                 work.result = await awaited(work.result)
-            except BaseException:
+            except BaseException as error:
                 work.puts.forget()
+                if (explained := self._explained(error)) is not error:
+                    raise explained from None
                 raise
             finally:
                 leave(token)
