@@ -103,7 +103,7 @@ class Connection:
             case Buried():
                 self._traffic.buried(message)
             case Reminder(what="move", generation=token):
-                self._traffic.move_again(token)
+                self._traffic.move_again(token, now)
             case Reminder():
                 self._alarm.rang(message)
             case Consuming() | QueueLost() | Stopped() | Depth():

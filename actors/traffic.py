@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from array import array
+from dataclasses import dataclass
 
 from actors.clients import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
 from actors.context import Context
 from actors.log import own_logger
+from actors.logic.copying import Refusal, next_form
 from actors.logic.custody import Custody
 from actors.logic.failure import Verdict, next_attempts
 from actors.logic.outbox import Outbox
+from actors.logic.plain import encodable
 from actors.protocol import Deliveries, Held, Reminder, Settlement, Single
 
 log = own_logger("actors.connection")
@@ -29,6 +32,15 @@ CROWDED = 1.0
 _ITEM = array("I").itemsize
 
 
+@dataclass(slots=True)
+class _Moving:
+    """A delivery that is being put elsewhere."""
+
+    move: Move
+    back: Verdict  #: how its message returns where there is no copy
+    refused: int = 0  #: times, in this form
+
+
 class Traffic:
     """The part of a connection that answers for deliveries."""
 
@@ -42,7 +54,7 @@ class Traffic:
         self._context = context
         self._client = client
         self._incarnation = context.random.getrandbits(64)
-        self._moves: dict[int, Move] = {}
+        self._moves: dict[int, _Moving] = {}
         self._last_token = 0
         self._asked: float | None = None  # since when the batcher owes an answer
         self._told: dict[str, float] = {}  # why a copy could not be stored, and when it was said
@@ -60,7 +72,7 @@ class Traffic:
     def end(self, epoch: int) -> None:
         """A channel is gone: nothing that came on it can be settled any more."""
         self.custody.end(epoch)
-        self._moves = {t: move for t, move in self._moves.items() if move.epoch != epoch}
+        self._moves = {t: one for t, one in self._moves.items() if one.move.epoch != epoch}
 
     # ── out to the batcher ────────────────────────────────────────────────────
 
@@ -114,7 +126,7 @@ class Traffic:
         if verdict == Verdict.SNOOZE and delay <= SNOOZE_HERE and room:
             verdict = Verdict.RETURN
         if verdict in (Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE):
-            self._move(single, attempts)
+            self._move(single, attempts, now)
         elif delay and not self.draining:
             # Where all fails at once, what finds no room waits too, or it would spin.
             wait = delay if room else min(delay, CROWDED)
@@ -123,7 +135,7 @@ class Traffic:
             position = single.position
             self.custody.settle(single.epoch, position, position, verdict, attempts)
 
-    def _move(self, single: Single, attempts: int) -> None:
+    def _move(self, single: Single, attempts: int, now: float) -> None:
         account = self.custody.decide(single.epoch, single.position, single.verdict)
         if account is None:
             return
@@ -136,35 +148,70 @@ class Traffic:
             single.verdict == Verdict.DEAD_LETTER,
             single.delay,
             attempts,
-            account.route,
-            single.error,
-            single.reason,
+            encodable(account.route),
+            encodable(single.error),
+            encodable(single.reason),
             single.raw,
         )
-        self._moves[move.token] = move
-        self._client.move(move)
+        snoozed = single.verdict == Verdict.SNOOZE
+        back = Verdict.RETURN if snoozed else Verdict.REQUEUE
+        self._moves[move.token] = _Moving(move, back)
+        self._begin(move, now)
+
+    def _begin(self, move: Move, now: float) -> None:
+        try:
+            self._client.move(move)
+        except Exception as error:  # of this message's: its neighbours are not to wait with it
+            log.warning("connection %s: a copy failed", self._name, exc_info=True)
+            self.moved(MoveFailed(move.token, repr(error), Refusal.UNFIT), now)
 
     def moved(self, event: Moved | MoveFailed, now: float) -> None:
         """The original is acknowledged once its copy is safe, and not before."""
-        if isinstance(event, Moved):
-            if move := self._moves.pop(event.token, None):
-                self.custody.finish(move.epoch, move.position)
-            else:  # its channel is gone: the original comes back beside the copy
-                self.custody.stale += 1
-                log.warning("connection %s: a copy too many: its original is back", self._name)
-        elif move := self._moves.get(event.token):
-            where = "dead letters" if move.dead else "retries"
-            trouble = f"{where} of {move.queue}: {event.cause}"
-            self.custody.blame(move.route, trouble)
-            if now >= self._told.get(trouble, -math.inf) + TELL_AGAIN:
-                self._told = {what: at for what, at in self._told.items() if now < at + TELL_AGAIN}
-                self._told[trouble] = now
-                log.error("connection %s: %s", self._name, trouble)
+        if isinstance(event, MoveFailed):
+            if moving := self._moves.get(event.token):
+                self._failed(moving, event, now)
+        elif moving := self._moves.pop(event.token, None):
+            self.custody.finish(moving.move.epoch, moving.move.position)
+        else:  # its channel is gone: the original comes back beside the copy
+            self.custody.stale += 1
+            log.warning("connection %s: a copy too many: its original is back", self._name)
+
+    def _failed(self, moving: _Moving, event: MoveFailed, now: float) -> None:
+        """Try it again, in another form where this one has no future, or give it up."""
+        move = moving.move
+        moving.refused += event.refusal is not Refusal.AWAY
+        form = next_form(move.form, event.refusal, moving.refused, dead=move.dead)
+        trouble = f"{'dead letters' if move.dead else 'retries'} of {move.queue}: {event.cause}"
+        if form is None:
+            trouble += "; without a copy the message waits here and returns to its queue"
+            self._return(moving, now)
+        elif form != move.form:
+            lacking = encodable(event.cause) if form > move.form else ""
+            moving.move, moving.refused = move._replace(form=form, lacking=lacking), 0
+        self._tell(move.route, trouble, now)
+        if form is not None and form > move.form:
+            self._begin(moving.move, now)
+        elif form is not None:
             self._context.remind(ROUND, Reminder("move", event.token))
 
-    def move_again(self, token: int) -> None:
-        if move := self._moves.get(token):
-            self._client.move(move)
+    def _return(self, moving: _Moving, now: float) -> None:
+        """There will be no copy: the message itself waits as long as it may, and returns."""
+        move = moving.move
+        del self._moves[move.token]
+        room = self.custody.may_hold(move.epoch)
+        wait = 0.0 if self.draining else min(move.delay, SNOOZE_HERE if room else CROWDED)
+        self.custody.postpone(move.epoch, move.position, moving.back, now + wait, move.attempts)
+
+    def _tell(self, route: str, trouble: str, now: float) -> None:
+        self.custody.blame(route, trouble)
+        if now >= self._told.get(trouble, -math.inf) + TELL_AGAIN:
+            self._told = {what: at for what, at in self._told.items() if now < at + TELL_AGAIN}
+            self._told[trouble] = now
+            log.error("connection %s: %s", self._name, trouble)
+
+    def move_again(self, token: int, now: float) -> None:
+        if moving := self._moves.get(token):
+            self._begin(moving.move, now)
 
     def release(self, now: float) -> None:
         """What is held for later returns now."""

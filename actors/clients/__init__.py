@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from actors.context import Client
+from actors.logic.copying import Form, Refusal
 from actors.logic.ledger import Flush
 from actors.logic.report import Report
 
@@ -28,6 +29,8 @@ class Move(NamedTuple):
     error: str = ""  #: class of the exception
     reason: str = ""
     raw: bytes = b""  #: the delivery as it came
+    form: Form = Form.WHOLE
+    lacking: str = ""  #: why it is not made whole
 
 
 class ConnectionClient(Client, Protocol):
@@ -54,7 +57,8 @@ class ConnectionClient(Client, Protocol):
         """Carry out a flush in one write."""
 
     def move(self, move: Move) -> None:
-        """Begin to put a delivery elsewhere."""
+        """Begin to put a delivery elsewhere; `Moved` or `MoveFailed` follows, unless its epoch
+        ends. What it raises concerns this move alone."""
 
     def measure(self, queue: str) -> None:
         """Ask how many deliveries are ready; `Depth` follows."""
@@ -137,6 +141,7 @@ class Moved:
 class MoveFailed:
     token: int
     cause: str
+    refusal: Refusal = Refusal.AWAY
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,14 @@ class Link(_SelectConnection):  # type: ignore[misc]
         return str(self._settings)
 
     @property
+    def reply_code(self) -> int:
+        """With which the broker closed the connection; 0: it did not."""
+        error = root(self._ended) if self._ended else None
+        return (
+            int(error.reply_code) if isinstance(error, exceptions.ConnectionClosedByBroker) else 0
+        )
+
+    @property
     def frame_max(self) -> int:
         return int(self.params.frame_max)
 

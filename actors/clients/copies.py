@@ -10,6 +10,7 @@ import pika
 from actors.clients import Move
 from actors.clients.ladder import waiting_queue
 from actors.logic.attempts import proven, told
+from actors.logic.copying import Form
 from actors.logic.frames import Delivery
 from actors.logic.properties import copied, identity, lasting
 
@@ -36,20 +37,32 @@ def headers(move: Move, message_id: bytes, body: bytes) -> dict[str, str | int]:
     """What a copy tells of its fate."""
     if not move.dead:
         return proven(move.attempts, move.queue, message_id, body)
-    return told(move.attempts) | {
+    notes = {
         "x-callboard-error": move.error[:REASON_LIMIT],
         "x-callboard-reason": move.reason[:REASON_LIMIT],
         "x-callboard-route": move.route,
         "x-callboard-queue": move.queue,
         "x-callboard-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
+    if move.lacking:
+        notes["x-callboard-left-out"] = move.lacking[:REASON_LIMIT]
+    return told(move.attempts) | notes
 
 
-def properties(move: Move, delivery: Delivery) -> bytes:
-    """The properties of a copy."""
+def properties(move: Move, delivery: Delivery, room: int) -> bytes:
+    """The properties of a copy, in so many bytes; raises ValueError where they do not fit.
+
+    A retry is whole or not made; of a dead letter what does not fit is left out, and named.
+    """
     raw, body = delivery.properties, delivery.body
     own = identity(raw) or message_id(move, delivery).encode()
-    return copied(raw, headers(move, own, body), own)
+    if move.dead:
+        bare = move.form is not Form.WHOLE
+        return copied(raw, headers(move, own, body), own, room, bare=bare)
+    made = copied(raw, headers(move, own, body), own)
+    if len(made) > room:
+        raise ValueError(f"{len(made)} bytes of headers do not fit into a frame")
+    return made
 
 
 def message_id(move: Move, delivery: Delivery) -> str:

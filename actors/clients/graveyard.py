@@ -12,7 +12,10 @@ from actors.clients.spoolfile import SpoolFile
 from actors.clients.spoolschema import DEAD
 from actors.decoding import decode_properties
 from actors.errors import InvalidMessage
+from actors.logic.attempts import MOST
+from actors.logic.copying import Form
 from actors.logic.frames import Delivery
+from actors.logic.plain import encodable
 from actors.logic.records import unpack
 
 _TIMEOUT = 1.0  #: seconds to wait for the spool's lock
@@ -24,18 +27,20 @@ def bury_event(spool: SpoolFile, move: Move) -> None:
     Raises `ConfigurationError` and `SpoolError`, as does the other.
     """
     record = unpack(move.raw)
-    _bury(spool, move, record.id, record.headers, record.enqueued, record.body)
+    headers = record.headers if move.form is Form.WHOLE else {}
+    _bury(spool, move, record.id, headers, record.enqueued, record.body)
 
 
 def bury_delivery(spool: SpoolFile, move: Move) -> None:
     """The same of a broker's delivery."""
     delivery = Delivery(move.raw)
-    id, headers = "", {"x-callboard-properties": delivery.properties.hex()}
+    id, headers = "", None
     try:
         properties = decode_properties(delivery.properties)
         id, headers = properties.message_id or "", dict(properties.headers or {})
-    except InvalidMessage:
-        pass  # the bytes themselves are kept
+        json.dumps(headers, default=str)
+    except (InvalidMessage, TypeError, ValueError, RecursionError):
+        headers = {"x-callboard-properties": delivery.properties.hex()}  # the bytes are kept
     _bury(spool, move, id, headers, time.time(), delivery.body)
 
 
@@ -43,15 +48,16 @@ def _bury(
     spool: SpoolFile, move: Move, id: str, headers: dict[str, Any], enqueued: float, body: bytes
 ) -> None:
     told = json.dumps(headers, default=str).encode()
+    reason = f"{move.reason} ({move.lacking})" if move.lacking else move.reason
     with spool.transaction(_TIMEOUT) as connection:
         (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
         connection.execute(
             "INSERT INTO message (seq, queue, state, priority, attempts, died, reason, error,"
             " route) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?)",
-            (last + 1, move.queue, DEAD, move.attempts, time.time(),
-             move.reason, move.error, move.route),
+            (last + 1, encodable(move.queue), DEAD, min(move.attempts, MOST), time.time(),
+             *map(encodable, (reason, move.error, move.route))),
         )  # fmt: skip
         connection.execute(
             "INSERT INTO content VALUES (?, ?, ?, ?, ?)",
-            (last + 1, id or os.urandom(16).hex(), told, enqueued, body),
+            (last + 1, encodable(str(id)) or os.urandom(16).hex(), told, enqueued, body),
         )

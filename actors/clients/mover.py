@@ -22,11 +22,15 @@ from actors.clients.copies import RawProperties, target
 from actors.clients.graveyard import bury_delivery
 from actors.clients.ioloop import IOLoop
 from actors.clients.ladder import ways
-from actors.clients.making import FORBIDDEN, Making, code_of, needed_for_retries, too_long
+from actors.clients.making import FORBIDDEN, MISSING, Making, code_of, needed_for_retries, too_long
 from actors.clients.spoolfile import SpoolFile
 from actors.errors import CallboardError, Fault
 from actors.log import own_logger
+from actors.logic.copying import Form, Refusal
 from actors.logic.frames import Delivery, Mute
+
+#: Bytes of a frame that its properties cannot have: type, channel, sizes, class, end.
+FRAME = 32
 
 #: Seconds from the call until a copy must be confirmed.
 PATIENCE = 10.0
@@ -34,11 +38,16 @@ PATIENCE = 10.0
 logger = own_logger("actors.connection")
 
 
+#: Codes with which a broker closes a connection over what it was sent, or fails over it.
+_BLAMES = range(501, 542)
+
+
 @dataclass(slots=True, eq=False)
 class _Copy:
     move: Move
     target: str
     due: float
+    suspect: bool = False  #: one of several that were on their way when the broker closed
 
 
 class Mover:
@@ -59,7 +68,8 @@ class Mover:
         self._link: Link | None = None
         self._leaving: Link | None = None  # closes in order
         self._channel: Channel | None = None  # open, confirming
-        self._waiting: deque[_Copy] = deque()
+        self._waiting: deque[_Copy] = deque()  # suspects first
+        self._alone: _Copy | None = None  # a suspect on its way: nothing else may be
         self._sent: dict[int, _Copy] = {}  # by delivery tag
         self._last_tag = 0
         self._existing: set[str] = set()
@@ -68,13 +78,15 @@ class Mover:
 
     def move(self, move: Move) -> None:
         copy = _Copy(move, target(move), time.monotonic() + PATIENCE)
-        if cause := too_long(copy.target):
-            self._fail([copy], cause)
-            return
-        self._waiting.append(copy)
-        if not self._sweeping:
-            self._sweep()
-        self._advance()
+        if move.form is Form.KEPT:
+            self._bury([copy], move.lacking)
+        elif cause := too_long(copy.target):
+            self._fail([copy], cause, Refusal.BARRED)
+        else:
+            self._waiting.append(copy)
+            if not self._sweeping:
+                self._sweep()
+            self._advance()
 
     def close(self) -> None:
         """Give up what is under way and close in order, as far as the loop is still turned."""
@@ -97,12 +109,16 @@ class Mover:
         if self._channel is None:
             return
         waiting, self._waiting = self._waiting, deque()
-        for copy in waiting:
-            if copy.target in self._existing:
-                self._publish(copy)
-            else:
+        while waiting:
+            copy = waiting.popleft()
+            if copy.target not in self._existing:
                 self._waiting.append(copy)
                 self._declare(copy)
+            elif self._alone or (copy.suspect and self._sent):
+                self._waiting += [copy, *waiting]  # in their order, once that has ended
+                return
+            else:
+                self._publish(copy)
 
     def _connect(self) -> None:
         try:
@@ -134,14 +150,35 @@ class Mover:
         self._channel = None
         if self._link is not None and not self._link.is_closed:
             self._link.slicer.sinks.pop(channel.channel_number, None)
-            self._refuse(list(self._sent.values()), code_of(reason), str(reason))
+            sent, code = list(self._sent.values()), code_of(reason)
+            if code == FORBIDDEN:  # to publish at all
+                self._refuse(sent, code, str(reason))
+            else:
+                self._suspect(sent, str(reason), Refusal.UNFIT)
             self._open_channel()
 
     def _on_lost(self, cause: str, fault: Fault) -> None:
+        blames = self._link is not None and self._link.reply_code in _BLAMES
         self._link = self._channel = None
         self._existing.clear()
         self._declaring.clear()
-        self._fail([*self._sent.values(), *self._waiting], cause)
+        if blames and self._sent:
+            self._fail(self._waiting, cause)
+            self._suspect(list(self._sent.values()), cause, Refusal.REFUSED)
+            if self._waiting:
+                self._advance()
+        else:
+            self._fail([*self._sent.values(), *self._waiting], cause)
+
+    def _suspect(self, sent: list[_Copy], cause: str, refusal: Refusal) -> None:
+        """The broker closed over one of these: each is sent alone, until one is known to be it."""
+        if len(sent) == 1:
+            self._fail(sent, cause, refusal)
+            return
+        self._sent.clear()
+        for copy in reversed(sent):
+            copy.suspect, copy.due = True, time.monotonic() + PATIENCE
+            self._waiting.appendleft(copy)
 
     # ── queues ───────────────────────────────────────────────────────────────
 
@@ -168,48 +205,67 @@ class Mover:
 
     def _refuse(self, copies: list[_Copy], code: int, cause: str) -> None:
         """What may not be stored on the broker: dead letters have a place of last resort."""
-        buried = [copy for copy in copies if copy.move.dead and code == FORBIDDEN]
+        if code == MISSING:  # its queue has no node just now
+            self._fail(copies, cause)
+        elif code == FORBIDDEN:
+            self._bury([copy for copy in copies if copy.move.dead], cause)
+            for copy in [copy for copy in copies if not copy.move.dead]:
+                needed = f"{cause}: {needed_for_retries(copy.move.queue)}"
+                self._fail([copy], needed, Refusal.BARRED)
+        else:
+            self._fail(copies, cause, Refusal.REFUSED)
+
+    def _bury(self, copies: list[_Copy], cause: str) -> None:
         for copy in copies:
-            if copy not in buried:
-                needed = f": {needed_for_retries(copy.move.queue)}" if code == FORBIDDEN else ""
-                self._fail([copy], cause + needed)
-        for copy in buried:
             try:
                 bury_delivery(self._spool, copy.move)
             except CallboardError as error:
                 self._fail([copy], f"{cause}; nor in the spool: {error}")
-                continue
-            logger.warning(
-                "%s: a dead letter of %s is kept in spool://%s: %s",
-                *(self._settings, copy.move.queue, self._spool.path, cause),
-            )
-            self._end([copy], Moved)
+            except Exception as error:  # of this copy alone
+                logger.exception("%s: a dead letter cannot be kept", self._settings)
+                self._fail([copy], f"{cause}; nor in the spool: {error!r}", Refusal.UNFIT)
+            else:
+                logger.warning(
+                    "%s: a dead letter of %s is kept in spool://%s: %s",
+                    *(self._settings, copy.move.queue, self._spool.path, cause),
+                )
+                self._end([copy], Moved)
 
     # ── copies ───────────────────────────────────────────────────────────────
 
     def _publish(self, copy: _Copy) -> None:
         assert self._channel is not None
         assert self._link is not None
-        delivery = Delivery(copy.move.raw)
-        properties = copies.properties(copy.move, delivery)
-        if len(properties) > self._link.frame_max - 32:
-            self._fail([copy], f"{len(properties)} bytes of headers do not fit into a frame")
+        if not self._channel.is_open:
+            self._fail([copy], "its channel is closing")
+            return
+        try:
+            delivery = Delivery(copy.move.raw)
+            properties = copies.properties(copy.move, delivery, self._link.frame_max - FRAME)
+            self._channel.basic_publish(
+                "", copy.target, delivery.body, RawProperties(properties), mandatory=True
+            )
+        except Exception as error:  # whatever a message holds: its neighbours go on
+            self._fail([copy], str(error) or repr(error), Refusal.UNFIT)
             return
         self._last_tag += 1
         self._sent[self._last_tag] = copy
-        self._channel.basic_publish(
-            "", copy.target, delivery.body, RawProperties(properties), mandatory=True
-        )
+        if copy.suspect:
+            self._alone = copy
 
     def _on_confirm(self, frame: Any) -> None:
         tag, multiple = frame.method.delivery_tag, frame.method.multiple
         done = [sent for sent in self._sent if sent == tag or (multiple and sent < tag)]
         copies = [self._sent.pop(sent) for sent in done]
+        if self._alone in copies:
+            self._alone = None
         if isinstance(frame.method, spec.Basic.Ack):
             for copy in copies:
                 self._report(Moved(copy.move.token))
         else:
-            self._fail(copies, "the broker refused to store it")
+            self._fail(copies, "the broker refused to store it", Refusal.REFUSED)
+        if self._waiting and self._channel is not None:
+            self._advance()
 
     def _on_returned(self, frame: Any) -> None:
         # A return names no copy, only the queue: all on their way there count as not
@@ -217,7 +273,8 @@ class Mover:
         name = frame.method.routing_key
         self._existing.discard(name)
         affected = [copy for copy in self._sent.values() if copy.target == name]
-        self._fail(affected, f"{name}: {frame.method.reply_code} {frame.method.reply_text}")
+        cause = f"{name}: {frame.method.reply_code} {frame.method.reply_text}"
+        self._fail(affected, cause, Refusal.REFUSED)
 
     def _sweep(self) -> None:
         now = time.monotonic()
@@ -230,12 +287,14 @@ class Mover:
         if self._sweeping:
             self._loop.call_later(1.0, self._sweep)
 
-    def _fail(self, copies: Iterable[_Copy], cause: str) -> None:
-        self._end(copies, lambda token: MoveFailed(token, cause))
+    def _fail(self, copies: Iterable[_Copy], cause: str, refusal: Refusal = Refusal.AWAY) -> None:
+        self._end(copies, lambda token: MoveFailed(token, cause, refusal))
 
     def _end(self, copies: Iterable[_Copy], outcome: Callable[[int], Moved | MoveFailed]) -> None:
         ended = set(copies)
         self._waiting = deque(copy for copy in self._waiting if copy not in ended)
         self._sent = {tag: copy for tag, copy in self._sent.items() if copy not in ended}
+        if self._alone in ended:
+            self._alone = None
         for copy in ended:
             self._report(outcome(copy.move.token))

@@ -13,7 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from actors.clients import Buried, Consuming, Depth, Lost, Move, Moved, Opened, Stopped
+from actors.clients import (
+    Buried,
+    Consuming,
+    Depth,
+    Lost,
+    Move,
+    Moved,
+    MoveFailed,
+    Opened,
+    Stopped,
+)
 from actors.clients.spoolfile import SpoolBusy, SpoolError, SpoolFile
 from actors.clients.spoolintake import Intake, Pending
 from actors.clients.spoolowner import (
@@ -26,6 +36,7 @@ from actors.clients.spoolowner import (
     next_delayed,
 )
 from actors.errors import ConfigurationError, Fault
+from actors.logic.copying import Refusal
 from actors.logic.ledger import Flush
 from actors.plan import UnitPlan
 
@@ -117,7 +128,7 @@ class SpoolClient:
         try:
             with self._file.transaction() as at:
                 self._pending.write(self._owner, at)
-            self._events += [Moved(move.token) for _, move in self._pending.moves]
+            self._report_moves()
             self._owner.leave()
         except (SpoolError, OSError) as error:
             self._lose(error)
@@ -200,7 +211,7 @@ class SpoolClient:
         self, owner: Owner, claimed: list[tuple[Intake, list[Claim], list[Unreadable]]]
     ) -> None:
         """Say what has happened, now that it is committed."""
-        self._events += [Moved(move.token) for _, move in self._pending.moves]
+        self._report_moves()
         if self._pending.released:
             self._changed = True  # what was released may be fetched again
             self._file.wake(besides=owner.name)
@@ -211,6 +222,15 @@ class SpoolClient:
             if claims:
                 self._events.append(intake.take(claims))
             self._report_buried(unreadable)
+
+    def _report_moves(self) -> None:
+        for row, move in self._pending.moves:
+            if cause := self._pending.unfit.get(move.token):
+                if row is not None and (intake := self._intakes.get((move.queue, move.epoch))):
+                    intake.rows[move.position] = row  # it is still in hand
+                self._events.append(MoveFailed(move.token, cause, Refusal.UNFIT))
+            else:
+                self._events.append(Moved(move.token))
 
     def _report_buried(self, unreadable: list[Unreadable]) -> None:
         epochs = dict(self._intakes.keys())

@@ -5,11 +5,14 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass, field
 from itertools import accumulate
-from sqlite3 import Connection
+from sqlite3 import Connection, DataError, InterfaceError, ProgrammingError
 
 from actors.clients import Fetched, Move
 from actors.clients.spoolowner import Claim, Owner
 from actors.logic.ledger import Flush
+
+#: What SQLite raises for a value that it cannot store; the file itself is well.
+_UNFIT = (ValueError, TypeError, OverflowError, ProgrammingError, InterfaceError, DataError)
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Pending:
     returned: list[int] = field(default_factory=list)
     told: dict[int, list[int]] = field(default_factory=dict)  #: given back, by attempts
     moves: list[tuple[int | None, Move]] = field(default_factory=list)
+    unfit: dict[int, str] = field(default_factory=dict)  #: why a move was not written, by token
 
     def __len__(self) -> int:
         return len(self.deleted) + self.released
@@ -74,6 +78,7 @@ class Pending:
         self.returned += [rows.pop(p) for p in flush.returned if p in rows]
 
     def write(self, owner: Owner, at: Connection) -> None:
+        """Carry out all; a move that cannot be written takes no other with it."""
         if self.deleted:
             owner.delete(at, self.deleted)
         if self.failed:
@@ -82,10 +87,14 @@ class Pending:
             owner.release(at, self.returned, given_back=1)
         for attempts, told in self.told.items():
             owner.release_as(at, told, attempts)
+        self.unfit = {}
         for row, move in self.moves:
             if row is None:
                 continue
-            if move.dead:
-                owner.bury(at, row, move)
-            else:
-                owner.delay(at, row, move)
+            try:
+                if move.dead:
+                    owner.bury(at, row, move)
+                else:
+                    owner.delay(at, row, move)
+            except _UNFIT as error:
+                self.unfit[move.token] = repr(error)

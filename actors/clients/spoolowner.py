@@ -22,8 +22,11 @@ from actors.clients import Move
 from actors.clients.spoolfile import SpoolError, SpoolFile
 from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY, STRAY
 from actors.errors import InvalidMessage
+from actors.logic.attempts import MOST
+from actors.logic.copying import Form
 from actors.logic.entry import MAX_ID
 from actors.logic.failure import class_name
+from actors.logic.plain import encodable
 from actors.logic.records import MAX_PRIORITY, pack
 from actors.logic.routing import MAX_QUEUE_NAME
 
@@ -141,18 +144,15 @@ class Owner:
         )
 
     def bury(self, at: Connection, seq: int, move: Move) -> None:
-        """A dead letter from now on."""
+        """A dead letter from now on; in another form than the first, with what may be at fault
+        left out."""
+        notes = (move.reason, move.error, move.route)
+        if move.form is not Form.WHOLE:
+            notes = (encodable(f"{move.error}: {move.lacking}"), "", "")
         at.execute(
             f"UPDATE message SET state = {DEAD}, owner = NULL, died = ?, reason = ?, error = ?,"
             f" route = ?, attempts = max(attempts, ?) WHERE {_THESE}",
-            (
-                time.time(),
-                move.reason,
-                move.error,
-                move.route,
-                move.attempts,
-                *self._these((seq,)),
-            ),
+            (time.time(), *notes, min(move.attempts, MOST), *self._these((seq,))),
         )
 
     def free_dead_owners(self) -> None:

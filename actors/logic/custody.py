@@ -103,6 +103,13 @@ class Custody:
             account.ledger.finish(position, Verdict.ACK)
             self._touched.add(epoch)
 
+    def postpone(
+        self, epoch: int, position: int, verdict: int, until: float, attempts: int
+    ) -> None:
+        """There will be no copy: give the delivery back later, by REQUEUE or RETURN."""
+        if account := self._accounts.get(epoch):
+            account.ledger.postpone(position, until, Verdict(verdict), attempts)
+
     def blame(self, route: str, error: str) -> None:
         """The last thing that went wrong with a route's deliveries."""
         self.counts.setdefault(route, Counts()).last_error = error

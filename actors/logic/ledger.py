@@ -102,7 +102,11 @@ class Ledger:
         attempts: int = 0,
     ) -> bool:
         """Keep an open delivery until a time, then give it back. False: it is not open."""
-        if not self.decide(position):
+        return self.decide(position) and self.postpone(position, until, verdict, attempts)
+
+    def postpone(self, position: int, until: float, verdict: Verdict, attempts: int = 0) -> bool:
+        """Keep a delivery that was decided on, and give it back instead. False: it was not."""
+        if position not in self._decided:
             return False
         if attempts:
             self._told[position] = attempts

@@ -25,6 +25,11 @@ def plain(text: str) -> str:
     )
 
 
+def encodable(text: str) -> str:
+    """The text with an escape for each half of a character, which no UTF-8 can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _escaped(char: str) -> str:
     shown = char.encode("unicode_escape").decode()
     return shown if shown != char else f"\\u{ord(char):04x}"

@@ -6,6 +6,7 @@ year 9999, a table nested 2,000 deep), nor change one that only its sender under
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from struct import Struct, error
 
@@ -36,6 +37,11 @@ _SIZED = frozenset(b"SxAF")
 
 _OURS = b"x-callboard-"
 _RAW_LIMIT = 4096
+_NOTE_LIMIT = 300
+_VALUE_HEAD = 5  # of a text in a table: its type and its size
+
+#: What a copy without room for all is not made without.
+_ESSENTIAL = frozenset(("headers", "delivery_mode", "message_id"))
 
 #: Headers that a quorum queue adds to what it delivers again.
 _RETURNS = frozenset((b"x-delivery-count", b"x-acquired-count"))
@@ -46,29 +52,72 @@ _DROPPED = _RETURNS | {b"CC", b"BCC", b"x-death"}
 _DROPPED_PREFIXES = (_OURS, b"x-first-death-", b"x-last-death-")
 
 
-def copied(raw: bytes, headers: Mapping[str, str | int], message_id: bytes) -> bytes:
+def copied(
+    raw: bytes,
+    headers: Mapping[str, str | int],
+    message_id: bytes,
+    room: int = sys.maxsize,
+    *,
+    bare: bool = False,
+) -> bytes:
     """The properties of a durable copy: as they were, with `headers` of ours in place of older.
 
     Leaves out what would make the broker expire, refuse, delete or divert the copy: `expiration`,
-    `user_id` and the headers `_DROPPED`. What cannot be parsed travels as hex in a header.
+    `user_id` and the headers `_DROPPED`. What cannot be parsed travels as hex in a header, and so
+    does all of a `bare` copy. What does not fit into `room` bytes is left out, and named.
     """
     try:
-        fields = split(raw)
+        fields = {} if bare else split(raw)
         kept = [
             (name, value)
             for name, value in entries(fields.get("headers", bytes(4)))
             if name not in _DROPPED and not name.startswith(_DROPPED_PREFIXES)
         ]
+        if bare:
+            raise ValueError
     except ValueError:
         fields, kept = {}, [(b"x-callboard-properties", _value(raw[:_RAW_LIMIT].hex()))]
-    kept += encoded(headers)
-    fields.pop("expiration", None)
-    fields.pop("user_id", None)
-    fields["headers"] = table(kept)
+    for name in ("expiration", "user_id"):
+        fields.pop(name, None)
     fields["delivery_mode"] = b"\2"
     if len(fields.get("message_id", b"")) <= 1:
         fields["message_id"] = bytes([len(message_id)]) + message_id
-    return join(fields)
+    ours = encoded(headers)
+    fields["headers"] = table(kept + ours)
+    properties = join(fields)
+    return properties if len(properties) <= room else _fitted(fields, kept, ours, room)
+
+
+def _fitted(
+    fields: dict[str, bytes],
+    kept: list[tuple[bytes, bytes]],
+    ours: list[tuple[bytes, bytes]],
+    room: int,
+) -> bytes:
+    """What is largest gives way until the rest fits: texts of ours by half, all else wholly."""
+    left_out: list[str] = []
+    while True:
+        note = f"for want of room: {', '.join(left_out)}"[:_NOTE_LIMIT]
+        fields["headers"] = table([*kept, *ours, *encoded({"x-callboard-left-out": note})])
+        properties = join(fields)
+        if len(properties) <= room:
+            return properties
+        texts = [(len(value), index) for index, (_, value) in enumerate(ours) if value[:1] == b"S"]
+        text, ours_at = max(texts, default=(0, 0))
+        header, kept_at = max(((len(v), at) for at, (_, v) in enumerate(kept)), default=(0, 0))
+        optional = [(len(value), name) for name, value in fields.items() if name not in _ESSENTIAL]
+        size, name = max(optional, default=(0, ""))
+        if header and header >= max(text, size):
+            gone, _ = kept.pop(kept_at)
+            left_out.append(f"{gone.decode('utf-8', 'backslashreplace')} ({header} bytes)")
+        elif size > text:
+            del fields[name]
+            left_out.append(f"{name} ({size} bytes)")
+        elif text > _VALUE_HEAD:
+            half = ours[ours_at][1][_VALUE_HEAD : (text + _VALUE_HEAD) // 2]
+            ours[ours_at] = ours[ours_at][0], _value(half.decode("utf-8", "ignore"))
+        else:
+            raise ValueError(f"{len(properties)} bytes of headers do not fit into {room}")
 
 
 def identity(raw: bytes) -> bytes:
@@ -159,6 +208,6 @@ def encoded(headers: Mapping[str, str | int]) -> list[tuple[bytes, bytes]]:
 
 def _value(value: str | int) -> bytes:
     if isinstance(value, int):
-        return b"l" + value.to_bytes(8, "big", signed=True)
+        return b"l" + min(max(value, -(2**63)), 2**63 - 1).to_bytes(8, "big", signed=True)
     text = value.encode("utf-8", "replace")
     return b"S" + _LONG.pack(len(text)) + text

@@ -156,12 +156,13 @@ class Settling:
             if self._broker_copies:
                 self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
             single = single._replace(delay=requeue_delay(single.attempts, self._random))
+        elif single.verdict == Verdict.RETRY and self._broker_copies:
+            # Where its copy cannot be stored, or it waits here, the message itself returns.
+            self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
         batching = self._lines[chunk.queue].batching
         if single.verdict in _COMES_BACK and isinstance(batching, Ordering):
             snoozed = single.verdict == Verdict.SNOOZE
             chunk.attempts[index] = next_attempts(single.verdict, single.attempts)
-            if self._broker_copies and single.verdict == Verdict.RETRY:
-                self._recurrences.failed(chunk.raw(index), single.attempts)
             # In a drain it returns to the world, and those behind it must not go before it.
             not_before = math.inf if self.draining else now + single.delay
             batching.again([(chunk, index, not_before)], now, snoozed=snoozed)

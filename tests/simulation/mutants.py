@@ -74,8 +74,8 @@ def _flush_too_far(self: Ledger) -> Flush | None:
     return flush
 
 
-def _acknowledge_before_the_copy(self: Traffic, single: Any, attempts: int) -> None:
-    _move(self, single, attempts)
+def _acknowledge_before_the_copy(self: Traffic, single: Any, attempts: int, now: float) -> None:
+    _move(self, single, attempts, now)
     self.custody.finish(single.epoch, single.position)
 
 

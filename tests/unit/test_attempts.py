@@ -28,7 +28,7 @@ def delivery(
 def copy(raw: Delivery, attempts: int = 3, queue: str = "q", **more: Any) -> Delivery:
     """A copy of it as it comes back from where it waited."""
     move = Move(1, queue, 1, 1, attempts=attempts, raw=b"", **{"dead": False, **more})
-    return Delivery(framed(raw.body, properties(move, raw), redelivered=False))
+    return Delivery(framed(raw.body, properties(move, raw, 10_000), redelivered=False))
 
 
 @pytest.mark.parametrize("id", ["id", "", None, "é" * 100])

@@ -135,3 +135,45 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 def test_any_table_survives_being_taken_apart(headers: dict[str, Any]) -> None:
     raw = split(encoded(headers=headers)).get("headers", bytes(4))
     assert table(entries(raw)) == raw
+
+
+HEADERS: dict[str, str | int] = {"small": "s", "large": "l" * 3000, "larger": "m" * 4000, "n": 7}
+NOTES: dict[str, str | int] = {
+    "x-callboard-attempts": 2**63,
+    "x-callboard-reason": "é" * 2000,
+    "x-callboard-queue": "q",
+}
+
+
+@pytest.mark.parametrize("room", [600, 1000, 3000, 4064, 8000, 12_000, 100_000])
+def test_what_does_not_fit_into_a_frame_is_left_out_and_named(room: int) -> None:
+    raw = encoded(**ALL, headers=HEADERS)
+    made = copied(raw, NOTES, b"new", room)
+    assert len(made) <= room
+    copy = read(made)
+    assert copy.message_id == "id"
+    assert copy.headers["x-callboard-attempts"] == 2**63 - 1
+    assert copy.headers["x-callboard-queue"] == "q"
+    missing = HEADERS.keys() - copy.headers.keys()
+    assert bool(missing) == ("x-callboard-left-out" in copy.headers)
+    for name in missing:
+        assert (
+            f"{name} ({len(str(HEADERS[name])) + 5} bytes)" in copy.headers["x-callboard-left-out"]
+        )
+    assert missing <= {"large", "larger"}  # the largest gave way
+    assert room < 12_000 or not missing
+
+
+@given(st.binary(max_size=400), st.integers(400, 5000), st.booleans())
+def test_any_bytes_make_a_copy_that_fits(raw: bytes, room: int, bare: bool) -> None:
+    made = copied(raw, {"x-callboard-reason": "x" * 2000}, b"i" * 255, room, bare=bare)
+    assert len(made) <= room
+    assert split(made)["delivery_mode"] == b"\2"
+
+
+def test_a_bare_copy_has_its_id_and_the_bytes_of_the_properties() -> None:
+    raw = encoded(**ALL, headers=HEADERS)
+    copy = read(copied(raw, {"why": "x"}, b"id", bare=True))
+    assert (copy.message_id, copy.type) == ("id", None)
+    assert raw.hex().startswith(copy.headers["x-callboard-properties"])
+    assert copy.headers["why"] == "x"
