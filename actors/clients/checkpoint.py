@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from actors.clients.trusted import check_file, check_parent
 from actors.errors import ConfigurationError
 
 
@@ -25,7 +26,9 @@ class CheckpointFile:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # A file of its own, for the other one is replaced at each write.
             lock = path.with_name(path.name + ".lock")
+            check_parent(os.stat(path.parent), path.parent, f"checkpoint {path}")
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            check_file(os.fstat(self._lock), lock, f"checkpoint {path}")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._ids = self._read()
             self.write({})
@@ -39,6 +42,9 @@ class CheckpointFile:
             raise ConfigurationError(
                 f"checkpoint {path}: cannot be kept: {error.strerror}: {error.filename}"
             ) from None
+        except ConfigurationError:
+            self.close()
+            raise
         except (ValueError, KeyError, TypeError):
             self.close()
             raise ConfigurationError(f"checkpoint {path}: not a file of checkpoints") from None
@@ -52,7 +58,9 @@ class CheckpointFile:
         ids = self._ids | ids
         lines = (json.dumps({"stream": stream, "id": id}) + "\n" for stream, id in ids.items())
         temporary = self.path.with_name(self.path.name + ".tmp")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        # One that is there already may be a second name of another file.
+        temporary.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
             file.writelines(lines)
             file.flush()
@@ -68,7 +76,10 @@ class CheckpointFile:
 
     def _read(self) -> dict[str, str]:
         with contextlib.suppress(FileNotFoundError):
-            lines = [json.loads(line) for line in self.path.read_text("utf-8").splitlines()]
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, encoding="utf-8") as file:
+                check_file(os.fstat(descriptor), self.path, f"checkpoint {self.path}")
+                lines = [json.loads(line) for line in file.read().splitlines()]
             return {str(line["stream"]): str(line["id"]) for line in lines}
         return {}
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from actors.clients.spoolplace import prepare
 from actors.clients.timercode import Lock
+from actors.clients.trusted import check_file
+from actors.errors import ConfigurationError
 from actors.plan import Plan
 
 
@@ -34,7 +36,12 @@ class FileLock:
     def __init__(self, spool: Path, name: str) -> None:
         prepare(spool)
         path = spool.with_name(f"{spool.name}.{name.replace('/', '_')}")
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._file = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"singleton {path}: {error.strerror}") from None
+        check_file(os.fstat(self._file), path, "singleton")
         self._held = False
 
     def held(self) -> bool:

@@ -64,7 +64,7 @@ class SpoolClient:
         self._measured: list[str] = []
         self._due = float("inf")  #: monotonic: when the next turn is wanted
         self._changed = True  #: the file may hold something that nobody has looked at
-        self._seen = 0  #: the file's version that was looked at last
+        self._seen = (0, 0)  #: the file that was looked at last, and its version
         self._next_delayed = float("inf")  #: wall clock
         self._sweep_at = 0.0
         self._stuck_at = float("inf")  #: monotonic: when patience with the lock ends
@@ -193,8 +193,9 @@ class SpoolClient:
             return []
         with self._file.reading(LOCK) as at:
             (version,) = at.execute("PRAGMA data_version").fetchone()
-            self._changed |= version != self._seen or time.time() >= self._next_delayed
-            self._seen = version
+            seen = (self._file.generation, version)  # each connection counts by itself
+            self._changed |= seen != self._seen or time.time() >= self._next_delayed
+            self._seen = seen
             if not self._changed and not self._pending:
                 return []
             self._changed = False

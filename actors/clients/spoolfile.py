@@ -12,9 +12,10 @@ from pathlib import Path
 from threading import RLock
 from weakref import WeakSet
 
-from actors.clients.spoolplace import MOUNTINFO, prepare
+from actors.clients.fifos import Fifos
+from actors.clients.spoolplace import MOUNTINFO, check_files, prepare
 from actors.clients.spoolschema import DELAYED, READY, connect, is_busy
-from actors.errors import UnreachableError
+from actors.errors import ConfigurationError, UnreachableError
 from actors.logic.entry import Entry, check_queue
 
 
@@ -38,7 +39,9 @@ class SpoolFile:
 
     def __init__(self, path: Path, *, durable: bool = True, mountinfo: Path = MOUNTINFO) -> None:
         self.path = Path(os.path.realpath(path))
-        self.owners = self.path.with_name(self.path.name + ".owners")
+        owners = self.path.with_name(self.path.name + ".owners")
+        self.owners = Fifos(owners, f"connection spool://{self.path}")
+        self.generation = 0  #: counts how often the file was opened: it may be another each time
         self._durable = durable
         self._mountinfo = mountinfo
         self._lock = RLock()
@@ -76,10 +79,8 @@ class SpoolFile:
 
     def wake(self, besides: str = "") -> None:
         """Tell idle workers that there may be something for them; they look by themselves too."""
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self.owners):
-                if name != besides:
-                    _ring(self.owners / name)
+        with contextlib.suppress(OSError, ConfigurationError):
+            self.owners.ring(besides)
 
     @contextmanager
     def transaction(self, timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
@@ -135,7 +136,14 @@ class SpoolFile:
             self.close()  # removed or replaced under us: what is written there is lost
         if self._connection is None:
             prepare(self.path, self._mountinfo)
+            self.owners.check()
             self._connection = connect(self.path, self._durable, timeout)
+            try:
+                check_files(self.path)  # in a sticky directory, others may have come between
+            except ConfigurationError:
+                self.close()
+                raise
+            self.generation += 1
             self._pid, self._inode = os.getpid(), _inode(self.path)
         return self._connection
 
@@ -163,16 +171,6 @@ def _inode(path: Path) -> int:
         return path.stat().st_ino
     except FileNotFoundError:
         return 0
-
-
-def _ring(fifo: Path) -> None:
-    """One byte, where somebody listens and has not been told often enough already."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(descriptor, b"!")
-        finally:
-            os.close(descriptor)
 
 
 # SQLite's locks belong to a process, and a forked child inherits the belief in them but not

@@ -7,13 +7,10 @@ wakes the owner.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -76,8 +73,7 @@ class Owner:
 
     def __init__(self, file: SpoolFile) -> None:
         self._file = file
-        file.owners.mkdir(mode=0o700, exist_ok=True)
-        self.name, self.fileno = _new_fifo(file.owners)
+        self.name, self.fileno = file.owners.create()
         _owners.add(self)
 
     def drain(self) -> bool:
@@ -171,9 +167,10 @@ class Owner:
                 "SELECT EXISTS (SELECT 1 FROM message INDEXED BY claimed"
                 f" WHERE state = {CLAIMED} AND (owner IS NULL OR NOT ({_IS_NAME})))"
             ).fetchone()
-        if not (self._file.owners / self.name).exists():
+        owners = self._file.owners
+        if not owners.has(self.name):
             raise SpoolError(f"spool {self._file.path}: {self.name} was removed from its owners")
-        for name in names.union(os.listdir(self._file.owners)) - {self.name}:
+        for name in names.union(owners.names()) - {self.name}:
             self._free(name)
         if nobodys:
             with self._file.transaction(LOCK) as at:
@@ -198,7 +195,7 @@ class Owner:
                 f"{_RELEASED}, attempts = attempts - 1 WHERE owner = ? AND state = {CLAIMED}",
                 (self.name,),
             )
-        (self._file.owners / self.name).unlink(missing_ok=True)
+        self._file.owners.remove(self.name)
         self.abandon()
         self._file.wake()
 
@@ -213,18 +210,14 @@ class Owner:
 
     def _free(self, name: str) -> None:
         """Release what `name` holds, if it is dead: its lock can be had, or its file is gone."""
-        fifo = self._file.owners / name
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-                stack.callback(os.close, descriptor)
-                if not _lock(descriptor):
-                    return
-            with self._file.transaction(LOCK) as at:
-                freed = at.execute(
-                    f"{_RELEASED} WHERE owner = ? AND state = {CLAIMED}", (name,)
-                ).rowcount
-            fifo.unlink(missing_ok=True)
+        freed = 0
+        with self._file.owners.dead(name) as dead:
+            if dead:
+                with self._file.transaction(LOCK) as at:
+                    freed = at.execute(
+                        f"{_RELEASED} WHERE owner = ? AND state = {CLAIMED}", (name,)
+                    ).rowcount
+                self._file.owners.remove(name)
         if freed:
             self._file.wake()
 
@@ -297,27 +290,6 @@ def _text(data: bytes | None) -> str:
 def _whole(value: Any, most: int) -> int:
     """A number of whatever type as what it should be; 0 where it is not."""
     return value if isinstance(value, int) and 0 <= value <= most else 0
-
-
-def _new_fifo(owners: Path) -> tuple[str, int]:
-    while True:
-        name = os.urandom(8).hex()
-        fifo = owners / name
-        os.mkfifo(fifo, 0o600)
-        # Open for both: without a writer of its own, it would be readable for ever.
-        descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
-        # Somebody who looks for the dead may come between, and take it for one of them.
-        if _lock(descriptor) and fifo.exists():
-            return name, descriptor
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 # A lock outlives its process in whoever inherited the descriptor.

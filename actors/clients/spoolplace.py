@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
+from actors.clients.trusted import check_file, check_parent
 from actors.errors import ConfigurationError
+
+BESIDE = ("-wal", "-shm", "-journal")  #: what SQLite appends to the name of its file
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
@@ -25,7 +29,10 @@ def prepare(path: Path, mountinfo: Path = MOUNTINFO) -> None:
     try:
         _refuse_network(path, mountinfo)
         _make_directory(path.parent)
+        check_parent(os.stat(path.parent), path.parent, f"connection spool://{path}")
+        check_files(path)
         _make_file(path)
+        check_files(path)
     except OSError as error:
         raise ConfigurationError(
             f"connection spool://{path}: cannot be used: {error.strerror}"
@@ -33,6 +40,16 @@ def prepare(path: Path, mountinfo: Path = MOUNTINFO) -> None:
     for place in (path, path.parent):
         if not os.access(place, os.W_OK):
             raise ConfigurationError(f"connection spool://{path}: {place} cannot be written")
+
+
+def check_files(path: Path) -> None:
+    """Whether the file and what SQLite keeps beside it are ours, where they are there.
+
+    Raises `ConfigurationError`. Nothing is opened: to close it would drop SQLite's locks.
+    """
+    for place in (path, *(path.with_name(path.name + end) for end in BESIDE)):
+        with contextlib.suppress(FileNotFoundError):
+            check_file(os.lstat(place), place, f"connection spool://{path}")
 
 
 def _refuse_network(path: Path, mountinfo: Path) -> None:
@@ -72,9 +89,6 @@ def _make_directory(directory: Path) -> None:
 
 
 def _make_file(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        kind = "a directory" if path.is_dir() else "something else"
-        raise ConfigurationError(f"connection spool://{path}: is {kind}, not a file")
     try:
         # Never open a file that exists: closing it would drop the locks that SQLite holds
         # on it in this process.

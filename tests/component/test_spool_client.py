@@ -327,7 +327,7 @@ def test_shut_writes_what_was_settled_and_gives_back_the_rest_uncounted(
     assert driver.expect(Lost).cause == ""
     (left,) = SpoolAdmin(file).show("q")
     assert (left.body, left.state, left.attempts) == (b"open", "ready", 0)
-    assert os.listdir(file.owners) == []
+    assert os.listdir(file.owners.path) == []
 
 
 def test_two_owners_never_hold_one_message(file: SpoolFile, start: Start) -> None:
@@ -359,8 +359,8 @@ def test_messages_of_an_owner_without_a_file_are_freed(file: SpoolFile, start: S
     first = start()
     first.fetch(1)
     first.client.close()
-    for name in os.listdir(file.owners):
-        (file.owners / name).unlink()
+    for name in os.listdir(file.owners.path):
+        (file.owners.path / name).unlink()
     assert bodies(start().fetch(1)) == [b"a"]
 
 

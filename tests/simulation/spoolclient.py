@@ -24,6 +24,7 @@ class File:
     """A `SpoolFile` of this spool; what is yielded answers the two questions put in SQL."""
 
     path = Path("memory")
+    generation = 1
 
     def __init__(self, model: Spool) -> None:
         self._model = model
