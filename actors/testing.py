@@ -51,7 +51,9 @@ class InMemorySystem:
     `state` replaces `app[…]` and skips the startup and shutdown hooks. An app that names
     no connection plays on a spool. `seed` draws the order in which actors get their turns.
     Leaving the block drains the system, and raises what handlers raised and nobody read
-    with `errors`, unless `raise_errors` is False.
+    with `errors`, or says whose handler still waits for something outside, unless
+    `raise_errors` is False. It may be used within an async test, whose loop stands still
+    meanwhile. `asyncio.sleep` takes virtual time; to wait for a socket raises RuntimeError.
     """
 
     world_class: Callable[..., World] = World
@@ -110,6 +112,7 @@ class InMemorySystem:
         trace: TracebackType | None,
     ) -> None:
         global _playing
+        stuck = [route for code in self._codes if code.is_stuck for route in code.routes]
         try:
             if kind is None:
                 self._tell(Drain(10.0))
@@ -124,6 +127,11 @@ class InMemorySystem:
         unread = [error for error in raised if id(error) not in self._read]
         if kind is None and self._raise_errors and unread:
             raise unread[0] if len(unread) == 1 else BaseExceptionGroup("unread errors", unread)
+        if kind is None and self._raise_errors and stuck:
+            raise RuntimeError(
+                f"route {', '.join(stuck)}: a handler or a start-up hook still waits for something"
+                " else than time: a thread, or what nobody sets. In virtual time it needs a fake"
+            )
 
     # ── what a test does ──────────────────────────────────────────────────────
 

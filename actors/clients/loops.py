@@ -13,13 +13,18 @@ import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
 from actors.clients.killswitch import KillSwitch, stay_awake
 from actors.log import own_logger
+
+NO_SOCKETS = (
+    "the test kit plays in virtual time and waits for no socket and no program: give the handler a"
+    " fake with state=, or test it with `callboard run --burst`"
+)
 
 #: To be awaited on the loop: calls a function, and returns what it returned and what it raised.
 Call = Callable[..., Awaitable["Outcome"]]
@@ -174,20 +179,40 @@ class InlineLoop:
         return self._loop.due
 
     def turn(self, now: float) -> list[Any]:
-        while not self._loop.is_closed():
-            try:
-                self._loop.run_forever()
-            except SystemExit:  # as in a thread; a Ctrl-C on the test's own is let through
-                logger.exception("a task of the user's code ended the event loop; it goes on")
-                continue
-            if not self._loop.pauses.use():
-                break
+        with _alone():
+            while not self._loop.is_closed():
+                try:
+                    self._loop.run_forever()
+                except SystemExit:  # as in a thread; a Ctrl-C on the test's own is let through
+                    logger.exception("a task of the user's code ended the event loop; it goes on")
+                    continue
+                if not self._loop.pauses.use():
+                    break
         events, self._events = self._events, []
         return events
 
     def close(self) -> None:
         if not self._loop.is_closed():
-            finish(self._loop)
+            with _alone():
+                finish(self._loop)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """A thread as it is where no event loop runs: that of an async test is out of sight."""
+    running = asyncio._get_running_loop()
+    if running is None:
+        yield
+        return
+    if task := asyncio.current_task(running):
+        asyncio.tasks._leave_task(running, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(running)
+        if task:
+            asyncio.tasks._enter_task(running, task)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -196,7 +221,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.due: float | None = None
+        self._is_made = False
         super().__init__(_StillSelector(self._idle))
+        self._is_made = True
         self.pauses = Pauses(self)
 
     def time(self) -> float:
@@ -221,6 +248,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         self.pauses.begin(func, *args).add_done_callback(tell)
         return future
+
+    # Whatever waits for a socket or a pipe ends in one of these.
+
+    def _add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
+        if self._is_made:
+            raise RuntimeError(NO_SOCKETS)
+        return super()._add_reader(fd, callback, *args)  # type: ignore[misc]
+
+    def _add_writer(self, fd: Any, callback: Any, *args: Any) -> Any:
+        raise RuntimeError(NO_SOCKETS)
+
+    async def _make_subprocess_transport(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError(NO_SOCKETS)
 
     def _idle(self, timeout: float | None) -> None:
         self.due = None if timeout is None else self.time() + timeout

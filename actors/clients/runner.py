@@ -210,6 +210,11 @@ class InlineUserCode(_HandlerRunner):
         self.raised: list[tuple[str, BaseException]] = []
         self._code.raised = self.raised
 
+    @property
+    def is_stuck(self) -> bool:
+        """User code waits, and not for a time to come: what it waits for is no part of this."""
+        return bool(self._tasks or self._running) and self._loop.deadline() is None
+
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
         for _, error in self.raised:

@@ -46,6 +46,10 @@ class ObservedCode(InlineUserCode):
         self._doomed = doomed
         self._dies = False
 
+    @property
+    def routes(self) -> list[str]:
+        return [plan.name for plan in self._plans]
+
     def errors(self, route: str) -> list[BaseException]:
         """What a route's handler raised, and whatever else of its process did."""
         serves = any(route == plan.name for plan in self._plans)

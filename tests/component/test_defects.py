@@ -101,7 +101,7 @@ def test_what_is_not_json_is_a_dead_letter_at_once_and_its_neighbours_are_handle
         assert [good.actions, other.actions] == [[Actions.ACK]] * 2
         assert system.dead("queue")[0].id == bad.id
         assert bad.attempts == 1
-        assert "Invalid JSON" in bad.reason
+        assert bad.reason.startswith("not JSON: ")
 
 
 def test_no_bulk_holds_a_message_twice_after_a_reconnect() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from actors import App, HandlerActor, Message, Options
+from actors import Actions, App, Events, HandlerActor, Message, Options
 from actors.testing import InMemorySystem, crash
 from tests.component.flow import ACK, REQUEUE, app_on
 
@@ -235,3 +238,162 @@ def test_what_waits_in_a_spool_is_counted_every_ten_seconds(
             told.append(system.status()["routes"][0].get("waiting"))
             system.advance(seconds)
         assert told == seen
+
+
+# ── within an async test, and outside of virtual time ──────────────────────────
+
+
+def sleeps(messages: list[Any]) -> Any:
+    return asyncio.sleep(30.0)
+
+
+async def sleeps_async(messages: list[Any]) -> None:
+    await asyncio.sleep(30.0)
+
+
+async def has_tasks(messages: list[Any]) -> None:
+    async with asyncio.timeout(40.0), asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(20.0))
+        group.create_task(asyncio.to_thread(len, ()))
+    assert asyncio.current_task() is not None
+
+
+def runs_a_loop(messages: list[Any]) -> None:
+    assert asyncio.run(asyncio.sleep(0, 1)) == 1
+
+
+class Acting(HandlerActor):
+    async def on_start(self) -> None:
+        await asyncio.sleep(1.0)
+
+    async def handle(self, messages: list[Any]) -> None:
+        await asyncio.sleep(1.0)
+
+
+@pytest.mark.parametrize("kind", ["amqp", "spool", "sse"])
+@pytest.mark.parametrize("handler", [sleeps, sleeps_async, has_tasks, runs_a_loop, Acting])
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_the_kit_works_within_an_async_test_which_goes_on_as_before(
+    kind: str, handler: Any, in_flight: int
+) -> None:
+    async def test() -> list[Any]:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        ticks = asyncio.create_task(asyncio.sleep(0, "the test's own task"))
+        app = app_on(kind)
+        app.route(["q"], options={Options.IN_FLIGHT: in_flight})(handler)
+        app.run_on_startup(lambda app: asyncio.sleep(1.0))
+        began = loop.time()
+        with InMemorySystem(app) as system:
+            system.advance(5.0)
+            (sent,) = system.deliver("q", [1])
+            system.advance(60.0)
+            assert (asyncio.get_running_loop(), asyncio.current_task()) == (loop, task)
+            assert system.status()["ready"]
+        assert loop.time() - began < 5.0
+        assert await ticks == "the test's own task"
+        assert (asyncio.get_running_loop(), asyncio.current_task()) == (loop, task)
+        return sent.actions
+
+    assert asyncio.run(test()) == [ACK]
+
+
+def test_what_a_handler_raises_leaves_the_loop_of_an_async_test_as_it_was() -> None:
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        app = App()
+
+        @app.route(["q"])
+        async def handle(messages: list[Any]) -> None:
+            raise ValueError("of the handler")
+
+        with pytest.raises(ValueError, match="of the handler"), InMemorySystem(app) as system:
+            system.deliver("q", [1])
+        assert asyncio.get_running_loop() is loop
+        await asyncio.sleep(0)
+
+    asyncio.run(test())
+
+
+async def connects(server: socket.socket) -> None:
+    await asyncio.open_connection(*server.getsockname())
+
+
+async def receives(server: socket.socket) -> None:
+    server.setblocking(False)
+    await asyncio.get_running_loop().sock_accept(server)
+
+
+async def serves(server: socket.socket) -> None:
+    await asyncio.start_server(lambda reader, writer: None, sock=server)
+
+
+async def runs_a_program(server: socket.socket) -> None:
+    await asyncio.create_subprocess_exec("true", stdout=asyncio.subprocess.PIPE)
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("wait", [connects, receives, serves, runs_a_program])
+@pytest.mark.parametrize("where", ["handler", "hook"])
+def test_to_wait_for_a_socket_says_that_virtual_time_has_none(
+    wait: Any, where: str, server: socket.socket
+) -> None:
+    app = App()
+
+    @app.route(["q"], options={Events.ON_EXCEPTION: Actions.DEAD_LETTER})
+    async def handle(messages: list[Any]) -> None:
+        await wait(server)
+
+    if where == "hook":
+        app.run_on_startup(lambda app: wait(server))
+    with InMemorySystem(app, raise_errors=False) as system:
+        system.deliver("q", [1])
+        first, *_ = system.errors("q")
+    assert isinstance(first, RuntimeError)
+    assert "waits for no socket and no program: give the handler a fake" in str(first)
+
+
+def in_a_thread(messages: list[Any]) -> Any:
+    async def wait() -> None:
+        done = asyncio.get_running_loop().create_future()
+        threading.Thread(target=len, args=("",)).start()  # its answer takes real time
+        await done
+
+    return wait()
+
+
+async def for_nobody(messages: list[Any]) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("handler", [in_a_thread, for_nobody])
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_who_waits_for_what_never_comes_is_named_at_the_end(handler: Any, in_flight: int) -> None:
+    app = App()
+    app.route(["q"], options={Options.IN_FLIGHT: in_flight})(handler)
+    with (
+        pytest.raises(RuntimeError, match=r"^route q: .* still waits"),
+        InMemorySystem(app) as system,
+    ):
+        assert system.deliver("q", [1])[0].actions == []
+    with InMemorySystem(app, raise_errors=False) as system:
+        system.deliver("q", [1])
+
+
+def test_a_handler_that_the_test_itself_wakes_is_not_stuck() -> None:
+    app, gates = App(), []
+
+    @app.route(["q"])
+    async def handle(messages: list[Any]) -> None:
+        gates.append(asyncio.Event())
+        await gates[0].wait()
+
+    with InMemorySystem(app) as system:
+        (sent,) = system.deliver("q", [1])
+        gates[0].set()
+        system.advance(1.0)
+        assert sent.actions == [ACK]
