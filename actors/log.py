@@ -19,7 +19,7 @@ from actors.clients.lines import PATIENCE, SharedLines
 from actors.logic.plain import plain
 from actors.logic.secrets import MASK, masked
 
-__all__ = ["FORMATS", "configure", "name_secret", "own_logger", "redact"]
+__all__ = ["FORMATS", "configure", "in_force", "name_secret", "own_logger", "redact"]
 
 #: The descriptor that lines are written to.
 STDERR = 2
@@ -61,6 +61,11 @@ def configure(level: str = "INFO", format: str = "") -> None:
         root.setLevel(handler.level)
         for name in CHATTY:
             logging.getLogger(name).setLevel(max(handler.level, logging.WARNING))
+
+
+def in_force() -> bool:
+    """Whether this is a process of a worker, whose lines are read as they come."""
+    return bool(_ours())
 
 
 def _ours() -> list[StderrHandler]:

@@ -41,6 +41,10 @@ class Peer:
         if self._due is not None and now >= self._due:
             self.connect()
 
+    def wait(self, now: float) -> float | None:
+        """Seconds until the next attempt; None while none is due."""
+        return None if self._due is None else max(0.0, self._due - now)
+
     def look(self, now: float) -> None:
         """Once a round: a word to connect, or that the connection was lost, may be lost too."""
         self.connect_if_due(now)
@@ -59,8 +63,8 @@ class Peer:
             delay = SLOW
         self._due = now + delay
         log.warning(
-            "connection %s lost: %s; attempt %d in %.1f s",
-            *(self._plan.name, message.cause, self._backoff.attempt, delay),
+            "connection %s%s: %s; tried again in %.1f s",
+            *(self._plan.name, " lost" if message.lived else "", message.cause, delay),
             extra={"cause": message.cause, "delay": round(delay, 1)},
         )
         self._context.remind(delay, Reminder("connect"))

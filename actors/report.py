@@ -61,10 +61,25 @@ def of_unit(
 
 
 def why(report: dict[str, Any]) -> str:
-    """What keeps a system from being ready: the first actor that is not what it should be."""
-    for actor in report.get("actors", ()):
-        if actor["state"] not in ("running", "stopped"):
-            what = f"{actor['role']} {actor['name']} is {actor['state']}"
-            whole = f"{what}: {actor['reason']}" if actor.get("reason") else what
-            return plain(redact(whole))
+    """What keeps a system from being ready: of all that is not what it should be, the deepest.
+
+    A supervisor only waits for others, and most actors for the one that has a reason.
+    """
+    actors = report.get("actors", ())
+    troubled = [actor for actor in actors if actor["state"] not in ("running", "stopped")]
+    reasons = [actor for actor in actors if actor.get("reason") and actor["state"] != "running"]
+    for among in (reasons, troubled):
+        for actor in sorted(among, key=lambda actor: actor["role"] in ("supervisor", "host")):
+            return plain(redact(_trouble(actor)))
     return str(report.get("state", "starting"))
+
+
+def _trouble(actor: dict[str, Any]) -> str:
+    role, name, reason = actor["role"], actor["name"], actor.get("reason")
+    if not reason:
+        return f"{role} {name} is {actor['state']}"
+    if role == "connection":
+        return f"connection {name.removesuffix('/connection')}: {reason}"
+    if role == "handler" and actor.get("route"):
+        return reason if reason.startswith("route ") else f"route {actor['route']}: {reason}"
+    return f"{role} {name}: {reason}"

@@ -58,6 +58,7 @@ class UnitSupervisor(Supervisor):
         self._introductions = 0
 
     def on(self, message: object, sender: str, now: float) -> None:
+        self._now = now
         super().on(message, sender, now)
         if self._parent:
             self._guests.tell()
@@ -290,6 +291,11 @@ class UnitSupervisor(Supervisor):
 
     def _report(self) -> dict[str, Any]:
         draining = self._deadline is not None
-        return of_unit(
+        report = of_unit(
             self._plan, self._context.pid, self._children, self._waiting(), draining=draining
         )
+        wait = self._peer.wait(self._now)
+        for actor in report["actors"]:
+            if actor["role"] == "connection" and wait is not None:
+                actor["reason"] += f", tried again in {wait:.0f} s"
+        return report

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from actors.clients import Code, Ended, Started, StartFailed
 from actors.context import Context
+from actors.log import own_logger
 from actors.logic.restart import Backoff
 from actors.protocol import (
     Configure,
@@ -21,6 +22,8 @@ from actors.protocol import (
     ReportStatus,
     Status,
 )
+
+log = own_logger("actors.handler")
 
 C = TypeVar("C", bound=Code)
 
@@ -54,6 +57,8 @@ class UserCodeActor(Generic[C]):
                 self._reason = cause
                 self._context.send(self._supervisor, NotReady(self.role, self._context.pid, cause))
                 delay = self._backoff.fail(0.0, self._context.random)
+                name = self._context.name.partition("#")[0]
+                log.warning("%s: not started: %s; tried again in %.1f s", name, cause, delay)
                 self._context.remind(delay, Reminder("start"))
             case Reminder():
                 code.start()

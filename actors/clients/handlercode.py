@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -64,9 +65,11 @@ class HandlerCode(AppCode):
         """… and prepare those handlers that are not; where one fails, the rest wait for it."""
         await super().start()
         for route in self._routes.values():
-            self.place = f"route {route.name}: " if len(self._routes) > 1 else ""
+            self.place = f"route {route.name}: "
             if not route.ready:
-                await route.start(self.app)
+                await route.prepare(self.app)
+                self.place = f"route {route.name}: on_start raised "
+                await route.start()
 
     async def handle(self, name: str, waiting: deque[Share]) -> list[Done]:
         """Run the first bulk that waits for a route, and of a function as many of the next as
@@ -135,8 +138,8 @@ class RouteCode:
         self._instance: Any = None  #: of the user's HandlerActor
         self._duration, self._bulk_size = DURATION.labels(name), BULK_SIZE.labels(name)
 
-    async def start(self, app: App) -> None:
-        """Prepare the handler, a new instance each time."""
+    async def prepare(self, app: App) -> None:
+        """Make the handler, a new instance each time."""
         if self.name not in app.routes:
             raise ConfigurationError(f"route {self.name!r} is not in the app")
         route = app.routes[self.name]
@@ -152,9 +155,13 @@ class RouteCode:
             )
             self._instance.app = app
             self._instance.log = own_logger(f"actors.handler.{self.name}")
-            await called(self._live, self._instance.on_start)
             self._handler = self._instance.handle
         self._awaits = inspect.iscoroutinefunction(self._handler)
+
+    async def start(self) -> None:
+        """Its first call."""
+        if self._instance is not None:
+            await called(self._live, self._instance.on_start)
         self.ready = True
 
     async def stop(self) -> None:
@@ -264,8 +271,11 @@ class RouteCode:
         size, invalid, error = len(work.messages), work.handout.invalid, work.error
         if error is not None:
             text = f"route {self.name}: the handler raised on a bulk of {size}: {describe(error)}"
-            log_failure(text, error)
+            name = class_name(type(error))
+            log_failure(text, error, f"route {self.name}: the handler raised {name}")
         elif invalid:
             first = describe(next(iter(invalid.values())))
-            text = "route %s: %d of %d messages are invalid; the first: %s"
-            logger.warning(text, self.name, len(invalid), size, first)
+            are = f"of {size} messages {'is' if len(invalid) == 1 else 'are'} invalid; the first"
+            text = f"route {self.name}: {len(invalid)} {are}: {first}"
+            kind = f"route {self.name}: a bulk held invalid messages"
+            log_failure(text, kind=kind, level=logging.WARNING)

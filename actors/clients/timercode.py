@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from actors.clients.loops import Call
 from actors.clients.usercode import STOP_SECONDS, AppCode, called, log_failure
 from actors.errors import ConfigurationError, Fault, UnreachableError
-from actors.logic.failure import describe
+from actors.logic.failure import class_name, describe
 
 if TYPE_CHECKING:
     from actors.app import App, Timer
@@ -106,7 +106,8 @@ class TimerCode(AppCode):
     async def _logged(self, what: str, function: Callable[..., Any], *args: Any) -> None:
         error = await self.failure(called, self._beside, function, *args)
         if error is not None:
-            log_failure(f"{what} raised {describe(error)}", error)
+            kind = f"{what} raised {class_name(type(error))}"
+            log_failure(f"{what} raised {describe(error)}", error, kind)
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from actors.clients.loops import Call
-from actors.log import own_logger
+from actors.log import in_force, own_logger
 from actors.logic.failure import describe
+from actors.logic.repeats import PERIOD, Repeats
 from actors.puts import Puts, leave
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 STOP_SECONDS = 10.0
 
 logger = own_logger("actors.handler")
+
+_repeats = Repeats()  # of this process
 
 
 class AppCode:
@@ -51,12 +56,15 @@ class AppCode:
             self._app.frozen = False  # in memory, all processes of an app share it
             self._left.extend(self._app.startup_hooks if self._hooks else ())
         while self._left:
+            self.place = "a startup hook raised "
             await called(self._call, self._left[0], self._app)
             self._left.popleft()
+        self.place = ""
         self._app.freeze()
 
     async def stop(self) -> str:
         """Run the shutdown hooks, all of them; returns what went wrong first."""
+        sum_up(0.0)
         if self._app is None or self._left or not self._hooks:
             return ""
         causes = [
@@ -149,10 +157,30 @@ async def awaited(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-def log_failure(text: str, error: BaseException | None = None) -> None:
+def log_failure(
+    text: str, error: BaseException | None = None, kind: str = "", level: int = logging.ERROR
+) -> None:
     """A line with the traceback of an error of the user's. Never raises: neither where the
-    error cannot be shown, nor where a log of the user's fails."""
+    error cannot be shown, nor where a log of the user's fails.
+
+    Of a `kind`, where one is given, the first is told in full, and those that follow within
+    `PERIOD` as a number; to be called on an event loop then.
+    """
+    if kind and in_force():
+        if _repeats.empty:
+            asyncio.get_running_loop().call_later(PERIOD, sum_up)
+        if not _repeats.is_new(kind, describe(error) or text, time.monotonic()):
+            return
     for shown in (error, None):
         with contextlib.suppress(BaseException):
-            logger.error("%s", text, exc_info=shown)
+            logger.log(level, "%s", text, exc_info=shown)
             return
+
+
+def sum_up(period: float = PERIOD) -> None:
+    """Tell of failures that were only counted."""
+    for line in _repeats.due(time.monotonic(), period):
+        with contextlib.suppress(BaseException):
+            logger.error("%s", line)
+    if period and not _repeats.empty:
+        asyncio.get_running_loop().call_later(PERIOD, sum_up)

@@ -213,7 +213,7 @@ def test_systemd_hears_of_the_start_of_readiness_of_life_and_of_the_end(
         assert said(systemd) == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000", "STATUS=starting"]
         state.hear(report("starting", LOST))
         state.look(clock.now)
-        why = "STATUS=connection spool/connection is reconnecting: amqp://me:***@mq/ refused"
+        why = "STATUS=connection spool: amqp://me:***@mq/ refused"
         assert said(systemd) == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000", why]
         state.hear(report())
         state.look(clock.now)

@@ -179,7 +179,9 @@ def test_a_start_that_fails_is_tried_again_where_it_failed() -> None:
         def handle(self, messages: list[Message[Any]]) -> None: ...
 
     with running(app) as code:
-        assert events(code, StartFailed) == [StartFailed("ConnectionError: no index yet")]
+        assert events(code, StartFailed) == [
+            StartFailed("route words: on_start raised ConnectionError: no index yet")
+        ]
         code.start()
         assert events(code, Started) == [Started()]
     assert told[0] == "hook"

@@ -121,7 +121,7 @@ def test_a_connection_without_descriptors_tries_again(
         until(lambda: "lost a frame" in worker.output, 20.0)
         proxy.reset()
         until(lambda: not worker.status().get("ready"), 20.0)
-        until(lambda: re.search("connection rabbitmq lost: .*attempt 2", worker.output), 20.0)
+        until(lambda: re.search("connection rabbitmq: .*tried again in", worker.output), 20.0)
     put(rabbitmq, "work", *numbers(range(100, 200)))
     account(worker, rabbitmq, 200, 35.0)
 
