@@ -14,6 +14,7 @@ from actors.connections import AMQPConnection, Connection, SSEConnection
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.loader import loading
 from actors.log import own_logger
+from actors.logic.names import broken_text
 from actors.logic.routing import numbered
 from actors.options import AMQPRouteOptions, FailCallback, RouteOptions, TimerOptions
 from actors.outlet import ConnectionOutlet, OpenWay, Outlet, open_lane
@@ -306,6 +307,9 @@ def _check_texts(values: Mapping[str, Any], queue: str) -> None:
     for key, value in values.items():
         if value is not None and not isinstance(value, str):  # not shown: it may be a secret
             raise InvalidRoute(f"route {queue}: {key} must be a str, not {type(value).__name__}")
+    vhost = values["vhost"]
+    if vhost is not None and (rule := broken_text(vhost)):
+        raise InvalidRoute(f"route {queue}: vhost must be {rule}, not {vhost!r}")
 
 
 def _check_hook(place: str, hook: Any) -> None:

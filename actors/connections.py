@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from actors.errors import ConfigurationError
 from actors.log import name_secret
+from actors.logic.names import broken_text
 from actors.logic.routing import stream_url
 from actors.logic.secrets import masked_url
 from actors.options import FailCallback
@@ -113,6 +114,13 @@ class AMQPConnection(Connection):
         if re.search(r"[/@\s?#]|^[^:]*:[^:]*$", self.host):
             raise ConfigurationError(f"connection setting host: {NO_URL}")
         return self
+
+    @field_validator("vhost")
+    @classmethod
+    def _is_carried(cls, vhost: str) -> str:
+        if rule := broken_text(vhost):
+            raise ValueError(f"must be {rule}")
+        return vhost
 
     @property
     def tls(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from actors.logic.entry import Outgoing, check_properties, check_queue, check_text, serialized
+from actors.logic.entry import Outgoing, check_properties, check_text, check_way, serialized
 from actors.puts import begun
 
 Properties = Mapping[str, Any]
@@ -150,9 +150,7 @@ class ConnectionOutlet(Outlet):
 
     def _begin(self, vhost: str | None, *message: Any) -> Future[None]:
         routing_key, body, exchange, properties, mandatory = message
-        check_text("exchange", exchange)
-        if routing_key != "" or not exchange:
-            check_queue(routing_key, "routing_key")
+        check_way(exchange, routing_key)
         if vhost is not None:
             check_text("vhost", vhost)
         check_properties(properties)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from actors.annotations import function_of, name_of, payload_type, positional, spelled
 from actors.callables import accepts, method_fault, promised
 from actors.errors import InvalidRoute
-from actors.logic.routing import MAX_QUEUE_NAME
+from actors.logic.names import broken_rule
 from actors.options import RouteOptions
 from actors.topology import Queue
 
@@ -123,10 +123,8 @@ def checked_queues(routes: Any) -> tuple[tuple[str, ...], tuple[Queue, ...]]:
     if not queues:
         raise InvalidRoute("a route needs at least one queue: routes is empty")
     for queue in queues:
-        if not isinstance(queue, str) or not 0 < len(queue.encode()) <= MAX_QUEUE_NAME:
-            raise InvalidRoute(
-                f"routes: a queue is named by 1 to {MAX_QUEUE_NAME} bytes, not {queue!r}"
-            )
+        if rule := broken_rule(queue):
+            raise InvalidRoute(f"routes: a queue is named by {rule}, not {queue!r}")
         if queues.count(queue) > 1:
             raise InvalidRoute(f"routes: queue {queue!r} is named twice")
     return queues, declared

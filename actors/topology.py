@@ -5,10 +5,13 @@ What exists is never changed: where it is unlike its declaration, the worker doe
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from actors.errors import ConfigurationError
+from actors.logic.names import broken_rule, broken_text
+from actors.logic.routing import IS_A_STREAM
 from actors.schema import Schema
 
 Arguments = dict[str, Any]
@@ -22,13 +25,18 @@ class Exchange(Schema):
 
     noun: ClassVar[str] = "exchange setting"
 
-    name: str = Field(min_length=1, max_length=255)
+    name: str
     type: str = "direct"  #: "direct", "fanout", "topic", "headers", or what a plugin adds
     durable: bool = True
     arguments: Arguments = Field(default_factory=dict)
 
     def __init__(self, name: str, type: str = "direct", **values: Any) -> None:
         super().__init__(**{"name": name, "type": type, **values})
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        return _named(name)
 
 
 class Binding(Schema):
@@ -43,13 +51,23 @@ class Binding(Schema):
     def __init__(self, exchange: str | Exchange, routing_key: str = "", **values: Any) -> None:
         super().__init__(**{"exchange": exchange, "routing_key": routing_key, **values})
 
+    @field_validator("exchange")
+    @classmethod
+    def _is_a_name(cls, exchange: str | Exchange) -> str | Exchange:
+        return _named(exchange) if isinstance(exchange, str) else exchange
+
+    @field_validator("routing_key")
+    @classmethod
+    def _is_carried(cls, key: str) -> str:
+        return _carried(key)
+
 
 class Queue(Schema):
     """A queue of a broker; in `app.route` it stands where otherwise its name does."""
 
     noun: ClassVar[str] = "queue setting"
 
-    name: str = Field(min_length=1, max_length=255)
+    name: str
     quorum: bool = False  #: replicated, and counts how often a message came back
     durable: bool = True
     delivery_limit: int | None = Field(default=None, ge=1)  #: of a quorum queue
@@ -60,6 +78,27 @@ class Queue(Schema):
 
     def __init__(self, name: str, **values: Any) -> None:
         super().__init__(**{"name": name, **values})
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        return _named(name)
+
+    @field_validator("dead_letter_exchange")
+    @classmethod
+    def _is_an_exchange(cls, exchange: str | Exchange | None) -> str | Exchange | None:
+        return _named(exchange) if isinstance(exchange, str) and exchange else exchange
+
+    @field_validator("dead_letter_routing_key")
+    @classmethod
+    def _is_carried(cls, key: str | None) -> str | None:
+        return key if key is None else _carried(key)
+
+    @model_validator(mode="after")
+    def _is_no_stream(self) -> Self:
+        if self.all_arguments.get("x-queue-type") == "stream":
+            raise ConfigurationError(f"queue {self.name}: {IS_A_STREAM}")
+        return self
 
     @property
     def all_arguments(self) -> Arguments:
@@ -105,6 +144,18 @@ class Queue(Schema):
             ("queue_declare", queue),
             *(("queue_bind", binding) for binding in bindings),
         ]
+
+
+def _named(name: str) -> str:
+    if rule := broken_rule(name):
+        raise ValueError(f"must be a name of {rule}")
+    return name
+
+
+def _carried(text: str) -> str:
+    if rule := broken_text(text):
+        raise ValueError(f"must be {rule}")
+    return text
 
 
 def _name(exchange: str | Exchange | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from actors.logic.routing import MAX_QUEUE_NAME
+from actors.logic.names import broken_rule
 
 
 class Whole(click.IntRange):
@@ -51,6 +51,6 @@ class QueueName(click.ParamType[str]):
     name = "QUEUE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not 0 < len(value.encode("utf-8", "surrogateescape")) <= MAX_QUEUE_NAME:
-            self.fail(f"a queue is named by 1 to {MAX_QUEUE_NAME} bytes", param, ctx)
+        if rule := broken_rule(value):
+            self.fail(f"a queue is named by {rule}, not {value!r}", param, ctx)
         return str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import ssl as tls
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
@@ -13,10 +14,12 @@ from typing import Any
 import pika
 from pika import exceptions
 from pika.adapters.utils import connection_workflow as workflow
+from pika.channel import MAX_CHANNELS
 
 from actors.clients.ioloop import IOLoop
 from actors.errors import Fault
 from actors.logic.frames import Slicer
+from actors.logic.routing import IS_A_STREAM
 
 #: Bytes asked of the socket at once, and in one turn, unless more are expected: with 120-byte
 #: bodies a message costs 3.7 µs of CPU, with pika's own 4 KiB 5.4, and with 256 KiB 4.3.
@@ -28,6 +31,11 @@ USER_TIMEOUT = 15_000
 
 #: Reply codes that time does not heal: credentials, permissions, vhosts.
 REFUSALS = (403, 530)
+
+#: How a consumer says that it is for any queue but a stream: with the priority that each has
+#: unasked, and no consumer of a stream may have.
+NO_STREAM = {"x-priority": 0}
+_OF_A_STREAM = "of queue type rabbit_stream_queue"
 
 # What pika logs at ERROR, tracebacks included, is what its owner reports in one line.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -114,6 +122,8 @@ class Link(_SelectConnection):  # type: ignore[misc]
         self.slicer = Slicer()
         self.blocked = ""  #: why the broker takes no publishing, while it does not
         self._settings = settings
+        self._loop = loop
+        self._asking: deque[Callable[[Any], None]] = deque()  # wait for a channel
         self._lost = lost
         self._ended: BaseException | None = None
         super().__init__(
@@ -152,6 +162,29 @@ class Link(_SelectConnection):  # type: ignore[misc]
     @property
     def frame_max(self) -> int:
         return int(self.params.frame_max)
+
+    @property
+    def channel_max(self) -> int:
+        """How many channels the broker allows here."""
+        return int(self.params.channel_max) or MAX_CHANNELS
+
+    def briefly(self, opened: Callable[[Any], None]) -> None:
+        """Open a channel that is closed again soon; where all are taken, once one is free."""
+        self._asking.append(opened)
+        self._open_next()
+
+    def _open_next(self) -> None:
+        while self._asking and self.is_open:
+            try:
+                self.channel(on_open_callback=self._asking[0])
+            except exceptions.NoFreeChannels:
+                return
+            self._asking.popleft()
+
+    def _on_channel_cleanup(self, channel: Any) -> None:
+        super()._on_channel_cleanup(channel)
+        if self._asking:
+            self._loop.add_callback(self._open_next)
 
     def write(self, frames: bytes) -> None:
         """Send frames of our own making, in one write."""
@@ -242,6 +275,8 @@ def explain_channel(reason: Any) -> tuple[str, Fault]:
     text = f"{code} {reason.reply_text}" if code else str(reason) or repr(reason)
     if code == 404:
         return text, Fault.MISSING
+    if code == 406 and _OF_A_STREAM in text:
+        return IS_A_STREAM, Fault.REFUSED
     return text, Fault.REFUSED if code in REFUSALS else Fault.UNREACHABLE
 
 

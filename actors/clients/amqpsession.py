@@ -96,7 +96,7 @@ class Session:
             )
 
         self._wait(lambda: self._channel is not None, deadline)
-        self._link.channel(on_open_callback=ask)
+        self._link.briefly(ask)
         self._wait(lambda: bool(answer), deadline)
         if answer[0] not in (0, 404):
             raise PublishError(f"{self._settings}: {name}: cannot be declared ({answer[0]})")

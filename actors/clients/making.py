@@ -11,7 +11,7 @@ from pika.channel import Channel
 
 from actors.clients.amqp import Link
 from actors.log import own_logger
-from actors.logic.routing import MAX_QUEUE_NAME
+from actors.logic.names import MAX_NAME
 
 FORBIDDEN, MISSING, UNLIKE = 403, 404, 406
 
@@ -33,7 +33,7 @@ class Making:
 
     def begin(self) -> None:
         # A channel for each question: a queue that does not exist closes the one that asks.
-        self._link.channel(on_open_callback=self._ask)
+        self._link.briefly(self._ask)
 
     def _ask(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._answered)
@@ -70,8 +70,8 @@ def code_of(reason: Any) -> int:
 
 def too_long(name: str) -> str:
     """Why there can be no queue of this name; empty where there can."""
-    fits = len(name.encode()) <= MAX_QUEUE_NAME
-    return "" if fits else f"queue name of more than {MAX_QUEUE_NAME} bytes: {name}"
+    fits = len(name.encode()) <= MAX_NAME
+    return "" if fits else f"queue name of more than {MAX_NAME} bytes: {name}"
 
 
 def needed_for_retries(queue: str) -> str:

@@ -19,10 +19,11 @@ from actors.clients import (
     QueueLost,
     Stopped,
 )
-from actors.clients.amqp import Link, Settings, explain_channel
+from actors.clients.amqp import NO_STREAM, Link, Settings, explain_channel
 from actors.clients.consumer import Consumer
 from actors.clients.gathering import Gathering
 from actors.clients.ioloop import IOLoop
+from actors.clients.measuring import Measuring
 from actors.clients.mover import Mover
 from actors.clients.spoolfile import SpoolFile
 from actors.clients.topology import Topology
@@ -56,6 +57,8 @@ class RabbitMQClient:
         self._events: list[Any] = []
         self._link: Link | None = None
         self._consumers: dict[str, Consumer] = {}
+        self._measured: set[str] = set()  # queues that have not answered yet
+        self._queues = sum(len(route.queues) for route in plan.routes)
         self._topology = Topology(plan.topology, plan.retries)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
         self._mover = Mover(self._settings, self._loop, self._events_append, spool)
@@ -119,12 +122,23 @@ class RabbitMQClient:
 
     def _on_open(self) -> None:
         assert self._link is not None
+        needed, allowed = self._queues + 1, self._link.channel_max  # one asks and declares
+        if needed > allowed:
+            self._link.leave()
+            self._on_lost(
+                f"{self._settings}: the broker allows {allowed} channels in a connection, and"
+                f" {self._queues} queues take {needed}: raise its channel_max, or leave some routes"
+                " to another worker (--route)",
+                Fault.REFUSED,
+            )
+            return
         self._events.append(Opened(self._link.peer))
         self._loop.call_later(WATCH, partial(self._watch, self._link))
 
     def _on_lost(self, cause: str, fault: Fault) -> None:
         self._link = None
         self._consumers.clear()
+        self._measured.clear()
         self._events.append(Lost("" if self._shutting else cause, fault))
 
     def _abandon(self, cause: str) -> None:
@@ -146,7 +160,12 @@ class RabbitMQClient:
             return
         if queue in self._consumers:
             self._discard(self._consumers[queue])
-        channel = self._link.channel(on_open_callback=self._on_channel)
+        try:
+            channel = self._link.channel(on_open_callback=self._on_channel)
+        except exceptions.NoFreeChannels:  # those that were given up are still closing
+            full = QueueLost(queue, epoch, "no channel is free", Fault.UNREACHABLE)
+            self._later(lambda: self._events.append(full))
+            return
         intake = Intake(channel.channel_number)
         self._link.slicer.sinks[channel.channel_number] = intake
         consumer = Consumer(queue, epoch, window, channel, intake, Flow(window))
@@ -197,6 +216,7 @@ class RabbitMQClient:
                 consumer.queue,
                 consumer.deliver,
                 consumer_tag=_TAG,
+                arguments=NO_STREAM,
                 callback=partial(self._on_consuming, consumer),
             )
 
@@ -264,22 +284,16 @@ class RabbitMQClient:
         self._mover.move(move)
 
     def measure(self, queue: str) -> None:
-        if self._link is None or not self._link.is_open:
-            return
+        link = self._link
+        if link is not None and link.is_open and queue not in self._measured:
+            self._measured.add(queue)  # a queue that is silent is not asked again
+            Measuring(link, queue, partial(self._on_measured, link, queue)).begin()
 
-        def ask(channel: Channel) -> None:
-            channel.add_on_close_callback(refused)
-            channel.queue_declare(queue, passive=True, callback=partial(tell, channel))
-
-        def tell(channel: Channel, frame: Any) -> None:
-            self._events.append(Depth(queue, frame.method.message_count))
-            channel.close()
-
-        def refused(_: Channel, reason: Any) -> None:
-            if isinstance(reason, exceptions.ChannelClosedByBroker):
-                self._events.append(Depth(queue, 0))
-
-        self._link.channel(on_open_callback=ask)
+    def _on_measured(self, link: Link, queue: str, ready: int | None) -> None:
+        if link is self._link:
+            self._measured.discard(queue)
+            if ready is not None:
+                self._events.append(Depth(queue, ready))
 
     def _later(self, callback: Callable[[], None]) -> None:
         self._loop.add_callback(callback)

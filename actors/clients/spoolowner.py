@@ -23,9 +23,9 @@ from actors.logic.attempts import MOST
 from actors.logic.copying import Form
 from actors.logic.entry import MAX_ID
 from actors.logic.failure import class_name
+from actors.logic.names import MAX_NAME
 from actors.logic.plain import encodable
 from actors.logic.records import MAX_PRIORITY, pack
-from actors.logic.routing import MAX_QUEUE_NAME
 
 LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later
 
@@ -227,7 +227,7 @@ def bury_unreadable(at: Connection, seq: int, reason: str) -> Unreadable:
     people can look at it and redrive it."""
     row = "SELECT CAST(queue AS BLOB), priority, attempts FROM message WHERE seq = ?"
     queue, priority, attempts = at.execute(row, (seq,)).fetchone()
-    name = (_text(queue) or "?").encode()[:MAX_QUEUE_NAME].decode(errors="ignore")
+    name = (_text(queue) or "?").encode()[:MAX_NAME].decode(errors="ignore")
     at.execute(
         f"UPDATE message SET state = {DEAD}, queue = ?, priority = ?, attempts = ?, owner = NULL,"
         " not_before = 0, died = ?, reason = ?, error = ?, route = '' WHERE seq = ?",

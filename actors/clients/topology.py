@@ -170,7 +170,7 @@ class _Declaring:
         self._as_told = False  # add nothing to what the route declares
 
     def begin(self) -> None:
-        self._link.channel(on_open_callback=self._on_channel)
+        self._link.briefly(self._on_channel)
 
     def _on_channel(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_closed)

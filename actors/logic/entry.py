@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from actors.logic.names import broken_rule, broken_text
 from actors.logic.records import MAX_PRIORITY
-from actors.logic.routing import MAX_QUEUE_NAME
 
 MAX_ID = 255  #: bytes, of an AMQP short string
 MAX_DELAY = 10 * 365 * 86400  #: seconds; a wall clock that is off by more is no clock
@@ -52,18 +52,28 @@ def check_queue(queue: str, argument: str = "queue") -> None:
     """Raises `TypeError` or `ValueError` for what cannot be the name of a queue."""
     if not isinstance(queue, str):
         raise TypeError(f"{argument} must be the name of a queue, not {_kind(queue)}")
-    if not 0 < len(queue.encode()) <= MAX_QUEUE_NAME:
-        raise ValueError(
-            f"{argument} must be the name of a queue, of 1 to {MAX_QUEUE_NAME} bytes: {queue!r}"
-        )
+    if rule := broken_rule(queue):
+        raise ValueError(f"{argument} must be the name of a queue, of {rule}: {queue!r}")
+
+
+def check_way(exchange: str, routing_key: str) -> None:
+    """The same for the way of a message: without an exchange the key is the name of a queue."""
+    if not isinstance(exchange, str):
+        raise TypeError(f"exchange must be the name of an exchange, not {_kind(exchange)}")
+    if not exchange:
+        check_queue(routing_key, "routing_key")
+        return
+    if rule := broken_rule(exchange):
+        raise ValueError(f"exchange must be the name of an exchange, of {rule}: {exchange!r}")
+    check_text("routing_key", routing_key)
 
 
 def check_text(argument: str, value: str) -> None:
     """Raises `TypeError` or `ValueError` for what is no short string of AMQP."""
     if not isinstance(value, str):
         raise TypeError(f"{argument} must be text, not {_kind(value)}")
-    if len(value.encode()) > MAX_ID:
-        raise ValueError(f"{argument} must be at most {MAX_ID} bytes")
+    if rule := broken_text(value):
+        raise ValueError(f"{argument} must be {rule}")
 
 
 def check_seconds(argument: str, value: float, most: int = MAX_TIMEOUT) -> None:

@@ -10,7 +10,12 @@ from urllib.parse import urlsplit
 
 MAX_PREFETCH = 65535  #: AMQP counts it in 16 bits
 MAX_IN_FLIGHT = 64
-MAX_QUEUE_NAME = 255  #: bytes, of an AMQP short string
+
+#: Why a queue of this type is refused, and what to do.
+IS_A_STREAM = (
+    "is a stream, and Callboard consumes classic and quorum queues: bind one of those to the"
+    " exchange that feeds the stream, and name it in the route"
+)
 
 
 @dataclass(frozen=True, slots=True)

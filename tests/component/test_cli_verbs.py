@@ -144,6 +144,12 @@ def test_a_slow_writer_is_not_waited_for(tmp_path: Path, url: str) -> None:
     [
         (["publish", ""], "a queue is named by 1 to 255 bytes"),
         (["publish", "é" * 128], "a queue is named by 1 to 255 bytes"),
+        (["publish", "a\nb"], "a queue is named by one line, not 'a\\nb'"),
+        (["publish", "\udce9"], "a queue is named by whole characters, not '\\udce9'"),
+        (["dead", "list", "a\rb"], "a queue is named by one line"),
+        (["dead", "redrive", "words", "--to", "a\nb"], "a queue is named by one line"),
+        (["spool", "show", "a\nb"], "a queue is named by one line"),
+        (["spool", "purge", "a\r\nb", "--yes"], "a queue is named by one line"),
         (["publish", "words", "--delay", "inf"], "inf is not in the range"),
         (["dead", "redrive", "words", "--to", ""], "a queue is named by 1 to 255 bytes"),
     ],
@@ -216,13 +222,15 @@ def test_a_time_that_is_none_is_a_matter_of_usage(
 
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\x7f\u202e\u200b\u2028\nforged"
+HOSTILE_NAME = HOSTILE.replace("\n", "")  # no queue is put into by a name of two lines
 
 
 def bury_hostile(url: str) -> None:
     """A dead letter and a message of somebody who is after the terminal of the operator."""
     with Publisher(url) as publisher:
         publisher.put("words", HOSTILE, headers={HOSTILE: HOSTILE}, message_id=f"id{HOSTILE}")
-        publisher.put(f"queue{HOSTILE}", serialized_data=HOSTILE.encode())
+        publisher.put(f"queue{HOSTILE_NAME}", serialized_data=HOSTILE.encode())
+        publisher.put("other", 1)
         publisher.put("dead", 1, message_id=f"dead{HOSTILE}", headers={HOSTILE: HOSTILE})
     with (spool := spool_at(url)).transaction() as at:
         at.execute(
@@ -230,6 +238,7 @@ def bury_hostile(url: str) -> None:
             " WHERE queue = 'dead'",
             (DEAD, HOSTILE, HOSTILE, HOSTILE),
         )
+        at.execute("UPDATE message SET queue = ? WHERE queue = 'other'", (HOSTILE,))
     spool.close()
 
 
@@ -239,14 +248,14 @@ def bury_hostile(url: str) -> None:
         ["spool", "list"],
         ["spool", "list", "--json"],
         ["spool", "show", "words"],
-        ["spool", "show", f"queue{HOSTILE}"],
-        ["spool", "purge", f"queue{HOSTILE}", "--yes"],
+        ["spool", "show", f"queue{HOSTILE_NAME}"],
+        ["spool", "purge", f"queue{HOSTILE_NAME}", "--yes"],
         ["dead", "list", "dead"],
         ["dead", "list", "dead", "--json"],
         ["dead", "show", "dead"],
         ["dead", "show", "dead", "--json"],
-        ["dead", "list", f"queue{HOSTILE}"],
-        ["dead", "redrive", "dead", "--to", f"to{HOSTILE}"],
+        ["dead", "list", f"queue{HOSTILE_NAME}"],
+        ["dead", "redrive", "dead", "--to", f"to{HOSTILE_NAME}"],
         ["dead", "redrive", "dead", "--json"],
         ["dead", "purge", "dead", "--yes"],
         ["dead", "purge", "dead", "--yes", "--json"],

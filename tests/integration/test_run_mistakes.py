@@ -36,6 +36,8 @@ BAD_APPS = {
     "option:app": "unknown option 'BULK'",
     "negative:app": "bulk_size",
     ":app": "app ':app': must be MODULE:APP",
+    "lines:app": "queue setting name: must be a name of one line, not 'a\\nb'",
+    "stream:app": "queue events: is a stream",
 }
 
 MODULES = {
@@ -45,6 +47,8 @@ MODULES = {
     "syntax": "def\n",
     "leaves": "raise SystemExit(0)\n",
     "option": "from actors import App\nApp().route(['work'], options={'BULK': 1})(print)\n",
+    "lines": "from actors import App, Queue\nApp().route([Queue('a\\nb')])(print)\n",
+    "stream": "import actors\nactors.Queue('events', arguments={'x-queue-type': 'stream'})\n",
     "negative": "from actors import App\nApp().route(['work'], options={'bulk_size': -1})(print)\n",
 }
 
@@ -206,6 +210,14 @@ def test_a_missing_queue(rabbitmq: BrokerPlace, run: Run) -> None:
     rabbitmq.delete("work")
     worker = run("plain", "--connection", rabbitmq.url)
     refused(worker, 78, "connection rabbitmq: queue work: ", "NOT_FOUND")
+
+
+def test_a_stream_in_the_place_of_a_queue(rabbitmq: BrokerPlace, run: Run) -> None:
+    rabbitmq.delete("work")
+    rabbitmq.declare("work", **{"x-queue-type": "stream"})
+    worker = run("plain", "--connection", rabbitmq.url)
+    refused(worker, 78, "connection rabbitmq: queue work: is a stream", "bind one of those")
+    assert worker.handled() == []
 
 
 def test_nobody_listens_and_nobody_waits(run: Run) -> None:
