@@ -7,20 +7,22 @@ until its handler answers. What gets lost on the way is asked for again by `Held
 from __future__ import annotations
 
 import json
+import math
 from array import array
 from collections.abc import Iterable
 
 from actors.alarm import Alarm
-from actors.context import Context
+from actors.context import Context, Memory
 from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.bulk import Chunk, pieces
 from actors.logic.credit import Handed
 from actors.logic.failure import DEAD_LETTER, class_name
+from actors.logic.hands import Deaths, identity
 from actors.logic.limits import endangered, tighter
 from actors.logic.line import NO_BULK, Line, Losses
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
-from actors.logic.staff import Staff
+from actors.logic.staff import Assignment, Staff
 from actors.plan import RoutePlan, UnitPlan
 from actors.protocol import (
     Bulk,
@@ -46,12 +48,16 @@ from actors.staffing import staffs_of
 
 #: Seconds between two rounds of `Held`, while anything is outstanding.
 ROUND = 2.0
+#: Seconds for which what a killed worker had in hand runs alone, and all else waits for it.
+TRIALS = 60.0
 #: Dead handlers of which it is remembered whether they held a bulk.
 REMEMBERED = 256
 
 
 class Batcher:
     """Between one connection and the handlers of its routes."""
+
+    _hands: Memory
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -73,6 +79,9 @@ class Batcher:
         self._waiting: set[str] = set()  # routes that nobody can work on
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
+        self._trials_end = (
+            0.0  # until then a suspect of a killed worker runs with nothing beside it
+        )
         self._stale = 0
         self._reports: list[Report] = []  # to be passed on to the connection
         self._next_round = 0.0
@@ -125,6 +134,7 @@ class Batcher:
             self._settling = Settling(
                 self._lines, broker_copies=plan.kind == "amqp", random=self._context.random
             )
+            self._hands = self._context.client("hands", plan)
         self._supervisor = sender
         self._context.send(sender, Ready("batcher", self._context.pid))
 
@@ -170,8 +180,10 @@ class Batcher:
                 dict(message.flagged),
             )
             self._settling.enter(chunk)
-            self._rescue(chunk, tighter(message.limit, self._routes[line.name].delivery_limit), now)
-            line.batching.add(chunk, now)
+            plan = self._routes[line.name]
+            self._rescue(chunk, tighter(message.limit, plan.delivery_limit), now)
+            self._recognize(chunk, plan, now)
+            line.add(chunk, now)
             (line.spent.add if message.spent else line.spent.discard)(queue)
 
     def _rescue(self, chunk: Chunk, limit: int | None, now: float) -> None:
@@ -181,14 +193,57 @@ class Batcher:
             reason = f"came back {count} times, and RabbitMQ deletes it after {limit}"
             self._settling.condemn([(chunk, index)], DEAD_LETTER, DeliveryLimit, reason, now)
 
+    def _recognize(self, chunk: Chunk, plan: RoutePlan, now: float) -> None:
+        """What a killed worker had in hand is handed out alone, or is convicted."""
+        if not self._hands.deaths:
+            return
+        for index in [index for index in chunk.attempts if index not in chunk.withheld]:
+            message = identity(chunk.raw(index))
+            deaths = self._hands.deaths.get(message, Deaths())
+            if deaths.convicts(plan.max_crashes):
+                chunk.withheld.add(index)
+                reason = f"in hand when {deaths.all} workers were killed, alone in {deaths.alone}"
+                self._settling.condemn([(chunk, index)], plan.on_crash, HandlerCrashed, reason, now)
+                self._hands.forget(message)
+            elif message in self._hands.suspects:
+                chunk.suspected.add(index)
+                self._trials_end = self._trials_end or now + TRIALS
+
     def _hand_out(self, now: float) -> None:
         flush = self._last_chunk is not None and self._chunks.next > self._last_chunk
-        for staff in self._staffs.values():
-            for handler, route, bulks in staff.hand_out(now, flush):
-                self._next_bulk = bulks[-1].number + 1
-                self._send(staff, handler, route, bulks)
+        trials = now < self._trials_end and self._last_chunk is None
+        if trials and any(line.suspected for line in self._lines.values()):
+            self._try_alone(now)
+        elif not (trials and self._is_alone()):
+            for staff in self._staffs.values():
+                self._assign(staff, staff.hand_out(now, flush))
         if flush and self._connection and not self._settling.register.open:
             self._context.send(self._connection, Drained())
+
+    def _try_alone(self, now: float) -> None:
+        """Hand out the next suspect, once nobody works on anything."""
+        staffs = self._staffs.values()
+        if any(staff.in_hand for staff in staffs):
+            return
+        for staff in staffs:
+            if assigned := staff.hand_out_suspect(now):
+                self._assign(staff, assigned)
+                return
+
+    def _is_alone(self) -> bool:
+        """Whether a suspect is at work, and nothing else."""
+        held = [
+            h
+            for staff in self._staffs.values()
+            for w in staff.workers.values()
+            for h in w.bulks.values()
+        ]
+        return len(held) == 1 and held[0].draft.alone
+
+    def _assign(self, staff: Staff, assigned: list[Assignment]) -> None:
+        for handler, route, bulks in assigned:
+            self._next_bulk = bulks[-1].number + 1
+            self._send(staff, handler, route, bulks)
 
     def _send(self, staff: Staff, handler: str, route: str, bulks: list[Handed]) -> None:
         flagged: list[tuple[int, int]] = []
@@ -197,11 +252,13 @@ class Batcher:
         for handed, size in zip(bulks, sizes, strict=True):
             flagged += handed.draft.flagged(offset)
             offset += size
+        content = tuple(pieces(part for handed in bulks for part in handed.draft.parts))
+        self._hands.give(handler, bulks[-1].number, content)
         bulk = Bulk(
             bulks[0].number,
             next(iter(staff.workers[handler].bulks)),  # the lowest: they are given in order
             route,
-            tuple(pieces(part for handed in bulks for part in handed.draft.parts)),
+            content,
             sizes,
             tuple(flagged),
         )
@@ -213,12 +270,21 @@ class Batcher:
         staff = self._working.get(sender)
         if staff is None:
             self._stale += 1
-        elif staff.answer(sender, message.numbers, now, message.reports):  # or it was said before
+        elif answered := staff.answer(sender, message.numbers, now, message.reports):
+            self._note_answers(staff, sender, answered)
             self._reports += message.reports
             raised = any(report.error for report in message.reports)
             self._stale += self._settling.settle(
                 message.ranges, message.singles, now, raised=raised
             )
+
+    def _note_answers(self, staff: Staff, handler: str, answered: list[Handed]) -> None:
+        """What was answered has killed nobody."""
+        self._hands.answered(handler, next(iter(staff.workers[handler].bulks), math.inf))
+        for handed in answered if self._hands.deaths else ():
+            if handed.draft.alone:
+                for chunk, index in handed.draft.deliveries():
+                    self._hands.forget(identity(chunk.raw(index)))
 
     def _tell(self, entries: list[Range | Single]) -> None:
         reports, self._reports = tuple(self._reports), []
@@ -232,6 +298,7 @@ class Batcher:
         handler, staff = death.handler, self._working.pop(death.handler, None)
         overdue = self._condemned.pop(handler, NO_BULK if death.innocent else 0)
         if staff is not None:
+            self._hands.lost(handler)
             losses = staff.lose(handler, overdue, now)
             for route, lost in losses.items():
                 self._condemn(self._routes[route], lost, death.cause, now)
@@ -295,6 +362,7 @@ class Batcher:
         if round_is_due:
             self._next_round = now + ROUND
         times = [staff.due(now) for staff in self._staffs.values()]
+        times.append(self._trials_end if self._trials_end > now else None)
         self._alarm.set([*times, self._next_round if working else None], now)
 
     def _report(self) -> str:

@@ -10,6 +10,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from actors.logic.bulk import Piece
+    from actors.logic.hands import Deaths
     from actors.protocol import ActorMessage
 
 #: The sender of what an actor's own client reports, of its reminders, and of stage news.
@@ -38,6 +42,25 @@ class Client(Protocol):
         """Let go of everything at once."""
 
 
+class Memory(Client, Protocol):
+    """What handlers have in hand, kept where it outlives the death of the whole worker."""
+
+    deaths: dict[bytes, Deaths]  #: of messages known from killed workers
+    suspects: set[bytes]  #: held by the worker that was killed last
+
+    def give(self, handler: str, last: int, pieces: Sequence[Piece]) -> None:
+        """A message with bulks up to number `last` goes to a handler."""
+
+    def answered(self, handler: str, open_from: float) -> None:
+        """A handler has answered every bulk below a number."""
+
+    def lost(self, handler: str) -> None:
+        """A handler holds nothing any more."""
+
+    def forget(self, message: bytes) -> None:
+        """A message is settled: no death counts against it any more."""
+
+
 class Context(Protocol):
     """The hands of an actor."""
 
@@ -61,7 +84,8 @@ class Context(Protocol):
         """End this actor once this message is handled."""
 
     def client(self, kind: str, settings: Any) -> Any:
-        """The actor's client: "amqp", "spool" or "sse" for a connection, "runner" for a handler."""
+        """The actor's client: "amqp", "spool" or "sse" for a connection, "runner" for a handler,
+        "hands" for a batcher."""
 
 
 class Actor(Protocol):

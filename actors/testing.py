@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from actors.app import App
+from actors.clients.hands import NoHands
 from actors.clients.keeper import MemoryKeeper
 from actors.clients.runner import InlineClockCode
 from actors.metrics import declared, keep_in
@@ -96,6 +97,7 @@ class InMemorySystem:
         self._app.open_outlets(plan.outlets, lambda kind, _: WorldWay(self.world, kind))
         clients: dict[str, ClientFactory] = {
             "runner": self._runner,
+            "hands": NoHands,
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
             **dict.fromkeys(("amqp", "spool", "sse"), self.world.client),
         }

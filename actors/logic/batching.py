@@ -151,7 +151,7 @@ def bulk_cap(bulk_size: int, attempts: int, last_alone: int, *, cleared: bool = 
 
 def runs(chunk: Chunk) -> Sequence[Part]:
     """The chunk cut where the number of attempts changes, or what they say of neighbours; what
-    is withheld is left out."""
+    is withheld or suspected is left out."""
     if not chunk.attempts:
         return [Part(chunk, 0, len(chunk.ends))]
     parts: list[Part] = []
@@ -162,8 +162,12 @@ def runs(chunk: Chunk) -> Sequence[Part]:
             parts.append(Part(chunk, start, index))
             start, before = index, history
     parts.append(Part(chunk, start, len(chunk.ends)))
-    return [part for part in parts if part.start not in chunk.withheld]
+    return [part for part in parts if not _is_apart(chunk, part.start)]
 
 
 def _history(chunk: Chunk, index: int) -> tuple[int, bool, bool]:
-    return chunk.attempts.get(index, 0), index in chunk.cleared, index in chunk.withheld
+    return chunk.attempts.get(index, 0), index in chunk.cleared, _is_apart(chunk, index)
+
+
+def _is_apart(chunk: Chunk, index: int) -> bool:
+    return index in chunk.withheld or index in chunk.suspected

@@ -37,6 +37,7 @@ class Chunk:
     ends: array[int]
     attempts: dict[int, int] = field(default_factory=dict)  #: by index, where not 0
     cleared: set[int] = field(default_factory=set)  #: came back by a mark of their own, by index
+    suspected: set[int] = field(default_factory=set)  #: may have killed a worker, by index
     withheld: set[int] = field(default_factory=set)  #: decided before anybody saw them, by index
     open: int = 0  #: deliveries without a verdict
 

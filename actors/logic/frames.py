@@ -251,6 +251,30 @@ class Delivery:
             parts.append(self._raw[position + 7 : position + 7 + size])
 
     @property
+    def size(self) -> int:
+        """Bytes of the body, as the content header has it."""
+        size: int = _HEADER.unpack_from(self._raw, self._header)[4]
+        return size
+
+    def beginning(self, most: int) -> bytes:
+        """The first bytes of the body, no more than are in its first frame."""
+        start = self._body
+        if start >= len(self._raw):
+            return b""
+        size = min(most, _FRAME.unpack_from(self._raw, start)[2])
+        return bytes(self._raw[start + _FRAME.size : start + _FRAME.size + size])
+
+    def head(self, most: int) -> bytes:
+        """All but the body, and of that what `beginning` returns."""
+        return bytes(self._raw[: self._body + _FRAME.size + most])
+
+    @property
+    def _body(self) -> int:
+        """Where the first frame of the body begins, or would."""
+        size: int = self._header + 8 + _FRAME.unpack_from(self._raw, self._header)[2]
+        return size
+
+    @property
     def _after_tag(self) -> int:
         return _AFTER_TAG + self._raw[_TAG_LENGTH]
 

@@ -54,6 +54,13 @@ class Line:
         self._innocent: deque[Draft] = deque()
         self._epochs: dict[str, int] = {}  # by queue; those before have ended
 
+    def add(self, chunk: Chunk, now: float) -> None:
+        """Put a chunk in line; what may have killed a worker is to run alone, one by one."""
+        self.batching.add(chunk, now)
+        if not isinstance(self.batching, Ordering):  # which keeps them in their keys' lines
+            for index in sorted(chunk.suspected):
+                self._suspects.accuse(Draft([Part(chunk, index, index + 1)]))
+
     @property
     def suspected(self) -> bool:
         """A suspect waits."""

@@ -64,7 +64,8 @@ class Ordering:
                 continue
             key = self._key_of(chunk.raw(index))
             self._keys[chunk.epoch, chunk.first + index] = key
-            queued = Queued(Part(chunk, index, index + 1), now)
+            alone = index in chunk.suspected
+            queued = Queued(Part(chunk, index, index + 1), now, alone=alone)
             self._lines.setdefault(key, deque()).append(queued)
             self.size += 1
 

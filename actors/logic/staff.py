@@ -71,6 +71,15 @@ class Staff:
                     self._serve(line, now, flush, assigned)
         return assigned
 
+    def hand_out_suspect(self, now: float) -> list[Assignment]:
+        """The next suspect alone, while nobody works on anything."""
+        assigned: list[Assignment] = []
+        for line in list(self._turns):
+            self._try_suspect(line, now, assigned)
+            if assigned:
+                break
+        return assigned
+
     def answer(
         self, handler: str, numbers: Collection[int], now: float, reports: Iterable[Report] = ()
     ) -> list[Handed]:

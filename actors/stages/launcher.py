@@ -52,7 +52,7 @@ class Launcher:
         self, plan: Plan | HostPlan, admin_port: int = 0, network: Network | None = None
     ) -> None:
         units = plan.units if isinstance(plan, Plan) else ()
-        preload({unit.kind for unit in units} | {"runner"})
+        preload({unit.kind for unit in units} | {"runner", "hands"})
         processes.reuse_memory()
         rehearse()
         gc.freeze()  # a collection writes to every object, and pages that all share become each's

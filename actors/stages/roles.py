@@ -22,6 +22,7 @@ CLIENTS = {
     "sse": "actors.clients.sse:SSEClient",
     "runner": "actors.clients.runner:UserCode",
     "clock": "actors.clients.runner:ClockCode",
+    "hands": "actors.clients.hands:Hands",
 }
 
 

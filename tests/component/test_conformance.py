@@ -9,12 +9,13 @@ from typing import Any, Protocol
 import pytest
 
 from actors import Actions, App, Options
+from actors.clients.hands import NoHands
 from actors.clients.runner import InlineUserCode
 from actors.connections import parse_connection
 from actors.plan import Plan, UnitPlan
 from actors.protocol import ActorMessage, Configure, Drain, Drained
 from actors.stages.launcher import InProcess
-from actors.stages.memory import MemoryStage
+from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.roles import CLIENTS
 from actors.stages.wire import Stored
 from actors.stages.world import World
@@ -38,7 +39,8 @@ class Memory:
     def __init__(self, app: App, plan: Plan) -> None:
         self.world = World(lambda: self._stage.now)
         runner = _runner(app, lambda: self._stage.now)
-        self._stage = MemoryStage({plan.units[0].kind: self.world.client, "runner": runner})
+        clients: dict[str, ClientFactory] = {"runner": runner, "hands": NoHands}
+        self._stage = MemoryStage({plan.units[0].kind: self.world.client, **clients})
         self._stage.create("root#1", "root")
         self._stage.post("launcher", "root#1", Configure(plan, "root"))
 
@@ -116,6 +118,7 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     for kind in ("amqp", "spool"):
         monkeypatch.setitem(CLIENTS, kind, f"{__name__}:world_client")
     monkeypatch.setitem(CLIENTS, "runner", f"{__name__}:inline_code")
+    monkeypatch.setitem(CLIENTS, "hands", f"{NoHands.__module__}:{NoHands.__qualname__}")
     opened: list[Simple] = []
 
     def make(app: App) -> Theatre:

@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
+from actors.clients.hands import NoHands
 from actors.protocol import Configure, Drain, Drained, Failed, ReportStatus, Status
 from tests.simulation.broker import Broker
 from tests.simulation.code import ScriptedCode
@@ -62,7 +63,11 @@ class Play:
             Random(seed + 2),
             lambda: self.stage.playing,
         )
-        clients: dict[str, Any] = {"runner": code, **dict.fromkeys(PEERS, self.peer.client)}
+        clients: dict[str, Any] = {
+            "runner": code,
+            "hands": NoHands,
+            **dict.fromkeys(PEERS, self.peer.client),
+        }
         self._clients = clients
         self.stage = FaultyStage(clients, seed, self.faults, self.peer, self.witness)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from actors.batcher import Batcher
 from actors.clients import Fetched
+from actors.clients.hands import NoHands
 from actors.plan import RoutePlan, UnitPlan
 from actors.protocol import Bulk, Configure, Deliveries, Drain, Drained, Held, Neighbours
 from actors.traffic import Traffic
@@ -26,6 +27,9 @@ class Context:
 
     def remind(self, seconds: float, reminder: Any) -> None:
         pass
+
+    def client(self, kind: str, settings: Any) -> NoHands:
+        return NoHands()
 
     def take(self, kind: type[Any]) -> list[Any]:
         taken = [message for message in self.sent if isinstance(message, kind)]

@@ -1,0 +1,149 @@
+"""The file of what is in hand: what a worker that was killed leaves to the next."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from array import array
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from actors.clients import hands
+from actors.clients.hands import SLOT, SLOTS, Hands
+from actors.logic.bulk import Piece
+from actors.logic.hands import Deaths, bequeathed, identity
+from actors.plan import UnitPlan
+from tests.deliveries import delivery
+
+
+def plan(directory: Path) -> UnitPlan:
+    return UnitPlan("rabbitmq", "amqp", "{}", app="module:app", state_dir=str(directory))
+
+
+def piece(*deliveries: bytes, base: int = 0) -> Piece:
+    ends = array("I", (base + end for end in accumulate(map(len, deliveries))))
+    return Piece("q", 1, 1, b"".join(deliveries), ends.tobytes(), base)
+
+
+def next_life(monkeypatch: pytest.MonkeyPatch, life: str) -> None:
+    monkeypatch.setattr(hands, "_life", lambda: life)
+
+
+@pytest.mark.parametrize("size", [1, SLOT])
+def test_what_a_killed_worker_held_is_known_to_the_next_however_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    one, two, three, four = (delivery(b"%d" % n * size, n) for n in range(1, 5))
+    first = Hands(plan(tmp_path))
+    assert first.suspects == set()
+    first.give("h1", 1, (piece(one, two, base=7),))
+    first.give("h1", 2, (piece(three),))
+    first.give("h2", 3, (piece(four),))
+    first.answered("h1", 2)
+    first.lost("h2")
+    first.close()
+    next_life(monkeypatch, "second")
+    second = Hands(plan(tmp_path))
+    assert second.suspects == {identity(three)}
+    assert second.deaths == {identity(three): Deaths(1, 1)}
+    second.close()
+    next_life(monkeypatch, "third")
+    third = Hands(plan(tmp_path))
+    assert third.suspects == set(), "the second held nothing"
+    assert third.deaths == {identity(three): Deaths(1, 1)}
+    third.forget(identity(three))
+    third.close()
+    assert Hands(plan(tmp_path)).deaths == {}
+
+
+def test_a_batcher_that_is_replaced_in_a_living_worker_blames_nobody(tmp_path: Path) -> None:
+    first = Hands(plan(tmp_path))
+    first.give("h", 1, (piece(delivery(b"x")),))
+    first.close()
+    second = Hands(plan(tmp_path))
+    assert (second.suspects, second.deaths) == (set(), {})
+
+
+def test_two_workers_of_one_app_have_a_file_each(tmp_path: Path) -> None:
+    one, two = Hands(plan(tmp_path)), Hands(plan(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 2
+    one.close()
+    two.close()
+
+
+def test_a_file_that_is_no_such_file_is_begun_anew(tmp_path: Path) -> None:
+    Hands(plan(tmp_path)).close()
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"\xff" * 200_000)
+    assert Hands(plan(tmp_path)).deaths == {}
+
+
+def test_without_a_directory_to_write_to_work_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    idle = Hands(plan(tmp_path / "file" / "state"))
+    idle.give("h", 1, (piece(delivery(b"x")),))
+    idle.answered("h", 2)
+    assert "a message that kills whole workers cannot be found" in caplog.text
+
+
+def test_more_than_there_are_slots_is_given_all_the_same(tmp_path: Path) -> None:
+    full = Hands(plan(tmp_path))
+    for number in range(SLOTS + 10):
+        full.give("h", number, (piece(delivery(b"x")),))
+    full.answered("h", SLOTS + 10)
+    full.give("h", SLOTS + 11, (piece(delivery(b"x")),))
+    assert len(full._free) == SLOTS - 1
+
+
+def test_what_was_written_outlives_a_process_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from tests.component.test_hands import *;"
+        "held = Hands(plan(Path(sys.argv[1])));"
+        "held.give('h', 1, (piece(delivery(b'x')),));"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", source, str(tmp_path)], cwd=root, timeout=30)
+    assert done.returncode == -9
+    next_life(monkeypatch, "next")
+    assert Hands(plan(tmp_path)).deaths == {identity(delivery(b"x", 2)): Deaths(1, 1)}
+
+
+def test_a_message_is_the_same_however_often_it_is_delivered() -> None:
+    first = delivery(b"x", 1, {"a": "b"})
+    assert identity(first) == identity(delivery(b"x", 9, {"a": "b", "x-delivery-count": 3}))
+    assert identity(first) != identity(delivery(b"y", 1, {"a": "b"}))
+    assert identity(first) != identity(delivery(b"x", 1, {"a": "c"}))
+
+
+@pytest.mark.parametrize(
+    ("deaths", "most", "convicted"),
+    [
+        (Deaths(3, 2), 3, True),  # the first in company
+        (Deaths(3, 3), 3, True),
+        (Deaths(3, 1), 3, False),
+        (Deaths(2, 2), 3, False),
+        (Deaths(1, 0), 1, False),
+        (Deaths(1, 1), 1, True),
+    ],
+)
+def test_only_deaths_alone_convict_but_for_the_first(
+    deaths: Deaths, most: int, convicted: bool
+) -> None:
+    assert deaths.convicts(most) is convicted
+
+
+def test_a_death_counts_for_all_that_was_held_and_alone_only_for_one() -> None:
+    known = {b"old": Deaths(2, 1)}
+    assert bequeathed([], known) == (known, set())
+    assert bequeathed([b"old"], known) == ({b"old": Deaths(3, 2)}, {b"old"})
+    deaths, held = bequeathed([b"old", b"new"], known)
+    assert deaths == {b"old": Deaths(3, 1), b"new": Deaths(1, 0)}
+    assert held == {b"old", b"new"}
