@@ -94,6 +94,7 @@ class Connection:
                 self._traffic.fetched(message, now)
             case Settlement():
                 self._traffic.settlement(message, now)
+                self._intake.learn(message.reports, now)
             case Held() if sender == self._traffic.batcher:
                 self._traffic.held(message, now)
             case Held():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable
 
 from actors.clients import ConnectionClient, Consuming, Depth, QueueLost, Stopped
 from actors.context import Context
 from actors.errors import Fault
 from actors.log import own_logger
+from actors.logic.pace import Pace
+from actors.logic.report import Report
 from actors.logic.sources import Channel, Source, Sources
-from actors.plan import UnitPlan
+from actors.plan import RoutePlan, UnitPlan
 from actors.traffic import Traffic
 
 log = own_logger("actors.connection")
@@ -29,7 +32,7 @@ class Intake:
         self._traffic = traffic
         self._paused = False  # more bytes are unsettled than may be
         self._sources = Sources(
-            Source(queue, route.name, route.prefetch)
+            Source(queue, route.name, pace_of(route, plan))
             for route in plan.routes
             for queue in route.queues
         )
@@ -77,6 +80,7 @@ class Intake:
         if self.ending:
             return
         for source in self._sources.to_open(served, now):
+            source.window = source.pace.first(self._client.patience)
             self._traffic.custody.begin(source.epoch, source.queue, source.route, source.window)
             self._client.consume(source.queue, source.epoch, source.window)
 
@@ -103,6 +107,8 @@ class Intake:
                     log.info("connection %s: consumes %s", self._name, source.queue)
                     if self.ending or source.idle:
                         self._stop(source)
+                    else:
+                        self._widen(source, now)
                 case QueueLost():
                     return self._lose(source, event, now)
                 case Stopped():
@@ -133,6 +139,24 @@ class Intake:
                 self._stop(source)
         self._resume()
 
+    def learn(self, reports: Iterable[Report], now: float) -> None:
+        """Handlers report on their work: what is held follows their pace."""
+        if not math.isinf(self._client.patience):
+            for report in reports:
+                for source in self._sources:
+                    if source.route == report.route:
+                        source.pace.learn(report.deliveries, report.seconds)
+                        self._widen(source, now)
+
+    def _widen(self, source: Source, now: float) -> None:
+        if source.channel is Channel.CONSUMING and not self.ending:
+            unsettled = self._traffic.custody.unsettled_of(source.epoch)
+            window = source.pace.change(source.window, unsettled, self._client.patience, now)
+            if window != source.window:
+                source.window = window
+                self._traffic.custody.resize(source.epoch, window)
+                self._client.widen(source.queue, source.epoch, window)
+
     def bound_memory(self) -> None:
         """Pause while more bytes are unsettled than `--max-bytes`, until it is half of it."""
         held = self._traffic.custody.outbox.bytes
@@ -152,6 +176,8 @@ class Intake:
             held_back = self._paused or self.ending or source.idle
             if source.channel is Channel.STOPPED and not held_back:
                 source.channel = Channel.OPENING
+                source.window = source.pace.first(self._client.patience)
+                self._traffic.custody.resize(source.epoch, source.window)
                 self._client.resume(source.queue, source.epoch)
 
     def _stop(self, source: Source) -> None:
@@ -166,3 +192,16 @@ class Intake:
         if self.ending:
             source.channel = Channel.STOPPED
         return delay
+
+
+def pace_of(route: RoutePlan, plan: UnitPlan) -> Pace:
+    """The pace of each queue of a route, as long as nothing is known of its handlers."""
+    pool = plan.pools[route.pool or route.name]
+    sharers = sum(len(other.queues) for other in pool if other.row == route.row)
+    return Pace(
+        route.bulk_size,
+        max(other.concurrency for other in pool) * route.in_flight,
+        route.prefetch,
+        sharers,
+        ordered=bool(route.order_by),
+    )

@@ -6,6 +6,7 @@ and what to give up is the connection's and its supervisor's to say.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -44,8 +45,16 @@ class ConnectionClient(Client, Protocol):
     def open(self) -> None:
         """Begin to connect; `Opened` or `Lost` follows."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which the world lets a delivery be unsettled, as far as is known."""
+
     def consume(self, queue: str, epoch: int, window: int) -> None:
         """Fetch with at most `window` unsettled; `Consuming` or `QueueLost` follows."""
+
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        """Fetch with at most `window` unsettled from now on, and no less than `consume` said;
+        of a world whose patience has an end."""
 
     def cancel(self, queue: str, epoch: int) -> None:
         """Stop intake, keep what is unsettled; `Stopped` follows the last `Fetched`."""
@@ -65,6 +74,15 @@ class ConnectionClient(Client, Protocol):
 
     def shut(self) -> None:
         """Close in order, all that was settled written; `Lost` with an empty cause follows."""
+
+
+class Patient:
+    """A world that waits for a settlement without end, so that no window is ever widened."""
+
+    patience = math.inf
+
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        """Nobody asks for it."""
 
 
 # ── what clients report ────────────────────────────────────────────────────────

@@ -27,6 +27,7 @@ class Consumer:
     channel: Channel
     intake: Intake
     flow: Flow
+    more: bool = False  #: a second consumer fetches what a wider window has room for
     consuming: bool = False
     stopping: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,13 @@ WATCH = 1.0
 #: Seconds for an orderly end; what is not settled by then is delivered again.
 SHUT_LIMIT = 5.0
 
-_TAG = "callboard"  # a channel has one consumer: tags need not differ
+#: Seconds after which a broker ends a channel with an unsettled delivery, unless it says another
+#: number (`consumer_timeout`).
+PATIENCE = 1800.0
+
+_TAG = "callboard"
+_MORE = "callboard+"  # the second consumer, of a wider window
+_TIMED_OUT = re.compile(r"Timeout value used: (\d+) ms")
 
 logger = own_logger("actors.connection")
 
@@ -62,6 +69,7 @@ class RabbitMQClient:
         self._topology = Topology(plan.topology, plan.retries)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
         self._mover = Mover(self._settings, self._loop, self._events_append, spool)
+        self.patience = PATIENCE
         self._shutting = False
         self._came = False  # deliveries, in this turn
 
@@ -172,6 +180,20 @@ class RabbitMQClient:
         channel.add_on_close_callback(partial(self._on_channel_closed, consumer))
         self._consumers[queue] = consumer
 
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        # A consumer's prefetch stays what it was at its begin. A second one beside it costs no
+        # pause, and a queue with a single active consumer does not change hands.
+        consumer = self._consumer(queue, epoch)
+        if consumer is None or not consumer.consuming or consumer.stopping:
+            return
+        consumer.flow.window = window
+        if window > consumer.window and not consumer.more:
+            consumer.more = True
+            consumer.channel.basic_qos(prefetch_count=min(window - consumer.window, 65535))
+            consumer.channel.basic_consume(consumer.queue, consumer.deliver, consumer_tag=_MORE)
+        elif window == consumer.window:
+            self._narrow(consumer)
+
     def resume(self, queue: str, epoch: int) -> None:
         consumer = self._consumer(queue, epoch)
         if consumer is not None and consumer.stopping and consumer.channel.is_open:
@@ -202,7 +224,6 @@ class RabbitMQClient:
         for consumer in list(self._consumers.values()):
             if consumer.channel is channel and self._link is not None:
                 channel.add_on_cancel_callback(partial(self._on_cancelled, consumer))
-                channel.basic_qos(prefetch_count=min(consumer.window, 65535))
                 self._topology.prepare(
                     self._link,
                     consumer.queue,
@@ -212,6 +233,7 @@ class RabbitMQClient:
 
     def _fetch(self, consumer: Consumer) -> None:
         if self._is_current(consumer) and consumer.channel.is_open:
+            consumer.channel.basic_qos(prefetch_count=min(consumer.window, 65535))
             consumer.channel.basic_consume(
                 consumer.queue,
                 consumer.deliver,
@@ -228,7 +250,14 @@ class RabbitMQClient:
             if consumer.stopping:
                 self._stop(consumer)
 
+    def _narrow(self, consumer: Consumer) -> None:
+        if consumer.more:
+            consumer.more = False
+            consumer.flow.window = consumer.window
+            consumer.channel.basic_cancel(_MORE)
+
     def _stop(self, consumer: Consumer) -> None:
+        self._narrow(consumer)
         consumer.channel.basic_cancel(_TAG, callback=partial(self._on_stopped, consumer))
 
     def _on_stopped(self, consumer: Consumer, _: Any) -> None:
@@ -243,6 +272,8 @@ class RabbitMQClient:
         if self._link is None or self._link.is_closed:
             return  # `Lost` tells it
         self._link.slicer.sinks.pop(channel.channel_number, None)
+        if timed_out := _TIMED_OUT.search(str(reason)):
+            self.patience = min(self.patience, int(timed_out[1]) / 1000)
         if not self._shutting:
             self._end(consumer, *explain_channel(reason))
 

@@ -22,6 +22,7 @@ from actors.clients import (
     Moved,
     MoveFailed,
     Opened,
+    Patient,
     Stopped,
 )
 from actors.clients.spoolfile import SpoolBusy, SpoolError, SpoolFile
@@ -48,7 +49,7 @@ SWEEP = 5.0  #: seconds between looks for dead owners
 PATIENCE = 30.0  #: seconds without the lock until the spool counts as lost
 
 
-class SpoolClient:
+class SpoolClient(Patient):
     """Serves a unit's queues from one spool file; `plan.settings` is `{"path": …}`.
 
     A settlement is written at the next turn: at once where a quarter of a window has come

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from actors.clients import Depth, Lost, Move, Moved, MoveFailed, Opened, Stopped
+from actors.clients import Depth, Lost, Move, Moved, MoveFailed, Opened, Patient, Stopped
 from actors.clients.checkpoint import CheckpointFile
 from actors.clients.graveyard import bury_event
 from actors.clients.spoolfile import SpoolFile
@@ -30,7 +30,7 @@ CHECKPOINT_INTERVAL = 0.25
 WRITE_AGAIN = 5.0
 
 
-class SSEClient:
+class SSEClient(Patient):
     """The `ConnectionClient` of event streams; a queue is a path below the connection's URL.
 
     There is no broker to give events back to: they are kept here until they are settled,

@@ -13,6 +13,9 @@ from actors.logic.bulk import Draft
 MESSAGES = 2
 #: Seconds of work that one message may carry to who takes one bulk at a time.
 WORTH = 0.005
+#: Seconds a bulk from which a handler has only the one that it works on: what waits at it can go
+#: to no other, nor back to its queue, and the way of the next one is short against them.
+SLOW = 0.5
 #: Bulks in one message at the most.
 BULKS = 256
 
@@ -52,9 +55,10 @@ class Credit:
         """
         if self._in_flight > 1:
             return min(BULKS, self._in_flight - len(self.bulks))
-        if len(self._unanswered) >= MESSAGES:
+        cost = self._costs.get(route, WORTH)
+        if len(self._unanswered) >= (MESSAGES if cost < SLOW else 1):
             return 0
-        return max(1, min(BULKS, int(WORTH / self._costs.get(route, WORTH))))
+        return max(1, min(BULKS, int(WORTH / cost)))
 
     def give(self, bulks: Iterable[Handed], now: float) -> None:
         """One message with these goes out."""

@@ -50,6 +50,16 @@ class Custody:
         self._accounts[epoch] = Account(queue, route, window)
         self.counts.setdefault(route, Counts())
 
+    def resize(self, epoch: int, window: int) -> None:
+        """So many may be unsettled from now on."""
+        if account := self._accounts.get(epoch):
+            account.window = window
+
+    def unsettled_of(self, epoch: int) -> int:
+        """Deliveries of one epoch that the world still counts as ours."""
+        account = self._accounts.get(epoch)
+        return account.ledger.unsettled if account else 0
+
     def end(self, epoch: int) -> None:
         """The channel is gone, and with it all that could have been settled on it."""
         if self._accounts.pop(epoch, None):

@@ -25,7 +25,7 @@ class Flow:
 
     def __init__(self, window: int) -> None:
         self.unsettled = 0
-        self._window = window
+        self.window = window
         self._average = 0  # bytes a delivery, of the last read
         self._read = -math.inf  # when that was
         self._quick = False
@@ -53,8 +53,8 @@ class Flow:
         half of what the broker still owes, or will after the next settlement (an eighth of the
         prefetch stands for that), as what comes may be smaller than what came.
         """
-        plenty = 2 * self.unsettled >= self._window
+        plenty = 2 * self.unsettled >= self.window
         if not plenty and not self._quick:
             return 1, 0.0
-        owed = max(self._window - self.unsettled, self._window // 8)
+        owed = max(self.window - self.unsettled, self.window // 8)
         return max(1, min(self.most, owed * self._average // 2)), LONG if plenty else SHORT

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
+from actors.logic.pace import Pace
 from actors.logic.restart import HEALTHY, Backoff
 
 #: Seconds until a queue is tried again that is refused or missing.
@@ -29,7 +30,8 @@ class Source:
 
     queue: str
     route: str
-    window: int  #: the prefetch
+    pace: Pace
+    window: int = 0  #: deliveries that may be unsettled now
     channel: Channel = Channel.IDLE
     epoch: int = 0  #: of its channel; 0: there is none
     since: float = 0.0  #: consuming

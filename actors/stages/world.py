@@ -18,6 +18,7 @@ from actors.clients import (
     Moved,
     MoveFailed,
     Opened,
+    Patient,
     QueueLost,
     Stopped,
 )
@@ -110,7 +111,7 @@ class Channel:
         return self.unsettled.pop(position)
 
 
-class WorldClient:
+class WorldClient(Patient):
     """A `ConnectionClient` of a world in memory."""
 
     def __init__(self, world: World, plan: UnitPlan) -> None:

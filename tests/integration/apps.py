@@ -136,6 +136,10 @@ fragile.route(
     },
 )(work)
 
+#: One message at a time.
+lone = App()
+lone.route(["work"])(work)
+
 #: Two processes that wait for each other's messages with nobody.
 pair = App()
 pair.route(["work"], options={**BULKS, Options.BULK_SIZE: 1, Options.CONCURRENCY: 2})(work)

@@ -15,6 +15,7 @@ from actors.clients import (
     Moved,
     MoveFailed,
     Opened,
+    Patient,
     QueueLost,
     Stopped,
 )
@@ -38,7 +39,7 @@ class Consumer:
     intake: Intake
 
 
-class BrokerClient:
+class BrokerClient(Patient):
     """What `RabbitMQClient` is, without pika and sockets: the frames are the same."""
 
     def __init__(self, broker: Broker) -> None:

@@ -151,6 +151,8 @@ def test_quick_bulks_travel_together_up_to_a_limit() -> None:
     for number in range(40, 80):
         hand.answer(number - 1, seconds=1.0)
         hand.give("q", number)
+    assert hand.room() == 0  # a slow one works on one bulk, and the next stays where it can go on
+    hand.answer(79, seconds=1.0)
     assert hand.room() == 1
 
 

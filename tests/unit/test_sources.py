@@ -6,19 +6,22 @@ from random import Random
 
 import pytest
 
+from actors.logic.pace import Pace
 from actors.logic.restart import HEALTHY
 from actors.logic.sources import SLOW, Channel, Source, Sources
+
+PACE = Pace(1, 1, 10, ordered=False)
 
 
 def opened(*queues: str) -> Sources:
     """All of one route, each opening its first channel."""
-    sources = Sources(Source(queue, "r", 10) for queue in queues)
+    sources = Sources(Source(queue, "r", PACE) for queue in queues)
     assert [source.queue for source in sources.to_open({"r"}, 0.0)] == list(queues)
     return sources
 
 
 def test_a_queue_is_opened_once_its_route_has_a_handler() -> None:
-    sources = Sources([Source("q", "r", 10), Source("p", "s", 10)])
+    sources = Sources([Source("q", "r", PACE), Source("p", "s", PACE)])
     assert [source.queue for source in sources.to_open({"s"}, 0.0)] == ["p"]
     assert list(sources.to_open({"s"}, 0.0)) == []
     assert sources.due() == [0.0]

@@ -1,0 +1,47 @@
+"""RabbitMQ ends a channel on which a delivery is unsettled for longer than `consumer_timeout`."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.broker import Broker
+from tests.integration.conftest import Run
+from tests.integration.worker import BrokerPlace, numbers, put, until
+
+TIMEOUT_MS = 4000
+
+
+@pytest.fixture
+def impatient(own_rabbitmq: BrokerPlace, broker: Broker) -> Iterator[BrokerPlace]:
+    """A broker that waits four seconds for a settlement, and looks twice a second."""
+    before = broker.evaluate(
+        "{ok, Timeout} = application:get_env(rabbit, consumer_timeout), "
+        "{ok, Interval} = application:get_env(rabbit, channel_tick_interval), "
+        f"application:set_env(rabbit, consumer_timeout, {TIMEOUT_MS}), "
+        "application:set_env(rabbit, channel_tick_interval, 500), "
+        "[Timeout, Interval]."
+    )
+    timeout, interval = before.strip("[]").split(",")
+    yield own_rabbitmq
+    broker.evaluate(
+        f"application:set_env(rabbit, consumer_timeout, {timeout}), "
+        f"application:set_env(rabbit, channel_tick_interval, {interval})."
+    )
+
+
+def test_a_slow_handler_holds_no_message_until_the_broker_loses_patience(
+    impatient: BrokerPlace, run: Run
+) -> None:
+    """At the default prefetch, and far more work than the broker has patience for."""
+    put(impatient, "work", *numbers(range(20)))
+    worker = run("lone", "--connection", impatient.url, PACE="0.5")
+    until(lambda: len(worker.times()) == 20, 40.0)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert worker.times() == Counter(range(20))
+    assert not any(handled["redelivered"] for handled in worker.handled())
+    assert "timed out" not in worker.output
