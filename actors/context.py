@@ -74,6 +74,9 @@ class Context(Protocol):
     def remind(self, seconds: float, reminder: ActorMessage) -> None:
         """Send to oneself, not before so many seconds; cannot be cancelled."""
 
+    def clock(self) -> float:
+        """Seconds by a clock that all processes of this host share, and that no pause stops."""
+
     def create(self, name: str, role: str) -> None:
         """Start a child; it plays once it is told `Configure`. `ChildExited` tells its death."""
 

@@ -6,11 +6,13 @@ twice runs once and a settlement which got lost is said again.
 
 from __future__ import annotations
 
+from math import inf
+
 from actors.clients import Done, Runner
 from actors.context import Context
 from actors.logic.wear import Wear, least
 from actors.plan import UnitPlan
-from actors.protocol import Bulk, Configure, Held, Received, Retire, Settlement
+from actors.protocol import Bulk, Configure, Held, Leased, Received, Retire, Settlement
 from actors.usercode import UserCodeActor
 
 
@@ -39,6 +41,8 @@ class Handler(UserCodeActor[Runner]):
         max_messages = least(route.max_messages for route in routes)
         self._wear = Wear(max_messages, least(route.max_memory for route in routes))
         runner: Runner = self._context.client("runner", (message.plan, message.pool))
+        if message.guest:
+            runner.lease(-inf)  # until its host has said more
         return runner
 
     def _work(self, message: object, sender: str, code: Runner) -> None:
@@ -48,6 +52,8 @@ class Handler(UserCodeActor[Runner]):
             case Done():
                 self._done(message)
                 self._look_at_wear(code)
+            case Leased():
+                code.lease(message.until)
             case Held():
                 self._held(message, sender)
                 self._ask_to_retire()  # the first word may have got lost

@@ -21,6 +21,7 @@ from actors.protocol import (
     Configure,
     Drain,
     Drained,
+    Leased,
     Ready,
     Reminder,
     ReportStatus,
@@ -67,11 +68,13 @@ class HostSupervisor:
                 self._joined(message, now)
             case Roster() if lease := self._leases.get(sender):
                 lease.renew(message.number, message.handlers, message.asked)
-                self._carry_out(sender, lease, now)
+                self._carry_out(sender, lease)
+                for handler in lease.living:
+                    self._context.send(handler, Leased(lease.expires))
             case Roster():
                 pass  # of a unit that is forgotten
             case ChildExited(child=child, cause=cause):
-                self._exited(child, cause, now)
+                self._exited(child, cause)
             case Reminder(what="beat"):
                 self._beat(now)
                 self._context.remind(BEAT, Reminder("beat"))
@@ -102,12 +105,12 @@ class HostSupervisor:
             self._try_next(now)
         self._say_join("running" if self._deadline is None else "draining")
         for unit, lease in list(self._leases.items()):
-            lease.expire(now)
-            self._carry_out(unit, lease, now)
+            lease.expire(self._context.clock())
+            self._carry_out(unit, lease)
             if unit not in self._units and not lease.living:
                 del self._leases[unit]
         for unit in self._units:
-            self._say_present(unit, now)
+            self._say_present(unit)
 
     def _try_next(self, now: float) -> None:
         if not self._refused:
@@ -128,7 +131,7 @@ class HostSupervisor:
         self._units = message.units
         for unit in new:
             self._leases.setdefault(unit, Lease())
-            self._say_present(unit, now)
+            self._say_present(unit)
 
     def _stand(self, standing: str, level: int, text: str) -> None:
         """Say how we stand with the leader, where that is news."""
@@ -147,32 +150,33 @@ class HostSupervisor:
     def _living(self) -> list[str]:
         return [name for lease in self._leases.values() for name in lease.living]
 
-    def _say_present(self, unit: str, now: float) -> None:
+    def _say_present(self, unit: str) -> None:
         lease, leaving = self._leases[unit], self._deadline is not None
         handlers = tuple(sorted(lease.living))
+        now = self._context.clock()
         present = Present(
             *(self._plan.host, self._plan.offers, leaving, now, lease.done, handlers, lease.deaths)
         )
         self._context.send(unit, present)
 
-    def _carry_out(self, unit: str, lease: Lease, now: float) -> None:
+    def _carry_out(self, unit: str, lease: Lease) -> None:
         """Have here whom the unit wants here."""
         for name in lease.to_end():
             self._context.kill(name)
-        started = [] if self._deadline is not None else lease.to_start(now)
+        started = [] if self._deadline is not None else lease.to_start(self._context.clock())
         for name in started:
             log.info("%s starts, for %s", name.partition("#")[0], unit.partition("#")[0])
             self._context.create(name, "handler")
             lease.began(name)
         if started:
-            self._say_present(unit, now)
+            self._say_present(unit)
 
-    def _exited(self, child: str, cause: str, now: float) -> None:
+    def _exited(self, child: str, cause: str) -> None:
         for unit, lease in self._leases.items():
             if child in lease.living:
                 lease.died(child, cause)
-                self._carry_out(unit, lease, now)
-                self._say_present(unit, now)
+                self._carry_out(unit, lease)
+                self._say_present(unit)
 
     # ── the end ───────────────────────────────────────────────────────────────
 

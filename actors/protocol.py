@@ -19,7 +19,7 @@ from actors.plan import HostPlan, Plan, UnitPlan
 
 __all__ = [
     "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
-    "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held",
+    "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held", "Leased",
     "Neighbours", "NotReady", "Piece", "Range", "Ready", "Received", "Reminder",
     "Report", "ReportStatus", "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
 ]  # fmt: skip
@@ -52,7 +52,19 @@ class Configure(ActorMessage):
     role: str
     pool: str = ""  #: the routes that a handler serves, by the name of their pool
     supervisor: str = ""  #: the name to answer to
+    guest: bool = False  #: a handler on a joined host: it begins nothing without `Leased`
     leaders: tuple[str, ...] = ()  #: of a host that joins others: whom to ask, in this order
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Leased(ActorMessage):
+    """Your unit wants you until then: from a host supervisor to a handler on its host.
+
+    What is not begun by then may have been handed out elsewhere. A moment, and no duration: a
+    word that lay in a buffer while all was paused extends nothing.
+    """
+
+    until: float  #: by the clock of the host
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -84,7 +84,7 @@ class UnitSupervisor(Supervisor):
     def _configure(self, slot: Slot) -> Configure:
         # What the connection's peer is to be told is not for other hosts.
         plan = replace(self._plan, settings="") if slot.host else self._plan
-        return Configure(plan, slot.role, slot.pool)
+        return Configure(plan, slot.role, slot.pool, guest=bool(slot.host))
 
     def _start(self, slot: Slot, now: float) -> None:
         if slot.host:

@@ -216,6 +216,9 @@ class Runner(Code, Protocol):
     def submit(self, bulk: Any) -> None:
         """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""
 
+    def lease(self, until: float) -> None:
+        """Begin no bulk from then on, by the clock of the host, until there is a later word."""
+
     def memory(self) -> int:
         """Bytes of memory that this process holds."""
 

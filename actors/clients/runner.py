@@ -12,10 +12,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
 from actors.app import App
+from actors.boottime import boot_time
 from actors.clients import Done, Ended, Started, StartFailed
 from actors.clients.handlercode import GATHER, HandlerCode, RouteCode
 from actors.clients.keeper import opened
@@ -100,6 +102,7 @@ class _HandlerRunner(_Runner):
         kind: str,
         loop: Loop,
         hooks: bool = True,
+        clock: Callable[[], float] = boot_time,
     ) -> None:
         routes = [
             RouteCode(plan.name, kind, call, call if plan.serial else loop.caller(0))
@@ -112,10 +115,17 @@ class _HandlerRunner(_Runner):
         self._free = {plan.name: plan.in_flight for plan in plans}
         self._waiting: dict[str, deque[Share]] = {plan.name: deque() for plan in plans}
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._clock = clock
+        self._leased = inf
+        self._renewed = asyncio.Event()
 
     def submit(self, bulk: Bulk) -> None:
         """Run each bulk in it; a `Done` follows for all that a turn finds done."""
         self._loop.post(self._submit, bulk)
+
+    def lease(self, until: float) -> None:
+        self._leased = until
+        self._loop.post(self._renewed.set)
 
     def memory(self) -> int:
         """Bytes of memory that this process holds; outside Linux, the most that it ever held."""
@@ -149,12 +159,28 @@ class _HandlerRunner(_Runner):
             told = clock()
             waiting = deque(shares(bulk))
             while waiting:
+                if self._expired:
+                    if done:
+                        self._loop.report(joined(done))
+                        done = []
+                    await self._permitted()
                 done += await self._code.handle(bulk.route, waiting)
                 if clock() - told >= GATHER:
                     self._loop.report(joined(done))
                     done, told = [], clock()
         if done:
             self._loop.report(joined(done))
+
+    @property
+    def _expired(self) -> bool:
+        return self._leased < inf and self._clock() >= self._leased
+
+    async def _permitted(self) -> None:
+        """Wait for as long as what is here may have been handed out elsewhere: until the lease is
+        renewed, or this process is killed."""
+        while self._expired:
+            self._renewed.clear()
+            await self._renewed.wait()
 
     def _begin(self, route: str) -> None:
         waiting = self._waiting[route]
@@ -165,6 +191,7 @@ class _HandlerRunner(_Runner):
             self._running[share.number] = task
 
     async def _handle(self, route: str, share: Share) -> None:
+        await self._permitted()
         (done,) = await self._code.handle(route, deque([share]))
         self._loop.report(done)
         del self._running[share.number]
@@ -204,7 +231,7 @@ class InlineUserCode(_HandlerRunner):
         hooks: bool = True,
         lethal: tuple[type[BaseException], ...] = (),
     ) -> None:
-        super().__init__(lambda: app, plans, kind, InlineLoop(clock), hooks)
+        super().__init__(lambda: app, plans, kind, InlineLoop(clock), hooks, clock)
         self._lethal = lethal
         #: All that the user's code raised so far, with the route whose handler it was.
         self.raised: list[tuple[str, BaseException]] = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thespian import actors as thespian
 
+from actors.boottime import boot_time
 from actors.context import Client
 from actors.log import own_logger
 from actors.protocol import ActorMessage
@@ -64,6 +65,9 @@ class HostContext:
     def remind(self, seconds: float, reminder: ActorMessage) -> None:
         due = time.monotonic() + seconds
         heapq.heappush(self._reminders, (due, next(self._order), reminder))
+
+    def clock(self) -> float:
+        return boot_time()
 
     def create(self, name: str, role: str) -> None:
         address = self._host.createActor(type(self._host), {"name": name, "role": role})

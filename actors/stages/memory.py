@@ -60,6 +60,9 @@ class MemoryContext:
     def remind(self, seconds: float, reminder: ActorMessage) -> None:
         self._stage.remind(self.name, seconds, reminder)
 
+    def clock(self) -> float:
+        return self._stage.now
+
     def create(self, name: str, role: str) -> None:
         self._stage.create(name, role, parent=self.name)
 

@@ -82,6 +82,9 @@ class ScriptedCode:
         self._waiting += ((bulk.route, share) for share in shares(bulk))
         self._begin()
 
+    def lease(self, until: float) -> None:
+        """Of handlers on joined hosts, which `hosts.py` plays."""
+
     def memory(self) -> int:
         return 0
 

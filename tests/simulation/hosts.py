@@ -22,7 +22,7 @@ from actors import Actions, AMQPConnection, App, Message, Options
 from actors.joining import Leave
 from actors.logic.placement import Offer
 from actors.plan import HostPlan
-from actors.protocol import ActorMessage, Bulk, Configure, Drained, Settlement
+from actors.protocol import ActorMessage, Bulk, Configure, Drained, HandlerLost, Settlement
 from actors.settings import Settings
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.testing import InMemorySystem, Sent
@@ -48,6 +48,11 @@ class HostsStage(MemoryStage):
         self.noise = noise  #: how likely each fault is, for each message between hosts
         self.hosts: dict[str, str] = {}  #: by actor
         self.cut: set[tuple[str, str]] = set()  #: from a host to another
+        self.paused: set[str] = set()  #: hosts whose processes are all stopped
+        self.taken: set[str] = set()  #: handlers whose bulks may be handed out again
+        self.suspended: set[str] = set()  #: that were on a host when it was paused
+        self.playing = ""  #: the actor whose client works
+        self._asleep: list[tuple[str, ActorMessage]] = []  # what is due on hosts that are paused
         self.root = ""
         self.trace: list[str] = []
         self.broken: list[str] = []  #: what should not have happened
@@ -94,13 +99,44 @@ class HostsStage(MemoryStage):
             mail = self._mail[sender, to]
             if len(mail) > 1 and self.random.random() < self.noise:
                 mail[-1], mail[-2] = mail[-2], mail[-1]
-        return super().step()
+        frozen = {to: mail for to, mail in self._mail.items() if self._is_paused(to[1])}
+        self._mail = {to: mail for to, mail in self._mail.items() if to not in frozen}
+        try:
+            return super().step()
+        finally:
+            for channel, mail in frozen.items():
+                mail.extend(self._mail.pop(channel, ()))
+                self._mail[channel] = mail
+
+    def pause(self, host: str) -> None:
+        """All processes of a host stop where they are; what is sent to them waits."""
+        self.paused.add(host)
+        self.suspended |= {name for name in self.contexts if self.hosts[name] == host}
+        self.note(f"{host}: is paused")
+
+    def go_on(self, host: str) -> None:
+        """They go on, and find all at once what came and what fell due meanwhile."""
+        if host in self.paused:
+            self.paused.discard(host)
+            asleep, self._asleep = self._asleep, []
+            for name, reminder in asleep:
+                self.remind(name, 0.0, reminder)
+            self.note(f"{host}: goes on")
+
+    def _is_paused(self, name: str) -> bool:
+        return bool(self.paused) and self.hosts.get(name) in self.paused
+
+    def _turn(self, name: str) -> bool:
+        self.playing = name
+        return not self._is_paused(name) and super()._turn(name)
 
     def note(self, text: str) -> None:
         self.trace.append(f"{self.now:9.3f}  {text}")
 
     def _next_due(self) -> float | None:
-        times = [super()._next_due(), self._late[0][0] if self._late else None]
+        worlds = [c.world for name, c in self.contexts.items() if not self._is_paused(name)]
+        times = [world.deadline() for world in worlds if world]
+        times += [queue[0][0] for queue in (self._reminders, self._late) if queue]
         return min((time for time in times if time is not None), default=None)
 
     def _deliver(self, name: str, message: Any, sender: str) -> None:
@@ -110,6 +146,11 @@ class HostsStage(MemoryStage):
             if isinstance(message, Drained):
                 self.die(name.partition("@")[2])
             return
+        if self._is_paused(name):  # a reminder; all else waits in its mail
+            self._asleep.append((name, message))
+            return
+        if isinstance(message, HandlerLost):
+            self.taken.add(message.handler)
         if isinstance(message, Bulk) and name in self.contexts:
             self._hand_out(message, sender, name)
         super()._deliver(name, message, sender)
@@ -127,12 +168,15 @@ class HostsStage(MemoryStage):
                 continue  # it came before
             self._held[handler, number] = those
             for receipt in those:
-                if self._holders.get(receipt, handler) in self.contexts.keys() - {handler}:
+                # Who was paused cannot end by itself in time: it must not begin (H4).
+                others = self.contexts.keys() - self.suspended - {handler}
+                if self._holders.get(receipt, handler) in others:
                     self.broken.append(f"H2: {receipt} is handed out while another has it")
                 self._holders[receipt] = handler
 
     def die(self, host: str) -> None:
         """A host is gone, with all that runs on it; nobody is told."""
+        self.paused.discard(host)
         for name in [name for name in self.contexts if self.hosts[name] == host]:
             context = self.contexts.pop(name, None)
             if context and context.world:
@@ -162,7 +206,9 @@ class HostsSystem(InMemorySystem):
         self.joined[host] = name
         self.stage.create(name, "host", launcher)
         plan = HostPlan("", "", host, offers, version)
-        self.stage.post(launcher, name, Configure(plan, "host", "", launcher, (LEADER,)))
+        self.stage.post(
+            launcher, name, Configure(plan, "host", supervisor=launcher, leaders=(LEADER,))
+        )
         self.run_until_idle()
 
     def kill_host(self, host: str) -> None:
@@ -197,6 +243,7 @@ class HostsPlay:
         self.noise = random.choice((0.0, 0.02, 0.2))
         self.offers: tuple[str, ...] = ("gpu",) if random.random() < 0.3 else ()
         self.heal_at: dict[tuple[str, str], float] = {}
+        self.go_on_at: dict[str, float] = {}
         self.spared_until = 0.0
         self.sent: list[Sent] = []
         self.names = iter(f"host{number}" for number in range(1, 1000))
@@ -207,7 +254,7 @@ class HostsPlay:
         with self.system:
             for _ in range(self.random.randint(5, 25)):
                 self._deliver(self.random.randint(0, 12))
-                self.random.choice((self._join, self._cut, self._end, self._kill, self._pass))()
+                self.random.choice((self._join, self._cut, self._pause, self._end, self._kill))()
                 self._advance(self.random.choice((0.0, 0.5, 3.0, 10.0, 20.0)))
             self._rest()
             self._check()
@@ -229,6 +276,9 @@ class HostsPlay:
         return app
 
     async def _handle(self, messages: list[Message[int]]) -> None:
+        stage = self.system.stage
+        if stage.playing in stage.taken:
+            stage.broken.append(f"H4: {stage.playing} begins a bulk that was taken from it")
         await asyncio.sleep(self.random.choice((0.0, 0.1, 3.0, 30.0)))
         if self.random.random() < 0.05:
             raise RuntimeError("as told")
@@ -240,9 +290,6 @@ class HostsPlay:
             headers = {"key": str(self.random.randint(1, 3))}
             self.sent += self.system.deliver(self.random.choice("ab"), [number], headers=headers)
 
-    def _pass(self) -> None:
-        pass
-
     def _join(self) -> None:
         offers: tuple[Offer, ...] = (("gpu", 2),) if self.random.random() < 0.5 else ()
         self.system.join(next(self.names), offers)
@@ -253,6 +300,13 @@ class HostsPlay:
             for link in self.random.choice(((there,), (there[::-1],), (there, there[::-1]))):
                 self.system.stage.cut.add(link)
                 self.heal_at[link] = self.system.stage.now + 60.0 * self.random.random()
+
+    def _pause(self) -> None:
+        """A host is suspended, for less than it takes to lose it, or for longer."""
+        if running := sorted(self.system.joined.keys() - self.go_on_at.keys()):
+            host = self.random.choice(running)
+            self.system.stage.pause(host)
+            self.go_on_at[host] = self.system.stage.now + 40.0 * self.random.random()
 
     def _kill(self) -> None:
         """One actor dies; not so often that the system gives up: 5 deaths a minute are allowed."""
@@ -282,7 +336,16 @@ class HostsPlay:
             link = min(self.heal_at, key=self.heal_at.__getitem__)
             self.system.advance(max(0.0, self.heal_at.pop(link) - self.system.stage.now))
             self.system.stage.cut.discard(link)
+            self._wake()
+        while self.go_on_at and (first := min(self.go_on_at.values())) <= end:
+            self.system.advance(max(0.0, first - self.system.stage.now))
+            self._wake()
         self.system.advance(end - self.system.stage.now)
+
+    def _wake(self) -> None:
+        for host in [host for host, at in self.go_on_at.items() if at <= self.system.stage.now]:
+            del self.go_on_at[host]
+            self.system.stage.go_on(host)
 
     def _rest(self) -> None:
         """No more faults; a host that offers all is there."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from actors.clients.runner import InlineUserCode
 from tests.simulation.hosts import HostsPlay
 from tests.simulation.seeds import chosen
 
@@ -29,3 +30,17 @@ def test_whatever_happens_to_hosts_no_message_is_lost_and_all_drains(seeds: rang
             replay = f"CALLBOARD_HOST_SEEDS={seed}-{seed} python -m pytest {__file__}"
             trace = "\n".join(play.system.stage.trace[-80:])
             pytest.fail(f"{error}\n{trace}\nreplay: {replay}")
+
+
+def test_a_handler_that_does_not_look_at_its_lease_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A planted bug: what was taken from a host that was paused is begun when it goes on."""
+    monkeypatch.setattr(InlineUserCode, "lease", lambda self, until: None)
+
+    def play_all() -> None:
+        for seed in range(300):
+            HostsPlay(seed).run()
+
+    with pytest.raises(AssertionError, match="H4: "):
+        play_all()
