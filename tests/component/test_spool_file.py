@@ -83,7 +83,7 @@ def test_a_directory_is_no_spool(tmp_path: Path) -> None:
 def test_a_device_or_a_pipe_is_no_spool(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(ConfigurationError, match="is a (device|FIFO), not a file"):
+        with pytest.raises(ConfigurationError, match=r"is a (device|FIFO), not a file"):
             SpoolFile(path).put("words", [Entry(b"")])
 
 
