@@ -176,6 +176,7 @@ class SpoolClient(Patient):
         if hungry or self._pending:
             with self._file.transaction(LOCK) as at:
                 self._pending.write(owner, at)
+                self._keep_unfit()
                 claimed = list(self._claim(owner, at, hungry))
             self._written(owner, claimed)
         self._measure()
@@ -207,6 +208,8 @@ class SpoolClient(Patient):
     ) -> Iterator[tuple[Intake, list[Claim], list[Unreadable]]]:
         for intake in hungry:
             most, size = min(intake.room, MOST), SIZE // len(hungry)
+            if most <= 0:  # what could not be written has taken it
+                continue
             yield intake, *owner.claim(at, intake.queue, most, size)
 
     def _written(
@@ -225,11 +228,16 @@ class SpoolClient(Patient):
                 self._events.append(intake.take(claims))
             self._report_buried(unreadable)
 
-    def _report_moves(self) -> None:
+    def _keep_unfit(self) -> None:
+        """What could not be written is still in hand, and takes its room."""
         for row, move in self._pending.moves:
+            intake = self._intakes.get((move.queue, move.epoch))
+            if row is not None and intake and move.token in self._pending.unfit:
+                intake.rows[move.position] = row
+
+    def _report_moves(self) -> None:
+        for _, move in self._pending.moves:
             if cause := self._pending.unfit.get(move.token):
-                if row is not None and (intake := self._intakes.get((move.queue, move.epoch))):
-                    intake.rows[move.position] = row  # it is still in hand
                 self._events.append(MoveFailed(move.token, cause, Refusal.UNFIT))
             else:
                 self._events.append(Moved(move.token))

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from actors.clients import Consuming, Depth, Fetched, Lost, Move, Moved, Opened, Stopped
+from actors.clients import Consuming, Depth, Fetched, Lost, Move, Moved, MoveFailed, Opened, Stopped
 from actors.clients.spool import SpoolClient
 from actors.clients.spooladmin import SpoolAdmin
 from actors.clients.spoolfile import SpoolFile
+from actors.logic.copying import Form, Refusal
 from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import Record, unpack
@@ -274,6 +275,23 @@ def test_a_dead_letter_stays_with_all_there_is_to_say(file: SpoolFile, start: St
     assert (letter.reason, letter.error, letter.route) == ("no good", "app.Broken", "index")
     assert letter.died is not None
     assert abs(letter.died - time.time()) < 60
+
+
+def test_a_dead_letter_that_no_file_holds_takes_none_of_its_neighbours_along(
+    file: SpoolFile, start: Start
+) -> None:
+    put(file, "a", "b", "c")
+    driver = start()
+    driver.fetch(3)
+    letters = [Move(n, "q", 1, n, dead=True, attempts=1, reason="bad \udcff") for n in (1, 2, 3)]
+    for letter in letters:
+        driver.client.move(letter if letter.token == 2 else letter._replace(reason="bad"))
+    failed = driver.expect(MoveFailed)
+    assert (failed.token, failed.refusal) == (2, Refusal.UNFIT)
+    assert {driver.expect(Moved).token for _ in range(2)} == {1, 3}
+    driver.client.move(letters[1]._replace(form=Form.BARE, lacking="no UTF-8"))
+    assert driver.expect(Moved).token == 2
+    assert {letter.body for letter in SpoolAdmin(file).dead("q")} == {b"a", b"b", b"c"}
 
 
 def test_what_comes_back_has_the_attempts_that_it_is_told_to_have(

@@ -12,11 +12,13 @@ from typing import Any
 import pika
 import pytest
 
-from actors.clients import Fetched, Lost, Move, Moved, MoveFailed, Opened
+from actors.clients import Fetched, Lost, Move, Moved, MoveFailed, Opened, copies
 from actors.clients import mover as mover_module
 from actors.clients.ladder import step
 from actors.clients.rabbitmq import RabbitMQClient
+from actors.logic.copying import Refusal
 from actors.logic.ledger import Flush
+from actors.logic.properties import join, split
 from actors.plan import UnitPlan
 from tests.broker import Admin, Broker, RawProperties, free_port
 from tests.driver import Driver
@@ -170,6 +172,68 @@ def test_a_queue_that_refuses_fails_the_move(driver: Driver, admin: Admin) -> No
     admin.publish("q", b"x")
     driver.client.move(dead(fetch(driver).blob))
     assert "refused" in driver.until(MoveFailed).cause
+
+
+@pytest.mark.parametrize("size", [130_000, 130_900, 131_000])
+def test_headers_that_leave_no_room_cost_a_dead_letter_those_headers_and_a_retry_its_copy(
+    driver: Driver, admin: Admin, size: int
+) -> None:
+    admin.publish("q", b"body", message_id="mine", headers={"large": "x" * size, "small": 1})
+    raw = fetch(driver).blob
+    driver.client.move(dead(raw, reason="é" * 5000))
+    driver.client.move(Move(2, "q", 1, 1, False, 0.1, 1, raw=raw))
+    driver.until(Moved, token=1)
+    properties, body = get(admin, "q.dead")
+    headers = dict(properties.headers or {})
+    assert (body, properties.message_id, headers["small"]) == (b"body", "mine", 1)
+    assert f"large ({size + 5} bytes)" in headers["x-callboard-left-out"]
+    if size > 130_900:
+        assert driver.until(MoveFailed, token=2).refusal is Refusal.UNFIT
+    else:
+        driver.until(Moved, token=2)
+
+
+def test_a_copy_that_cannot_be_made_takes_none_of_its_neighbours_along(
+    driver: Driver, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.publish("q", b"body")
+    raw = fetch(driver).blob
+    made = copies.properties
+
+    def properties(move: Move, *more: Any) -> bytes:
+        if move.token == 5:
+            raise OverflowError("int too big to convert")
+        return made(move, *more)
+
+    monkeypatch.setattr(copies, "properties", properties)
+    for token in range(10):
+        driver.client.move(dead(raw, token))
+    failed = driver.until(MoveFailed)
+    assert (failed.token, failed.refusal) == (5, Refusal.UNFIT)
+    assert {driver.until(Moved).token for _ in range(9)} == set(range(10)) - {5}
+
+
+def test_a_copy_that_closes_its_channel_is_found_and_its_neighbours_are_stored(
+    driver: Driver, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.publish("q", b"body", reply_to="x")
+    raw = fetch(driver).blob
+    made = copies.properties
+
+    def properties(move: Move, delivery: Any, room: int) -> bytes:
+        fields = split(made(move, delivery, room))
+        if move.token == 5:  # nobody consumes the answers: 406
+            name = b"amq.rabbitmq.reply-to"
+            fields["reply_to"] = bytes([len(name)]) + name
+        return join(fields)
+
+    monkeypatch.setattr(copies, "properties", properties)
+    for token in range(10):
+        driver.client.move(dead(raw, token))
+    failed = driver.until(MoveFailed)
+    assert (failed.token, failed.refusal) == (5, Refusal.UNFIT)
+    assert {driver.until(Moved).token for _ in range(9)} == set(range(10)) - {5}
+    assert admin.ready("q.dead") >= 9
 
 
 def test_many_moves_at_once_are_each_confirmed(driver: Driver, admin: Admin) -> None:

@@ -92,6 +92,22 @@ def test_no_publisher_spends_retries_by_a_header(rabbitmq: BrokerPlace, run: Run
     assert {letter.attempts for letter in rabbitmq.dead("work")} == {3}
 
 
+@pytest.mark.parametrize("headers", [{"x-callboard-attempts": 2**63 - 1}, {"h": "x" * 130_900}])
+def test_what_cannot_be_copied_whole_stops_neither_its_neighbours_nor_a_drain(
+    rabbitmq: BrokerPlace, run: Run, headers: dict[str, object]
+) -> None:
+    with rabbitmq.admin() as admin:
+        for n in range(20):
+            body = b'{"n": %d, "do": "raise"}' % n
+            admin.publish("work", body, headers=headers if n % 2 else None)
+    worker = run("fragile", "--connection", rabbitmq.url, "--prefetch", "4")
+    until_is(20, lambda: worker.totals().get("dead"), 60.0)
+    worker.launcher.terminate()
+    assert worker.wait() == 0
+    assert [letter.attempts for letter in rabbitmq.dead("work")] == [3] * 20
+    assert rabbitmq.ready("work") == 0
+
+
 @pytest.mark.parametrize("end", ["crash", "os._exit"])
 def test_a_message_that_kills_its_process_is_dead_lettered_alone(
     place: Place, run: Run, end: str

@@ -19,7 +19,8 @@ from actors.clients import (
     QueueLost,
     Stopped,
 )
-from actors.logic.frames import Intake, settle
+from actors.logic.copying import Form, Refusal
+from actors.logic.frames import Delivery, Intake, settle
 from actors.logic.ledger import Flush
 from tests.simulation.letters import Channel
 from tests.simulation.link import Link
@@ -183,6 +184,11 @@ class BrokerClient(Patient):
         broker = self._broker
         if not broker.storing:
             self._events.append(MoveFailed(move.token, "copies are refused"))
+            return
+        unfit = broker.witness.stories[int(Delivery(move.raw).body)].unfit
+        if unfit and move.form is not Form.KEPT:
+            cause = "no such copy can be made"
+            self._events.append(MoveFailed(move.token, cause, Refusal.UNFIT))
             return
         broker.copy(move)
         if broker.faults.strikes("unconfirmed"):

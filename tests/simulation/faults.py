@@ -36,6 +36,8 @@ KINDS = {
     "unreachable": 0.5,
     "stall": 0.3,
     "wrong clock": 0.3,
+    # for each message: no copy of it can ever be made, faults or none
+    "unfit": 0.3,
 }  # fmt: skip
 
 #: What keeps a handler's word from its connection: what it had may have failed.

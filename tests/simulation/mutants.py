@@ -9,6 +9,7 @@ from unittest import mock
 
 from actors import traffic
 from actors.batcher import Batcher
+from actors.clients import MoveFailed
 from actors.connection import Connection
 from actors.handler import Handler
 from actors.logic import settling
@@ -51,6 +52,7 @@ _settle_in_custody = Custody.settle
 _settle_in_ledger = Ledger.settle
 _flush = Ledger.flush
 _move = Traffic._move
+_failed = Traffic._failed
 
 
 def _settle_any_epoch(self: Custody, epoch: int, first: int, last: int, verdict: int) -> None:
@@ -77,6 +79,10 @@ def _flush_too_far(self: Ledger) -> Flush | None:
 def _acknowledge_before_the_copy(self: Traffic, single: Any, attempts: int, now: float) -> None:
     _move(self, single, attempts, now)
     self.custody.finish(single.epoch, single.position)
+
+
+def _try_for_ever(self: Traffic, moving: Any, event: MoveFailed, now: float) -> None:
+    _failed(self, moving, MoveFailed(event.token, event.cause), now)
 
 
 # ── deaths ────────────────────────────────────────────────────────────────────
@@ -194,6 +200,7 @@ MUTANTS = {
     "a copy that is not waited for": mutant(
         "I1", (Traffic, "_move", _acknowledge_before_the_copy)
     ),
+    "a copy that is tried for ever": mutant("I6", (Traffic, "_failed", _try_for_ever)),
     "a number given up, then accepted": mutant(
         "I2 I3 I7", (Sequence, "put", _put_although_given_up)
     ),

@@ -121,7 +121,7 @@ class Play:
             queue = random.choice(scene.queues)
             number = len(stories) + 1
             if number <= self.limits.messages:
-                stories[number] = Story(key, acts)
+                stories[number] = Story(key, acts, self.faults.strikes("unfit"))
                 self.peer.put(number, key, queue)
 
     # ── what must hold at rest ────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from actors.clients import Move, Moved
 from actors.clients.spool import SpoolClient
 from actors.clients.spoolowner import Claim, Unreadable
 from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
+from actors.logic.copying import Form
 from actors.logic.ledger import Flush
 from actors.logic.records import pack
 from actors.plan import UnitPlan
@@ -101,6 +102,8 @@ class Owner:
     def delay(self, at: Any, seq: int, move: Move) -> None:
         for one in self._mine((seq,)):
             row = self._model.rows[one]
+            if self._model.witness.stories[row.number].unfit:
+                raise ValueError("no such row can be written")
             row.state, row.owner = DELAYED, None
             row.not_before = self._model.wall + move.delay
             row.attempts = move.attempts
@@ -108,6 +111,8 @@ class Owner:
     def bury(self, at: Any, seq: int, move: Move) -> None:
         for one in self._mine((seq,)):
             row = self._model.rows[one]
+            if self._model.witness.stories[row.number].unfit and move.form is Form.WHOLE:
+                raise ValueError("no such row can be written")
             row.state, row.owner = DEAD, None
             self._model.witness.ends[row.number] += 1
 

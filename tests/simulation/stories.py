@@ -15,6 +15,7 @@ class Story:
 
     key: str
     acts: list[str]
+    unfit: bool = False  #: no copy of it can be made
     seen: int = 0
     hung: bool = False
     told_to: int = 0  #: the connection process under which it was seen last

@@ -20,6 +20,7 @@ from actors.clients import Move, sse, sse_source, sse_thread
 from actors.clients.spoolfile import SpoolError
 from actors.clients.sse_http import StreamLost, Target
 from actors.errors import Fault
+from actors.logic.copying import Form
 from actors.logic.records import unpack
 from actors.plan import UnitPlan
 from tests.simulation.peer import Peer
@@ -112,7 +113,10 @@ class Streams(Peer):
     def _bury(self, spool: Any, move: Move) -> None:
         if not self.storing:
             raise SpoolError("disk full")
-        self.witness.ends[int(unpack(move.raw).body)] += 1
+        number = int(unpack(move.raw).body)
+        if self.witness.stories[number].unfit and move.form is Form.WHOLE:
+            raise ValueError("no such letter can be written")
+        self.witness.ends[number] += 1
 
     def write(self, ids: dict[str, str]) -> None:
         """Checkpoints reach the disk."""
