@@ -74,6 +74,7 @@ class App(State):
         self.startup_hooks: list[Hook] = []
         self.shutdown_hooks: list[Hook] = []
         self.timers: list[Timer] = []
+        self.import_threads: tuple[str, ...] = ()  #: by name; a fork does not have them
         self.amqp = AMQPRoutes(self)
 
     def _add_connection(self, connection: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import traceback
 from contextvars import ContextVar
 from pathlib import Path
@@ -35,7 +36,7 @@ def load(import_string: str, app_dir: str = ".") -> App:
     if module_name.endswith(".py") or "/" in module_name:
         raise ConfigurationError(f"app {import_string!r}: {_as_module(module_name, attribute)}")
     _put_on_path(app_dir)
-    token = _loading.set(True)
+    token, before = _loading.set(True), set(threading.enumerate())
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
@@ -44,6 +45,8 @@ def load(import_string: str, app_dir: str = ".") -> App:
         _loading.reset(token)
     found = getattr(module, attribute or "app", None)
     if isinstance(found, App):
+        begun = [thread.name for thread in threading.enumerate() if thread not in before]
+        found.import_threads = found.import_threads or tuple(begun)
         return found
     apps = [
         f"{module_name}:{name}" for name, value in vars(module).items() if isinstance(value, App)

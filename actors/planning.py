@@ -42,7 +42,7 @@ LEADERS_OWN = {
 def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
     """What is to be played. Raises `ConfigurationError`; logs what deserves a warning."""
     served = serve(app, settings)
-    for warning in _warnings(served, settings):
+    for warning in _warnings(app, served, settings):
         logger.warning("%s", warning)
     units: dict[tuple[str, str], list[Served]] = {}
     for one in served:
@@ -108,9 +108,9 @@ def check_app(app: App, settings: Settings | None = None) -> list[str]:
     """
     settings = settings or Settings()
     if app.connections or settings.connections:
-        return _warnings(serve(app, settings), settings)
+        return _warnings(app, serve(app, settings), settings)
     on_spool = settings.model_copy(update={"connections": ("spool:",)})
-    return [NO_CONNECTION, *_warnings(serve(app, on_spool), settings)]
+    return [NO_CONNECTION, *_warnings(app, serve(app, on_spool), settings)]
 
 
 def check_host(settings: Settings) -> list[str]:
@@ -190,9 +190,15 @@ def _first_retry(table: dict[type[BaseException], Decision]) -> float | None:
     return min((delay for verdict, delay in outcomes if verdict is Verdict.RETRY), default=None)
 
 
-def _warnings(served: list[Served], settings: Settings) -> list[str]:
+def _warnings(app: App, served: list[Served], settings: Settings) -> list[str]:
     offers = parse_offers(settings.offer)
-    return [f"route {one.route.name}: {text}" for one in served for text in _of_route(one, offers)]
+    found = [f"route {one.route.name}: {text}" for one in served for text in _of_route(one, offers)]
+    if app.import_threads:
+        found.append(
+            f"importing the app began threads ({', '.join(app.import_threads)}): handlers run in"
+            " forks, which have none of them. Begin them in run_on_startup, which runs in each"
+        )
+    return found
 
 
 def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:

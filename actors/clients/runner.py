@@ -21,6 +21,7 @@ from actors.boottime import boot_time
 from actors.clients import Done, Ended, Started, StartFailed
 from actors.clients.handlercode import GATHER, HandlerCode, RouteCode
 from actors.clients.keeper import opened
+from actors.clients.leaving import awaits_leave, leave
 from actors.clients.loops import Call, InlineLoop, Loop, ThreadLoop
 from actors.clients.singleton import open_lock
 from actors.clients.timercode import TimerCode
@@ -87,7 +88,10 @@ class _Runner:
         self._loop.report(StartFailed(cause))
 
     async def _stop(self) -> None:
-        self._loop.report(Ended(await self._code.stop()))
+        cause = await self._code.stop()
+        if awaits_leave():
+            cause = await self._code.guarded("what atexit runs", leave) or cause
+        self._loop.report(Ended(cause))
 
 
 class _HandlerRunner(_Runner):

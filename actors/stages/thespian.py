@@ -16,6 +16,7 @@ from typing import Any
 from thespian import actors as thespian
 from thespian.system.transport.IPBase import IPActorAddress
 
+from actors.clients import leaving
 from actors.context import CLIENT, SELF, STAGE, Actor
 from actors.log import own_logger
 from actors.logic.fuse import Fuse
@@ -58,6 +59,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
             if requirements["role"] in USER_CODE:
                 end_with_parent()
                 let_go()
+                leaving.begin()
                 restore_signals_in_forks()
             logging.root = logging.Logger.root = _ROOT_LOGGER
             logging.Logger.manager = _LOGGERS
