@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 import click
@@ -25,8 +26,15 @@ def say_json(value: Any) -> None:
 
 
 def confirm(question: str) -> None:
-    """Go on only where somebody at the terminal says yes."""
-    click.confirm(plain(question), abort=True, err=True)
+    """Go on only where somebody says yes."""
+    try:
+        click.confirm(plain(question), abort=True, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError(
+            "nobody at a terminal answered: say --yes to go on without a question"
+        ) from None
 
 
 def in_json(value: Any) -> str:

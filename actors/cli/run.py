@@ -26,7 +26,7 @@ logger = own_logger("actors.system")
 _FIELDS = {"connection": "connections", "route": "routes"}
 
 
-@click.command()
+@click.command(short_help="Run an app until it is told to stop.")
 @click.argument("app", metavar="MODULE:APP")
 @RUN
 def run(app: str, **values: Any) -> int:

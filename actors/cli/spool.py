@@ -43,7 +43,7 @@ def list_queues(connection: Sequence[str], as_json: bool) -> None:
     say(*table(heads, rows) or ["the spool is empty"])
 
 
-@spool.command()
+@spool.command(short_help="The messages of a queue in the order of their hand-out.")
 @click.argument("queue", type=QueueName())
 @SPOOL
 @click.option("--limit", type=Whole(1), default=100, show_default=True, metavar="N",
@@ -55,7 +55,7 @@ def show(queue: str, connection: Sequence[str], limit: int) -> None:
         say(f"{message.id}  {message.state}  {shortened(body)}")
 
 
-@spool.command()
+@spool.command(short_help="Delete the messages of a queue for good.")
 @click.argument("queue", type=QueueName())
 @SPOOL
 @click.option("--yes", is_flag=True, help="Do not ask.")

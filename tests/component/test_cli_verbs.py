@@ -207,7 +207,8 @@ def test_a_purge_asks_first_and_deletes_nothing_where_nobody_answers(
 ) -> None:
     bury(url, "a")
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert invoke(["dead", "purge", "words"]) == 130
+    assert invoke(["dead", "purge", "words"]) == 2
+    assert "say --yes" in capsys.readouterr().err
     assert len(SpoolAdmin(spool_at(url)).dead("words")) == 1
     assert invoke(["dead", "purge", "words", "--yes"]) == 0
     assert SpoolAdmin(spool_at(url)).dead("words") == []

@@ -79,7 +79,7 @@ def test_a_question_moves_no_cursor(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    with pytest.raises(click.Abort):
+    with pytest.raises(click.UsageError, match="--yes"):
         confirm(f"Delete {TEXT}?")
     assert "\x1b" not in capsys.readouterr().err
 
@@ -110,3 +110,11 @@ def test_the_verbs_print_by_one_way_only() -> None:
     folder = Path(actors.cli.__file__).parent
     users = {path.name for path in folder.glob("*.py") if ways.search(path.read_text())}
     assert users == {"output.py"}
+
+
+@pytest.mark.parametrize("verb", [[], ["dead"], ["spool"]])
+def test_no_help_of_a_verb_is_cut(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([*verb, "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
