@@ -510,3 +510,31 @@ def test_what_befell_a_message_outside_its_handler_is_the_last_error_too(
         errors = errors_of(system)
         assert str(errors["late"]).startswith("TimeoutError: the bulk took longer than TIMEOUT")
         assert str(errors["deadly"]).startswith("actors.errors.HandlerCrashed: alone in a process")
+
+
+@both_kinds
+def test_a_retry_of_an_ordered_route_waits_in_the_worker(kind: str) -> None:
+    """As docs/retries.md says: unsettled, in its place, within the prefetch."""
+    app = app_on(kind, prefetch=4)
+    seen: list[Any] = []
+    retry = Retry(first=10.0, jitter=False)
+
+    @app.route(["q"], options={Options.ORDER_BY: "header:key", Events.ON_EXCEPTION: retry})
+    async def handle(messages: list[Message[Any]]) -> None:
+        seen.extend((message.body, message.attempts) for message in messages)
+        if seen[-1] == ("a1", 0):
+            raise ValueError("not yet")
+
+    with InMemorySystem(app, raise_errors=False) as system:
+        ordered = system.deliver("q", ["a1", "a2", "a3", "a4", "a5"], headers={"key": "a"})
+        other = system.deliver("q", ["b1"], headers={"key": "b"})
+        system.advance(9.0)
+        (route,) = system.status()["routes"]
+        assert (route["retried"], route["in_flight"]) == (0, 4)
+        assert seen == [("a1", 0)]
+        assert other[0].actions == []  # the prefetch is spent
+        system.advance(2.0)
+        of_a = [body for body, _ in seen if body != "b1"]
+        assert of_a == ["a1", "a1", "a2", "a3", "a4", "a5"]
+        assert seen[1] == ("a1", 1)
+        assert [one.actions[-1] for one in [*ordered, *other]] == [ACK] * 6

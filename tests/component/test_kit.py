@@ -12,7 +12,7 @@ import pytest
 
 from actors import Actions, App, Events, HandlerActor, Message, Options
 from actors.testing import InMemorySystem, crash
-from tests.component.flow import ACK, REQUEUE, app_on
+from tests.component.flow import ACK, KINDS, REQUEUE, app_on
 
 
 def test_the_example_of_the_readme() -> None:
@@ -270,7 +270,7 @@ class Acting(HandlerActor):
         await asyncio.sleep(1.0)
 
 
-@pytest.mark.parametrize("kind", ["amqp", "spool", "sse"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("handler", [sleeps, sleeps_async, has_tasks, runs_a_loop, Acting])
 @pytest.mark.parametrize("in_flight", [1, 2])
 def test_the_kit_works_within_an_async_test_which_goes_on_as_before(
