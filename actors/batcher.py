@@ -22,6 +22,7 @@ from actors.logic.limits import endangered, tighter
 from actors.logic.line import NO_BULK, Line, Losses
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
+from actors.logic.sizes import TOGETHER
 from actors.logic.staff import Assignment, Staff
 from actors.plan import RoutePlan, UnitPlan
 from actors.protocol import (
@@ -246,13 +247,18 @@ class Batcher:
             self._send(staff, handler, route, bulks)
 
     def _send(self, staff: Staff, handler: str, route: str, bulks: list[Handed]) -> None:
+        content = tuple(pieces(part for handed in bulks for part in handed.draft.parts))
+        if len(bulks) > 1 and sum(len(piece.blob) for piece in content) > TOGETHER:
+            half = len(bulks) // 2
+            self._send(staff, handler, route, bulks[:half])
+            self._send(staff, handler, route, bulks[half:])
+            return
         flagged: list[tuple[int, int]] = []
         sizes = tuple(handed.draft.size for handed in bulks)
         offset = 0
         for handed, size in zip(bulks, sizes, strict=True):
             flagged += handed.draft.flagged(offset)
             offset += size
-        content = tuple(pieces(part for handed in bulks for part in handed.draft.parts))
         self._hands.give(handler, bulks[-1].number, content)
         bulk = Bulk(
             bulks[0].number,
@@ -287,6 +293,12 @@ class Batcher:
                     self._hands.forget(identity(chunk.raw(index)))
 
     def _tell(self, entries: list[Range | Single]) -> None:
+        size = sum(len(entry.raw) for entry in entries if isinstance(entry, Single))
+        if len(entries) > 1 and size > TOGETHER:
+            half = len(entries) // 2
+            self._tell(entries[:half])
+            self._tell(entries[half:])
+            return
         reports, self._reports = tuple(self._reports), []
         if entries or reports:
             ranges = tuple(entry for entry in entries if isinstance(entry, Range))

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 from actors.callables import fault
 from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
 from actors.logic.failure import DEAD_LETTER, Decision, Verdict
+from actors.logic.sizes import MAX_MESSAGE
 from actors.schema import Schema
 
 
@@ -113,7 +114,7 @@ class RouteOptions(Schema):
     bulk_size: int = Field(default=1, ge=1)
     #: Seconds from the oldest message of a bulk until it is handed out as it is.
     bulk_flush_interval: float = Field(default=60.0, gt=0)
-    bulk_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
+    bulk_bytes: int = Field(default=16 * 1024 * 1024, ge=1, le=MAX_MESSAGE)
     concurrency: int = Field(default=1, ge=1)  #: handler processes
     #: Bulks at once in a process. None: 1 for `def`, as many as the prefetch fills for `async def`.
     in_flight: int | None = Field(default=None, ge=1)

@@ -22,6 +22,7 @@ from actors.decoding import decode_json
 from actors.errors import InvalidMessage, PublishError
 from actors.logic.entry import MAX_DELAY
 from actors.logic.records import MAX_PRIORITY
+from actors.logic.sizes import check_size
 from actors.publisher import Publisher
 
 READ_SIZE = 64 * 1024  #: bytes; what one read brings is one batch
@@ -111,7 +112,9 @@ def _encoded(
     for number, line in enumerate(lines, first):
         try:
             if line.strip():
-                batch.append(form(line.removesuffix(b"\r")))
+                body = form(line.removesuffix(b"\r"))
+                check_size(len(body))
+                batch.append(body)
         except ValueError as error:
             return batch, f"line {number:,} cannot be sent: {error}"
     return batch, ""

@@ -26,6 +26,7 @@ from actors.logic.failure import class_name
 from actors.logic.names import MAX_NAME
 from actors.logic.plain import encodable
 from actors.logic.records import MAX_PRIORITY, pack
+from actors.logic.sizes import MAX_MESSAGE, check_size
 
 LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later
 
@@ -34,8 +35,10 @@ COUNTED = 100_000  #: messages of a queue at the most: who counts them does noth
 # Bytes whatever the type: a file holds what its last writer put there, a hand for one, and
 # text that is no UTF-8 would end the query.
 _CLAIM = f"""
-SELECT seq, CAST(id AS BLOB), CAST(headers AS BLOB), priority, enqueued, attempts,
-    CAST(body AS BLOB)
+SELECT seq, CAST(id AS BLOB),
+    CASE WHEN length(headers) <= {MAX_MESSAGE} THEN CAST(headers AS BLOB) END,
+    priority, enqueued, attempts,
+    CASE WHEN length(body) + length(headers) <= {MAX_MESSAGE} THEN CAST(body AS BLOB) END
 FROM message INDEXED BY ready LEFT JOIN content USING (seq)
 WHERE queue = ? AND state = {READY} ORDER BY priority DESC, seq LIMIT ?
 """
@@ -102,8 +105,9 @@ class Owner:
             if claims and len(body or b"") > size:
                 break
             try:
-                if id is None or body is None:
-                    raise ValueError("id or body is missing")
+                if id is None or headers is None or body is None:
+                    raise ValueError(_missing(at, seq))
+                check_size(len(headers) + len(body))  # of text, SQLite counts the characters
                 record = pack(id.decode(), queue, headers, priority, enqueued, attempts, body)
             except ValueError as error:
                 troubles.append((seq, str(error)))
@@ -281,6 +285,15 @@ def next_delayed(at: Connection, queue: str) -> float:
         (queue,),
     ).fetchone()
     return float("inf") if soonest is None else float(soonest)
+
+
+def _missing(at: Connection, seq: int) -> str:
+    """Why a message was not read: what is too large never comes into memory."""
+    sizes = "SELECT length(id), length(headers), length(body) FROM content WHERE seq = ?"
+    id, headers, body = at.execute(sizes, (seq,)).fetchone() or (None, None, None)
+    if id is None or headers is None or body is None:
+        return "id, headers or body is missing"
+    return f"body is {headers + body:,} bytes with its headers, more than {MAX_MESSAGE:,}"
 
 
 def _text(data: bytes | None) -> str:

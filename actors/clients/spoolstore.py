@@ -30,6 +30,10 @@ class SpoolStore:
         for message in messages:
             if message.exchange:
                 message.outcome = f"a spool has no exchange {message.exchange!r}"
+            try:
+                message.properties._replace(body=message.body).headers_as_json()
+            except ValueError as error:  # with its body it is too large, and no neighbour suffers
+                message.outcome = str(error)
         left = [message for message in messages if message.outcome is None]
         for queue, group in groupby(left, key=lambda message: message.routing_key):
             together = list(group)

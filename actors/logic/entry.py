@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from actors.logic.names import broken_rule, broken_text
 from actors.logic.records import MAX_PRIORITY
+from actors.logic.sizes import check_size
 
 MAX_ID = 255  #: bytes, of an AMQP short string
 MAX_DELAY = 10 * 365 * 86400  #: seconds; a wall clock that is off by more is no clock
@@ -38,6 +39,7 @@ class Entry(NamedTuple):
         """
         if not isinstance(self.body, bytes):
             raise TypeError(f"a serialized message must be bytes, not {_kind(self.body)}")
+        check_size(len(self.body))
         _check_number("priority", self.priority, MAX_PRIORITY)
         check_seconds("delay", self.delay, MAX_DELAY)
         check_text("message_id", self.id)
@@ -45,7 +47,9 @@ class Entry(NamedTuple):
 
     def headers_as_json(self) -> bytes:
         """Empty where there are none; raises `TypeError` or `ValueError` where JSON has none."""
-        return _as_json("headers", dict(self.headers)) if self.headers else b""
+        headers = _as_json("headers", dict(self.headers)) if self.headers else b""
+        check_size(len(self.body) + len(headers))
+        return headers
 
 
 def check_queue(queue: str, argument: str = "queue") -> None:

@@ -23,7 +23,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-MAX_BODY = 512 * 1024 * 1024
+from actors.logic.sizes import MAX_FRAME
+
+MAX_BODY = MAX_FRAME
 TAG_SIZE = 16
 
 _MAGIC = b"CBT1"

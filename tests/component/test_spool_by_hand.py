@@ -147,7 +147,9 @@ def test_a_message_without_content_is_a_dead_letter(file: SpoolFile) -> None:
     write_by_hand(file.path, "DELETE FROM content WHERE id = 'odd'")
     worker = Worker(file.path)
     worker.until(lambda: worker.buried and worker.ids)
-    assert [letter.reason for letter in SpoolAdmin(file).dead("q")] == ["id or body is missing"]
+    assert [letter.reason for letter in SpoolAdmin(file).dead("q")] == [
+        "id, headers or body is missing"
+    ]
     assert SpoolAdmin(file).purge_dead("q")
     worker.client.close()
 
