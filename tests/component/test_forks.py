@@ -51,7 +51,7 @@ def end(app):
     say("shutdown of", os.getpid())
 
 
-@app.route(["q"], options={Options.MAX_MESSAGES: 2} if os.environ["WAY"] == "replaced" else {})
+@app.route(["q"], options={Options.MAX_MESSAGES: 100} if os.environ["WAY"] == "replaced" else {})
 def handle(messages):
     logger.info("handled by %d", os.getpid())
     if os.environ["WAY"] == "killed" and messages[0].attempts == 0:
@@ -92,14 +92,14 @@ def pids(lines: list[str], what: str) -> list[str]:
 
 @pytest.mark.parametrize("way", ["plain", "raises", "replaced"])
 def test_atexit_runs_in_each_handler_process_after_its_hooks(tmp_path: Path, way: str) -> None:
-    lines = run(tmp_path, way, messages=4 if way == "replaced" else 1)
+    lines = run(tmp_path, way, messages=600 if way == "replaced" else 1)
     handled, ended = pids(lines, "handled by "), pids(lines, "atexit of ")
     assert set(handled) <= set(ended)
     assert len(ended) == len(set(ended)) == len(pids(lines, "shutdown of "))
     for pid in ended:
         assert lines.index(f"shutdown of {pid}") < lines.index(f"atexit of {pid}")
     if way == "replaced":
-        assert len(set(handled)) == 2
+        assert len(set(handled)) > 1
     assert len(pids(lines, "the importer's ")) == 1  # in the launcher, and nowhere else
 
 
