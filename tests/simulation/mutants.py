@@ -55,18 +55,23 @@ _move = Traffic._move
 _failed = Traffic._failed
 
 
-def _settle_any_epoch(self: Custody, epoch: int, first: int, last: int, verdict: int) -> None:
+def _settle_any_epoch(
+    self: Custody, epoch: int, first: int, last: int, verdict: int, attempts: int = 0
+) -> None:
     epoch = epoch if epoch in self._accounts else max(self._accounts, default=epoch)
-    _settle_in_custody(self, epoch, first, last, verdict)
+    _settle_in_custody(self, epoch, first, last, verdict, attempts)
 
 
-def _settle_again(self: Ledger, first: int, last: int, verdict: Any) -> int:
+def _settle_again(self: Ledger, first: int, last: int, verdict: Any, attempts: int = 0) -> int:
     self._close(first, last, verdict)
     return last - first + 1
 
 
-def _settle_in_order_of_arrival(self: Ledger, first: int, last: int, verdict: Any) -> int:
-    return _settle_in_ledger(self, self.prefix + 1, self.prefix + 1 + last - first, verdict)
+def _settle_in_order_of_arrival(
+    self: Ledger, first: int, last: int, verdict: Any, attempts: int = 0
+) -> int:
+    end = self.prefix + 1 + last - first
+    return _settle_in_ledger(self, self.prefix + 1, end, verdict, attempts)
 
 
 def _flush_too_far(self: Ledger) -> Flush | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tests.simulation.play import NO_LIMITS, Limits, Play
+from tests.simulation.stories import Broken
 
 #: Lines of its trace that are shown.
 SHOWN = 80
@@ -27,7 +28,7 @@ def attempt(seed: int, limits: Limits = NO_LIMITS) -> Failure | None:
     play = Play(seed, limits)
     try:
         play.run()
-    except AssertionError as error:
+    except Broken as error:
         return Failure(str(error), play)
     except Exception as error:
         return Failure(f"{type(error).__name__}: {error}", play)

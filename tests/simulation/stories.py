@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
-class Broken(AssertionError):
-    """An invariant that does not hold; the text begins with its name."""
+class Broken(BaseException):
+    """An invariant that does not hold; the text begins with its name.
+
+    No `Exception`: what is played catches those, and must not catch this.
+    """
 
 
 @dataclass(slots=True)
