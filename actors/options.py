@@ -105,6 +105,13 @@ def _check_on_exception(value: Any) -> Any:
     return value
 
 
+def _check_order_by(key: str) -> str:
+    name = key.removeprefix("header:")
+    if key in ("", "routing_key") or (name and name != key):
+        return key
+    raise ValueError(f'must be "routing_key" or "header:{name or "NAME"}"')
+
+
 class RouteOptions(Schema):
     """All options of a route, with their defaults. Raises `ConfigurationError`."""
 
@@ -125,7 +132,7 @@ class RouteOptions(Schema):
     max_memory: int | None = Field(default=None, ge=1)
     #: Of the queues, as a policy of RabbitMQ sets it: no client can see that. None: as declared.
     delivery_limit: int | None = Field(default=None, ge=1)
-    order_by: str = Field(default="", pattern=r"^(routing_key|header:.+)?$")
+    order_by: Annotated[str, AfterValidator(_check_order_by)] = ""
     pool: str = ""  #: routes of one pool share handler processes
     requires: dict[str, str | int | bool] = Field(default_factory=dict)  #: of the handler's host
     on_success: Actions = Actions.ACK

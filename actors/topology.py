@@ -20,6 +20,9 @@ Arguments = dict[str, Any]
 Declaration = tuple[str, Arguments]
 
 
+EXCHANGE_TYPES = ("direct", "fanout", "topic", "headers")
+
+
 class Exchange(Schema):
     """An exchange of a broker."""
 
@@ -37,6 +40,14 @@ class Exchange(Schema):
     @classmethod
     def _is_a_name(cls, name: str) -> str:
         return _named(name)
+
+    @field_validator("type")
+    @classmethod
+    def _is_known(cls, type: str) -> str:
+        if type not in EXCHANGE_TYPES and not type.startswith("x-"):
+            known = ", ".join(EXCHANGE_TYPES)
+            raise ValueError(f"must be one of {known}, or a plugin's, which begins with x-")
+        return type
 
 
 class Binding(Schema):

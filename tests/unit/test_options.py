@@ -51,7 +51,11 @@ def test_enum_keys_and_keywords_are_one_schema() -> None:
         ),
         (
             {"order_by": "age"},
-            "option order_by: string should match pattern '^(routing_key|header:.+)?$', not 'age'",
+            """option order_by: must be "routing_key" or "header:age", not 'age'""",
+        ),
+        (
+            {"order_by": "header:"},
+            """option order_by: must be "routing_key" or "header:NAME", not 'header:'""",
         ),
         (
             {"on_success": "ack"},

@@ -102,3 +102,18 @@ def test_a_spool_declares_nothing_and_says_so() -> None:
     app = app_with(Queue("q", quorum=True), **{Options.BULK_SIZE: 2})
     (warning,) = check_app(app, Settings(connections=("spool:",)))
     assert "q is declared on RabbitMQ only" in warning
+
+
+@pytest.mark.parametrize("type", ["direct", "fanout", "topic", "headers", "x-delayed-message"])
+def test_an_exchange_is_of_a_type_that_brokers_have_or_of_a_plugins(type: str) -> None:
+    assert Exchange("shop", type).type == type
+
+
+@pytest.mark.parametrize("type", ["topci", "Topic", "", "delayed"])
+def test_a_type_of_exchange_that_nobody_has_is_refused_with_those_that_are(type: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Exchange("shop", type)
+    assert str(caught.value) == (
+        "exchange setting type: must be one of direct, fanout, topic, headers, or a plugin's,"
+        f" which begins with x-, not {type!r}"
+    )
