@@ -40,10 +40,15 @@ class Fifos:
         with contextlib.suppress(FileNotFoundError):
             check_directory(os.lstat(self.path), self.path, self._what)
 
+    def open_turnstile(self) -> int:
+        """A descriptor of the directory itself, for locks that mean something else."""
+        self._make()
+        with self._directory() as directory:
+            return os.dup(directory)
+
     def create(self) -> tuple[str, int]:
         """A new FIFO, locked; the directory is made where it is missing."""
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self.path, 0o700)
+        self._make()
         with self._directory() as directory:
             while True:
                 name = os.urandom(8).hex()
@@ -93,6 +98,10 @@ class Fifos:
                 if name != besides and _NAME.fullmatch(name):
                     with contextlib.suppress(OSError):
                         _ring(name, directory)
+
+    def _make(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path, 0o700)
 
     @contextmanager
     def _directory(self) -> Iterator[int]:

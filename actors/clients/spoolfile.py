@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from weakref import WeakSet
 
 from actors.clients.fifos import Fifos
@@ -17,6 +18,8 @@ from actors.clients.spoolplace import MOUNTINFO, check_files, prepare
 from actors.clients.spoolschema import DELAYED, READY, connect, is_busy
 from actors.errors import ConfigurationError, UnreachableError
 from actors.logic.entry import Entry, check_queue
+
+COURTESY = 1.0  #: seconds for which others are let go first, at the most
 
 
 class SpoolError(UnreachableError):
@@ -45,6 +48,8 @@ class SpoolFile:
         self._durable = durable
         self._mountinfo = mountinfo
         self._lock = RLock()
+        self._next = Lock()  #: of the thread that is to have `_lock` next
+        self._turnstile = -1  #: locked by the process that is to have SQLite's lock next
         self._pid = self._inode = 0
         self._connection: sqlite3.Connection | None = None
         _open_files.add(self)
@@ -86,7 +91,7 @@ class SpoolFile:
     def transaction(self, timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
         """One write transaction: all of it or nothing. Raises `SpoolBusy` after `timeout` s."""
         with self._locked(timeout) as (connection, left):
-            _begin(connection, time.monotonic() + left)
+            _begin(connection, self._turnstile, time.monotonic() + left)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -107,11 +112,14 @@ class SpoolFile:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+            if self._turnstile >= 0:
+                os.close(self._turnstile)
+                self._turnstile = -1
 
     @contextmanager
     def _locked(self, timeout: float) -> Iterator[tuple[sqlite3.Connection, float]]:
         deadline = time.monotonic() + timeout
-        if not self._lock.acquire(timeout=timeout):
+        if not self._acquire(deadline):
             raise SpoolBusy(f"spool {self.path}: busy for {timeout:g} s")
         try:
             connection = self._opened(timeout)
@@ -120,6 +128,15 @@ class SpoolFile:
             raise self._explained(error) from error
         finally:
             self._lock.release()
+
+    def _acquire(self, deadline: float) -> bool:
+        """Take the lock of this process; whoever has just let go of it goes behind who waits."""
+        if not self._next.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return False
+        try:
+            return self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        finally:
+            self._next.release()
 
     def _explained(self, error: sqlite3.Error) -> SpoolError:
         if is_busy(error):
@@ -143,6 +160,8 @@ class SpoolFile:
             except ConfigurationError:
                 self.close()
                 raise
+            with contextlib.suppress(OSError):  # of root's, say: then without courtesy
+                self._turnstile = self.owners.open_turnstile()
             self.generation += 1
             self._pid, self._inode = os.getpid(), _inode(self.path)
         return self._connection
@@ -153,7 +172,34 @@ def _first_state(entry: Entry, now: float) -> tuple[int, float]:
     return (DELAYED, now + entry.delay) if entry.delay else (READY, 0.0)
 
 
-def _begin(connection: sqlite3.Connection, deadline: float) -> None:
+def _begin(connection: sqlite3.Connection, turnstile: int, deadline: float) -> None:
+    """Take SQLite's lock, in turn: who has just let go of it would have it again before any other
+    looks. Only who holds the turnstile asks for it, and lets go of the turnstile once it has it.
+
+    Courtesy has an end: a process may be stopped while it stands there.
+    """
+    now = time.monotonic()
+    until = now + min(COURTESY, (deadline - now) / 2)
+    while not (first := _lock_now(turnstile)) and turnstile >= 0 and time.monotonic() < until:
+        time.sleep(0.001)
+    try:
+        _begin_now(connection, deadline)
+    finally:
+        if first:
+            fcntl.flock(turnstile, fcntl.LOCK_UN)
+
+
+def _lock_now(descriptor: int) -> bool:
+    if descriptor < 0:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _begin_now(connection: sqlite3.Connection, deadline: float) -> None:
     # SQLite waits longer and longer between two tries, up to 100 ms: beside a process that
     # writes without a pause, trying every millisecond waits a quarter as long.
     connection.execute("PRAGMA busy_timeout = 1")
@@ -181,6 +227,7 @@ _held: list[SpoolFile] = []
 
 def _before_fork() -> None:
     for file in list(_open_files):
+        file._next.acquire()
         file._lock.acquire()
         _held.append(file)
         file.close()
@@ -188,7 +235,9 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     while _held:
-        _held.pop()._lock.release()
+        file = _held.pop()
+        file._lock.release()
+        file._next.release()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

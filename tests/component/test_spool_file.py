@@ -1,6 +1,7 @@
 """The file itself: where it may lie, what it refuses, how it is shared."""
 
 import ctypes
+import fcntl
 import multiprocessing
 import os
 import sqlite3
@@ -239,3 +240,85 @@ def test_a_body_of_any_size_comes_back_whole(tmp_path: Path) -> None:
         rows = at.execute("SELECT body FROM content ORDER BY seq").fetchall()
     assert [body for (body,) in rows] == bodies
     file.close()
+
+
+def writes_in_turn(path: Path, first: str) -> list[bytes]:
+    """Two wait for SQLite's lock, `first` before the other; in which order they get it."""
+    holder, waiting, late = (SpoolFile(path) for _ in range(3))
+    for file in (holder, waiting, late):
+        file.put("q", [Entry(b"before")])
+
+    def put(file: SpoolFile, body: bytes) -> threading.Thread:
+        thread = threading.Thread(target=lambda: file.put("q", [Entry(body)], 20.0))
+        thread.start()
+        return thread
+
+    with holder.transaction():
+        threads = [put(waiting, first.encode())]
+        while lock_is_free(path):
+            assert threads[0].is_alive()
+        threads.append(put(late, b"late"))
+    for thread in threads:
+        thread.join(20.0)
+    with holder.reading() as at:
+        rows = at.execute("SELECT body FROM content WHERE body != 'before' ORDER BY seq").fetchall()
+    for file in (holder, waiting, late):
+        file.close()
+    return [body for (body,) in rows if body != b"before"]
+
+
+def lock_is_free(path: Path) -> bool:
+    directory = os.open(f"{path}.owners", os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(directory)
+    return True
+
+
+def test_who_waits_for_the_lock_gets_it_before_who_comes_later(tmp_path: Path) -> None:
+    assert writes_in_turn(tmp_path / "spool.db", "first") == [b"first", b"late"]
+
+
+def test_one_that_was_stopped_while_it_waited_stops_nobody(tmp_path: Path) -> None:
+    file = SpoolFile(tmp_path / "spool.db")
+    file.put("q", [Entry(b"a")])
+    stopped = os.open(f"{file.path}.owners", os.O_RDONLY)
+    fcntl.flock(stopped, fcntl.LOCK_EX)
+    file.put("q", [Entry(b"b")])
+    with file.transaction(0.1):
+        pass
+    os.close(stopped)
+    assert count(file) == 2
+    file.close()
+
+
+def test_nobody_who_puts_in_a_loop_keeps_others_waiting(tmp_path: Path) -> None:
+    """Threads of one file and processes alike: each comes to its turn within its patience."""
+    path = tmp_path / "spool.db"
+    SpoolFile(path).put("q", [Entry(b"")])
+    workers = [multiprocessing.Process(target=put_for_a_while, args=(path, n)) for n in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60.0)
+    assert [worker.exitcode for worker in workers] == [0] * 6
+
+
+def put_for_a_while(path: Path, number: int) -> None:
+    file = SpoolFile(path)
+    done: list[int] = []
+
+    def puts() -> None:
+        for index in range(60):
+            file.put("q", [Entry(b"%d" % number)], 10.0)
+            done.append(index)
+
+    threads = [threading.Thread(target=puts) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    raise SystemExit(0 if len(done) == 120 else 1)
