@@ -100,7 +100,10 @@ class Connection:
             case Held():
                 pass  # of a batcher that is dead, and counted otherwise
             case Moved() | MoveFailed():
+                before = self._traffic.trouble
                 self._traffic.moved(message, now)
+                if bool(before) != bool(self._traffic.trouble) and self._consumes:
+                    self._tell_state()
             case Buried():
                 self._traffic.buried(message)
             case Reminder(what="move", generation=token):
@@ -193,11 +196,13 @@ class Connection:
         self._context.send(self._supervisor, lost)
 
     def _tell_state(self) -> None:
-        if self._consumes and not self._cut_off:
+        if self._consumes and not self._cut_off and not self._traffic.trouble:
             self._context.send(self._supervisor, Ready("connection", self._context.pid))
         else:
             trouble = self._intake.trouble if self._state == "open" else ""
-            self._tell_not_ready(CUT_OFF if self._consumes else trouble or self._lost.cause)
+            if self._consumes:
+                trouble = CUT_OFF if self._cut_off else self._traffic.trouble
+            self._tell_not_ready(trouble or self._lost.cause)
 
     def _tell_not_ready(self, cause: str, fault: str = "", delay: float = 0.0) -> None:
         not_ready = NotReady("connection", self._context.pid, cause, fault, delay)

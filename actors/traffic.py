@@ -55,6 +55,7 @@ class Traffic:
         self._client = client
         self._incarnation = context.random.getrandbits(64)
         self._moves: dict[int, _Moving] = {}
+        self._stuck: dict[int, str] = {}  # why a move is tried again, by its token
         self._last_token = 0
         self._asked: float | None = None  # since when the batcher owes an answer
         self._told: dict[str, float] = {}  # why a copy could not be stored, and when it was said
@@ -73,6 +74,7 @@ class Traffic:
         """A channel is gone: nothing that came on it can be settled any more."""
         self.custody.end(epoch)
         self._moves = {t: one for t, one in self._moves.items() if one.move.epoch != epoch}
+        self._stuck = {t: trouble for t, trouble in self._stuck.items() if t in self._moves}
 
     # ── out to the batcher ────────────────────────────────────────────────────
 
@@ -165,8 +167,14 @@ class Traffic:
             log.warning("connection %s: a copy failed", self._name, exc_info=True)
             self.moved(MoveFailed(move.token, repr(error), Refusal.UNFIT), now)
 
+    @property
+    def trouble(self) -> str:
+        """Why a dead letter or a retry cannot be stored just now; empty where all can."""
+        return next(iter(self._stuck.values()), "")
+
     def moved(self, event: Moved | MoveFailed, now: float) -> None:
         """The original is acknowledged once its copy is safe, and not before."""
+        self._stuck.pop(event.token, None)
         if isinstance(event, MoveFailed):
             if moving := self._moves.get(event.token):
                 self._failed(moving, event, now)
@@ -192,6 +200,7 @@ class Traffic:
         if form is not None and form > move.form:
             self._begin(moving.move, now)
         elif form is not None:
+            self._stuck[event.token] = trouble
             self._context.remind(ROUND, Reminder("move", event.token))
 
     def _return(self, moving: _Moving, now: float) -> None:

@@ -1,13 +1,13 @@
 """What people do to queues of RabbitMQ from outside: look, redrive, purge.
 
-What is only looked at is fetched without an acknowledgement and goes back, in order, when
-the connection closes.
+What is only looked at is fetched without an acknowledgement and goes back, in order. Where the
+broker would count that as a return, a copy takes its place, confirmed before the letter goes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -16,18 +16,27 @@ import pika
 from pika import exceptions, spec
 
 from actors.clients.amqp import Settings, explain
+from actors.clients.kind import ASKED, refused_as
+from actors.clients.ladder import is_safe
 from actors.clients.spooladmin import ALL, DeadFilter, Stored
 from actors.errors import ConfigurationError, Fault, PublishError, UnreachableError
-from actors.logic.properties import copied, entries, split
+from actors.logic.limits import release
+from actors.logic.properties import copied, entries, split, unreturned
 
 _OURS = "x-callboard-"
-_NOT_FOUND = 404
+_NOT_FOUND, _FORBIDDEN = 404, 403
+
+#: The first RabbitMQ whose quorum queues do not count what was given back unhandled.
+_LOOKS_ARE_FREE = (4, 3)
 
 #: What pika makes of a broker that hangs up on the credentials or the vhost.
 _REFUSED = (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError)
 
 #: What the broker notes of a death, and Callboard: a letter that goes back begins anew.
-_NOTES = (_OURS.encode(), b"x-death", b"x-first-death-", b"x-last-death-")
+_NOTES = (
+    *(_OURS.encode(), b"x-death", b"x-first-death-", b"x-last-death-"),
+    *(b"x-delivery-count", b"x-acquired-count"),
+)
 
 #: A `BlockingChannel`; the stubs of pika know too little of it.
 Channel = Any
@@ -68,8 +77,7 @@ class BrokerAdmin:
 
     def dead(self, queue: str, which: DeadFilter = ALL) -> list[Stored]:
         """Dead letters, the oldest first."""
-        with self._channel() as channel:
-            return [letter for _, _, letter in self._letters(channel, queue, which)]
+        return self._visit(queue, which)
 
     def redrive(
         self, queue: str, which: DeadFilter = ALL, *, to: str = "", dry_run: bool = False
@@ -78,27 +86,21 @@ class BrokerAdmin:
 
         Each copy is confirmed before its dead letter is acknowledged.
         """
-        ids = []
-        with self._channel() as channel:
-            channel.confirm_delivery()
-            for tag, properties, letter in self._letters(channel, queue, which):
-                if not dry_run:
-                    self._publish(channel, to or queue, properties, letter)
-                    channel.basic_ack(tag)
-                ids.append(letter.id)
-        return ids
+
+        def send(channel: Channel, properties: _Properties, letter: Stored) -> None:
+            self._publish(channel, to or queue, properties, letter)
+
+        return [letter.id for letter in self._visit(queue, which, None if dry_run else send)]
 
     def purge_dead(
         self, queue: str, which: DeadFilter = ALL, *, dry_run: bool = False
     ) -> list[str]:
         """Delete dead letters for good; returns their ids."""
-        ids = []
-        with self._channel() as channel:
-            for tag, _, letter in self._letters(channel, queue, which):
-                if not dry_run:
-                    channel.basic_ack(tag)
-                ids.append(letter.id)
-        return ids
+
+        def drop(*_: Any) -> None:
+            """Being acknowledged is enough."""
+
+        return [letter.id for letter in self._visit(queue, which, None if dry_run else drop)]
 
     def declare(self, queue: str) -> tuple[int, int]:
         """Make the queue where it is missing; returns how many messages and consumers it has."""
@@ -123,27 +125,78 @@ class BrokerAdmin:
         try:
             yield connection.channel()
         except (exceptions.AMQPError, OSError) as error:
-            raise UnreachableError(explain(error, self._settings)[0]) from error
+            cause = explain(error, self._settings)[0]
+            if getattr(error, "reply_code", 0) == _FORBIDDEN:
+                raise ConfigurationError(cause) from error
+            raise UnreachableError(cause) from error
         finally:
             if connection.is_open:
                 connection.close()
 
-    def _letters(
-        self, channel: Channel, queue: str, which: DeadFilter
-    ) -> Iterator[tuple[int, _Properties, Stored]]:
-        """Tag, properties and letter of those that lie there now and are wanted."""
+    def _visit(
+        self,
+        queue: str,
+        which: DeadFilter,
+        take: Callable[[Channel, _Properties, Stored], None] | None = None,
+    ) -> list[Stored]:
+        """Those that lie there now and are wanted; with `take`, each goes once it has returned.
+
+        The others stay, in their order.
+        """
         name = f"{queue}.dead"
-        left = which.limit
-        # What is put there meanwhile is not looked at: a redrive that fails at once would
-        # go round for ever.
-        for _ in range(self._count(channel, queue)):
-            method, properties, body = channel.basic_get(name)
-            if left == 0 or method is None:
-                return
-            letter = _letter(queue, properties, body)
-            if _wanted(letter, which):
-                yield method.delivery_tag, properties, letter
-                left = left and left - 1
+        found: list[Stored] = []
+        with self._channel() as channel, _given_back(channel):
+            channel.confirm_delivery()
+            # What is put there meanwhile is not looked at: a redrive that fails at once would
+            # go round for ever.
+            count = self._count(channel, queue)
+            renews = bool(count) and self._counts_looks(channel, name)
+            for _ in range(count):
+                enough = which.limit is not None and len(found) >= which.limit
+                if enough and not renews:  # or the rest would stand before what was renewed
+                    break
+                method, properties, body = channel.basic_get(name)
+                if method is None:
+                    break
+                letter = _letter(queue, properties, body)
+                if wanted := not enough and _wanted(letter, which):
+                    found.append(letter)
+                if wanted and take is not None:
+                    take(channel, properties, letter)
+                elif renews:
+                    self._renew(channel, name, properties, letter)
+                else:
+                    continue
+                channel.basic_ack(method.delivery_tag)
+        return found
+
+    def _counts_looks(self, channel: Channel, name: str) -> bool:
+        """Whether each look counts as a return, and one too many deletes.
+
+        A policy may set a limit too, which nobody sees from here.
+        """
+        broker = channel.connection._impl.server_properties or {}
+        if not is_safe(broker):
+            return False
+        asking = channel.connection.channel()
+        asking.basic_qos(prefetch_count=1)
+        try:
+            asking.basic_consume(name, lambda *_: None, arguments=ASKED)
+        except exceptions.ChannelClosedByBroker as refusal:
+            return refused_as(refusal) == "quorum" and release(broker) < _LOOKS_ARE_FREE
+        raise ConfigurationError(
+            f"queue {name!r} on {self._settings} is a stream: nothing can be taken out of it"
+        )
+
+    def _renew(self, channel: Channel, name: str, properties: _Properties, letter: Stored) -> None:
+        """Put a copy behind the others, its count of returns from 0."""
+        properties.raw = unreturned(properties.raw)
+        try:
+            channel.basic_publish("", name, letter.body, properties, mandatory=True)
+        except (exceptions.UnroutableError, exceptions.NackError) as error:
+            raise PublishError(
+                f"{name} counts each look at a letter as a return, and takes no copy of {letter.id}"
+            ) from error
 
     def _count(self, channel: Channel, queue: str) -> int:
         """Dead letters of a queue: none while the first has not made their queue."""
@@ -164,6 +217,16 @@ class BrokerAdmin:
             ) from error
         except exceptions.NackError as error:
             raise PublishError(f"{letter.id} stays dead: the broker refused its copy") from error
+
+
+@contextmanager
+def _given_back(channel: Channel) -> Iterator[None]:
+    """What is not acknowledged in the end returns, as never handled: 4.3 does not count that."""
+    try:
+        yield
+    finally:
+        if channel.is_open:
+            channel.basic_nack(0, multiple=True)
 
 
 def _letter(queue: str, properties: _Properties, body: bytes) -> Stored:

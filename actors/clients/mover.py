@@ -21,6 +21,7 @@ from actors.clients.amqp import Link, Settings
 from actors.clients.copies import RawProperties, target
 from actors.clients.graveyard import bury_delivery
 from actors.clients.ioloop import IOLoop
+from actors.clients.kind import Kind, dead_ways
 from actors.clients.ladder import ways
 from actors.clients.making import FORBIDDEN, MISSING, Making, code_of, needed_for_retries, too_long
 from actors.clients.spoolfile import SpoolFile
@@ -185,13 +186,27 @@ class Mover:
     def _declare(self, copy: _Copy) -> None:
         if copy.target not in self._declaring:
             assert self._link is not None
+            broker = self._link.broker
             self._declaring.add(copy.target)
-            made = partial(self._on_made, self._link, copy.target)
-            Making(self._link, copy.target, self._ways(copy.move), made).begin()
+            if copy.move.dead:
+                asked = partial(self._on_asked, self._link, copy)
+                Making(self._link, copy.target, [], asked).begin()
+            else:
+                self._make(self._link, copy, ways(copy.move.queue, copy.move.delay, broker))
 
-    def _ways(self, move: Move) -> list[dict[str, Any]]:
-        assert self._link is not None
-        return [{}] if move.dead else ways(move.queue, move.delay, self._link.broker)
+    def _on_asked(self, link: Link, copy: _Copy, code: int, cause: str) -> None:
+        """A queue of dead letters that is missing is made of the type of its queue."""
+        if code != MISSING:
+            self._on_made(link, copy.target, code, cause)
+            return
+
+        def make(kind: str) -> None:
+            self._make(link, copy, dead_ways(kind, link.broker))
+
+        Kind(link, copy.move.queue, make).begin()
+
+    def _make(self, link: Link, copy: _Copy, ways: list[dict[str, Any]]) -> None:
+        Making(link, copy.target, ways, partial(self._on_made, link, copy.target)).begin()
 
     def _on_made(self, link: Link, target: str, code: int, cause: str) -> None:
         if link is not self._link:

@@ -128,6 +128,23 @@ def identity(raw: bytes) -> bytes:
         return b""
 
 
+def unreturned(raw: bytes) -> bytes:
+    """Properties that put a message back where it lies, as if it had never been delivered.
+
+    Leaves out what the broker counted, and what would make it refuse or divert the copy.
+    """
+    try:
+        fields = split(raw)
+        headers = entries(fields.get("headers", bytes(4)))
+    except ValueError:
+        return raw
+    kept = [entry for entry in headers if entry[0] not in _RETURNS | {b"CC", b"BCC"}]
+    if len(kept) < len(headers):
+        fields["headers"] = table(kept)
+    fields.pop("user_id", None)
+    return join(fields)
+
+
 def lasting(raw: bytes) -> bytes:
     """Properties as they are each time that a message is delivered.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
@@ -195,3 +195,91 @@ def test_a_letter_without_properties_has_an_id_of_its_content(
     world.channel.basic_publish("", "words.dead", b"a", pika.BasicProperties())
     first, second = admin.dead("words"), admin.dead("words")
     assert first[0].id == second[0].id
+
+
+# ── a look changes nothing ───────────────────────────────────────────────────
+
+
+def by_declaration(broker: Broker, vhost: str, limit: int) -> dict[str, int]:
+    return {"x-delivery-limit": limit}
+
+
+def by_policy(broker: Broker, vhost: str, limit: int) -> dict[str, int]:
+    """Which no declaration shows."""
+    definition = f'{{"delivery-limit": {limit}}}'
+    broker.ctl("set_policy", "-p", vhost, "limit", r"\.dead$", definition, "--apply-to", "queues")
+    return {}
+
+
+GRAVES = [
+    ("classic", None, 0),
+    ("quorum", None, 0),  # from 4.0 on with a limit of 20
+    ("quorum", by_declaration, 20),
+    ("quorum", by_declaration, 1),
+    ("quorum", by_declaration, 0),
+    ("quorum", by_policy, 2),
+]
+
+
+@pytest.mark.parametrize(("kind", "limited", "limit"), GRAVES)
+def test_looks_at_dead_letters_change_nothing(
+    own_broker: Broker,
+    vhost: str,
+    world: Admin,
+    admin: BrokerAdmin,
+    kind: str,
+    limited: Callable[[Broker, str, int], dict[str, int]] | None,
+    limit: int,
+) -> None:
+    more = limited(own_broker, vhost, limit) if limited else {}
+    world.channel.queue_delete("words.dead")
+    world.declare("words.dead", **{"x-queue-type": kind, **more})
+    for name in "abc":
+        bury(world, name, mine=name)
+    for properties in (RawProperties.late(), RawProperties.deep()):
+        world.channel.basic_publish("", "words.dead", b"odd", properties)
+    before = admin.dead("words")
+    assert len(before) == 5
+    looks: list[Callable[[], object]] = [
+        lambda: admin.dead("words"),
+        lambda: admin.dead("words", DeadFilter(limit=1)),
+        lambda: admin.dead("words", DeadFilter(ids=["b"])),
+        lambda: admin.redrive("words", dry_run=True),
+        lambda: admin.redrive("words", DeadFilter(ids=["nobody"])),
+        lambda: admin.purge_dead("words", dry_run=True),
+        lambda: admin.purge_dead("words", DeadFilter(error="Other")),
+    ]
+    for number in range(25):
+        looks[number % len(looks)]()
+    assert admin.dead("words") == before
+    assert admin.redrive("words", DeadFilter(ids=["b"])) == ["b"]
+    assert admin.dead("words") == [letter for letter in before if letter.id != "b"]
+    assert len(admin.purge_dead("words")) == 4
+    assert admin.dead("words") == []
+
+
+def test_a_look_where_no_copy_may_be_put_deletes_nothing_and_says_why(
+    own_broker: Broker, vhost: str, world: Admin
+) -> None:
+    world.channel.queue_delete("words.dead")
+    world.declare("words.dead", **{"x-queue-type": "quorum"})
+    bury(world, "a")
+    with own_broker.limited_user(vhost, "^$", "^$", ".*") as name:
+        reader = BrokerAdmin(own_broker.settings(vhost, user=name, password="secret"))
+        if own_broker.ctl("version") < "4.3":
+            with pytest.raises(ConfigurationError, match="ACCESS_REFUSED"):
+                reader.dead("words")
+        else:  # it counts no looks
+            assert [letter.id for letter in reader.dead("words")] == ["a"]
+    assert [letter.id for letter in BrokerAdmin(own_broker.settings(vhost)).dead("words")] == ["a"]
+
+
+def test_a_stream_has_no_dead_letters_to_take_out(world: Admin, admin: BrokerAdmin) -> None:
+    world.channel.queue_delete("words.dead")
+    world.declare("words.dead", **{"x-queue-type": "stream"})
+    bury(world, "a")
+    deadline = time.monotonic() + 10
+    while not world.ready("words.dead") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(ConfigurationError, match=r"'words\.dead' .* is a stream"):
+        admin.dead("words")

@@ -112,6 +112,26 @@ def test_a_burst_waits_for_a_silent_queue_and_then_does_its_work(
     assert len(worker.times()) == 5
 
 
+def test_a_worker_whose_dead_letters_hang_says_so(own_rabbitmq: BrokerPlace, run: Run) -> None:
+    """As while the node of their queue is down."""
+    own_rabbitmq.declare("work.dead")
+    broker, vhost = own_rabbitmq.broker, own_rabbitmq.url.rpartition("/")[2]
+    name = f'rabbit_misc:r(<<"{vhost}">>, queue, <<"work.dead">>)'
+    found = f"{{ok, Q}} = rabbit_amqqueue:lookup({name})"
+    worker = run("plain", "--connection", own_rabbitmq.url)
+    worker.ready()
+    assert broker.evaluate(f"{found}, sys:suspend(amqqueue:get_pid(Q)).") == "ok"
+    try:
+        put(own_rabbitmq, "work", {"n": 1, "do": "dead letter"})
+        until(lambda: worker.status().get("ready") is False, 30.0, "not ready")
+        reasons = [actor.get("reason") or "" for actor in worker.status()["actors"]]
+        assert any(reason.startswith("dead letters of work: ") for reason in reasons), reasons
+    finally:
+        broker.evaluate(f"{found}, sys:resume(amqqueue:get_pid(Q)).")
+    worker.ready(30.0)
+    assert own_rabbitmq.dead("work")
+
+
 # ── how many channels ────────────────────────────────────────────────────────
 
 QUEUES = ("a", "b", "c")

@@ -294,3 +294,41 @@ def test_moves_to_nowhere_fail_with_the_cause() -> None:
 def test_a_delay_is_rounded_up_to_a_step() -> None:
     delays = (0.0, 1.0, 1.1, 6.0, 61.0, 3600.0, 3601.0, 86400.0)
     assert [step(delay) for delay in delays] == [1, 1, 2, 10, 120, 3600, 7200, 86400]
+
+
+# ── the queue of dead letters ────────────────────────────────────────────────
+
+
+def kind_of(broker: Broker, vhost: str, queue: str) -> str:
+    lines = broker.ctl("list_queues", "-p", vhost, "name", "type").splitlines()
+    return dict(line.split("\t") for line in lines if "\t" in line)[queue]
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_dead_letters_lie_in_a_queue_of_the_same_type_which_deletes_none(
+    own_broker: Broker, vhost: str, driver: Driver, admin: Admin, kind: str
+) -> None:
+    admin.declare("of", **{"x-queue-type": kind})
+    driver.client.consume("of", 2, 10)
+    admin.publish("of", b"body")
+    raw = driver.until(Fetched, queue="of").blob
+    driver.client.move(dead(raw)._replace(queue="of", epoch=2))
+    driver.until(Moved)
+    assert kind_of(own_broker, vhost, "of.dead") == kind
+    for _ in range(25):
+        connection = Admin(own_broker, vhost).connection
+        method, *_ = connection.channel().basic_get("of.dead")
+        assert method is not None
+        connection.close()
+        admin.channel.connection.sleep(0.05)  # until it is back
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_queue_of_dead_letters_that_is_there_stays_as_it_is(
+    own_broker: Broker, vhost: str, driver: Driver, admin: Admin, kind: str
+) -> None:
+    admin.declare("q.dead", **{"x-queue-type": kind, "x-max-length": 7})
+    admin.publish("q", b"body")
+    driver.client.move(dead(fetch(driver).blob))
+    driver.until(Moved)
+    assert kind_of(own_broker, vhost, "q.dead") == kind
