@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from actors.logic.failure import Verdict
 
+#: Verdicts after which a message is handed out again.
+_COMES_AGAIN = (Verdict.REQUEUE, Verdict.RETURN)
+
 
 class Flush(NamedTuple):
     """What a ledger says to settle now, by position within one epoch.
@@ -78,7 +81,7 @@ class Ledger:
         """
         count = 0
         for low, high in list(self.open(first, last)):
-            if attempts:
+            if attempts and verdict in _COMES_AGAIN:
                 self._told[low] = attempts
             self._close(low, high, verdict)
             count += high - low + 1
@@ -164,7 +167,7 @@ class Ledger:
             tuple(given_back[Verdict.REJECT]),
             tuple(
                 (position, self._told.pop(position))
-                for verdict in (Verdict.REQUEUE, Verdict.RETURN)
+                for verdict in _COMES_AGAIN
                 for position in given_back[verdict]
                 if position in self._told
             ),

@@ -103,3 +103,15 @@ def test_every_second_settled_then_the_rest_leaves_one_number(verdict: Verdict) 
     for position in range(1, 1001, 2):
         ledger.settle(position, position, verdict)
     assert (ledger.prefix, ledger.unsettled, ledger._beyond) == (1000, 0, [])
+
+
+@pytest.mark.parametrize(
+    "verdict", [Verdict.ACK, Verdict.REQUEUE, Verdict.REJECT, Verdict.RETURN], ids=str
+)
+def test_attempts_are_told_of_what_is_given_back_and_kept_of_nothing(verdict: Verdict) -> None:
+    ledger = delivered(1)
+    ledger.settle(1, 1, verdict, attempts=3)
+    flush = ledger.flush()
+    assert flush is not None
+    assert flush.told == (((1, 3),) if verdict in (Verdict.REQUEUE, Verdict.RETURN) else ())
+    assert not ledger._told, "or it grows with every message"
