@@ -157,6 +157,8 @@ class HostsStage(MemoryStage):
 
     def _hand_out(self, bulk: Bulk, batcher: str, handler: str) -> None:
         """A handler has what came to it, until it is dead or has answered."""
+        if handler in self.suspended & self.taken:
+            return  # it came while the host was paused, and is another's: it must not begin (H4)
         receipts = (
             (batcher, piece.epoch, piece.first + index)
             for piece in bulk.pieces
