@@ -10,13 +10,14 @@ import json
 import math
 from array import array
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from actors.alarm import Alarm
 from actors.context import Context, Memory
 from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.bulk import Chunk, pieces
 from actors.logic.credit import Handed
-from actors.logic.failure import DEAD_LETTER, class_name
+from actors.logic.failure import DEAD_LETTER, Decision, class_name
 from actors.logic.hands import Deaths, identity
 from actors.logic.limits import endangered, tighter
 from actors.logic.line import NO_BULK, Line, Losses
@@ -55,6 +56,14 @@ TRIALS = 60.0
 REMEMBERED = 256
 
 
+class Sentence(NamedTuple):
+    """What becomes of a message for what befell it outside its handler."""
+
+    decision: Decision
+    error: type[Exception]
+    reason: str
+
+
 class Batcher:
     """Between one connection and the handlers of its routes."""
 
@@ -80,9 +89,7 @@ class Batcher:
         self._waiting: set[str] = set()  # routes that nobody can work on
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
-        self._trials_end = (
-            0.0  # until then a suspect of a killed worker runs with nothing beside it
-        )
+        self._trials_end = 0.0  # of suspects of a killed worker, with nothing beside them
         self._stale = 0
         self._reports: list[Report] = []  # to be passed on to the connection
         self._next_round = 0.0
@@ -182,37 +189,50 @@ class Batcher:
             )
             self._settling.enter(chunk)
             plan = self._routes[line.name]
-            self._rescue(chunk, tighter(message.limit, plan.delivery_limit), now)
-            self._recognize(chunk, plan, now)
+            limit = tighter(message.limit, plan.delivery_limit)
+            judged = self._convicted(chunk, plan) | self._endangered(chunk, limit)
+            chunk.withheld.update(judged)
+            self._suspect(chunk, now)
             line.add(chunk, now)
+            for index, sentence in judged.items():  # in line by now: it may have to wait there
+                self._carry_out(plan, [(chunk, index)], sentence, now)
             (line.spent.add if message.spent else line.spent.discard)(queue)
 
-    def _rescue(self, chunk: Chunk, limit: int | None, now: float) -> None:
+    def _endangered(self, chunk: Chunk, limit: int | None) -> dict[int, Sentence]:
         """What the broker would soon delete becomes a dead letter before anybody has it."""
-        for index, count in endangered(chunk, limit).items():
-            chunk.withheld.add(index)
-            reason = f"came back {count} times, and RabbitMQ deletes it after {limit}"
-            self._settling.condemn([(chunk, index)], DEAD_LETTER, DeliveryLimit, reason, now)
+        return {
+            index: Sentence(
+                DEAD_LETTER,
+                DeliveryLimit,
+                f"came back {count} times, and RabbitMQ deletes it after {limit}",
+            )
+            for index, count in endangered(chunk, limit).items()
+        }
 
-    def _recognize(self, chunk: Chunk, plan: RoutePlan, now: float) -> None:
-        """What a killed worker had in hand is handed out alone, or is convicted."""
-        if not self._hands.deaths:
-            return
-        for index in [index for index in chunk.attempts if index not in chunk.withheld]:
+    def _convicted(self, chunk: Chunk, plan: RoutePlan) -> dict[int, Sentence]:
+        """What has killed too many workers is not handed out again."""
+        convicted: dict[int, Sentence] = {}
+        for index in chunk.attempts if self._hands.deaths else ():
             message = identity(chunk.raw(index))
             deaths = self._hands.deaths.get(message, Deaths())
             if deaths.convicts(plan.max_crashes):
-                chunk.withheld.add(index)
                 reason = f"in hand when {deaths.all} workers were killed, alone in {deaths.alone}"
-                self._settling.condemn([(chunk, index)], plan.on_crash, HandlerCrashed, reason, now)
+                convicted[index] = Sentence(plan.on_crash, HandlerCrashed, reason)
                 self._hands.forget(message)
-            elif message in self._hands.suspects:
+        return convicted
+
+    def _suspect(self, chunk: Chunk, now: float) -> None:
+        """What the last killed worker had in hand is handed out alone."""
+        for index in chunk.attempts if self._hands.suspects else ():
+            if index not in chunk.withheld and identity(chunk.raw(index)) in self._hands.suspects:
                 chunk.suspected.add(index)
                 self._trials_end = self._trials_end or now + TRIALS
 
     def _hand_out(self, now: float) -> None:
         flush = self._last_chunk is not None and self._chunks.next > self._last_chunk
         trials = now < self._trials_end and self._last_chunk is None
+        for line in self._lines.values() if trials else ():
+            line.bring_suspects(now)
         if trials and any(line.suspected for line in self._lines.values()):
             self._try_alone(now)
         elif not (trials and self._is_alone()):
@@ -325,13 +345,19 @@ class Batcher:
     def _condemn(self, plan: RoutePlan, lost: Losses, cause: str, now: float) -> None:
         late = f"the bulk took longer than TIMEOUT, {plan.timeout:g} s"
         died = f"alone in a process that died, {plan.max_crashes} times: {cause}"
-        for deliveries, decision, error, reason in (
-            (lost.timed_out, plan.on_timeout, TimeoutError, late),
-            (lost.crashed, plan.on_crash, HandlerCrashed, died),
+        for deliveries, sentence in (
+            (lost.timed_out, Sentence(plan.on_timeout, TimeoutError, late)),
+            (lost.crashed, Sentence(plan.on_crash, HandlerCrashed, died)),
         ):
             if deliveries:
-                self._settling.condemn(deliveries, decision, error, reason, now)
-                self._reports.append(Report(plan.name, error=f"{class_name(error)}: {reason}"))
+                self._carry_out(plan, deliveries, sentence, now)
+
+    def _carry_out(
+        self, plan: RoutePlan, deliveries: list[tuple[Chunk, int]], sentence: Sentence, now: float
+    ) -> None:
+        self._settling.condemn(deliveries, *sentence, now)
+        error = f"{class_name(sentence.error)}: {sentence.reason}"
+        self._reports.append(Report(plan.name, error=error))
 
     def _drain(self, last_chunk: int, now: float) -> None:
         if self._last_chunk is None:

@@ -61,6 +61,12 @@ class Line:
             for index in sorted(chunk.suspected):
                 self._suspects.accuse(Draft([Part(chunk, index, index + 1)]))
 
+    def bring_suspects(self, now: float) -> None:
+        """Take the suspects of an ordered route whose turn it is out of their keys' lines."""
+        if isinstance(self.batching, Ordering):
+            for draft in self.batching.suspects(now):
+                self._suspects.accuse(draft)
+
     @property
     def suspected(self) -> bool:
         """A suspect waits."""

@@ -58,12 +58,13 @@ class Ordering:
         self.size = 0
 
     def add(self, chunk: Chunk, now: float) -> None:
-        """Put a chunk in line."""
+        """Put a chunk in line; what is withheld has its key wait for a verdict."""
         for index in range(len(chunk.ends)):
-            if index in chunk.withheld:
-                continue
             key = self._key_of(chunk.raw(index))
             self._keys[chunk.epoch, chunk.first + index] = key
+            if index in chunk.withheld:
+                self._in_hand[key] = self._in_hand.get(key, 0) + 1
+                continue
             alone = index in chunk.suspected
             queued = Queued(Part(chunk, index, index + 1), now, alone=alone)
             self._lines.setdefault(key, deque()).append(queued)
@@ -76,15 +77,12 @@ class Ordering:
             return None
         if not (flush or full or now >= min(q.came for q in chosen) + self._interval):
             return None
-        for queued in chosen:
-            key = self._key(queued.part)
-            line = self._lines.pop(key)
-            line.popleft()
-            if line:
-                self._lines[key] = line  # behind the others: a busy key must starve none
-            self._in_hand[key] = self._in_hand.get(key, 0) + 1
-        self.size -= len(chosen)
-        return Draft([queued.part for queued in chosen], alone=chosen[0].alone)
+        return self._taken(chosen)
+
+    def suspects(self, now: float) -> list[Draft]:
+        """Each that was in a process that died, and is the next of its key."""
+        heads = [line[0] for key, line in self._lines.items() if key not in self._in_hand]
+        return [self._taken([q]) for q in heads if q.alone and q.not_before <= now]
 
     def ready(self, now: float) -> bool:
         """Whether a bulk may be due: to choose one is the way to know."""
@@ -149,6 +147,18 @@ class Ordering:
             del self._keys[part.chunk.epoch, part.chunk.first + part.start]
         self.size -= len(dropped)
         return dropped
+
+    def _taken(self, chosen: list[Queued]) -> Draft:
+        """A bulk of these, out of their keys' lines."""
+        for queued in chosen:
+            key = self._key(queued.part)
+            line = self._lines.pop(key)
+            line.popleft()
+            if line:
+                self._lines[key] = line  # behind the others: a busy key must starve none
+            self._in_hand[key] = self._in_hand.get(key, 0) + 1
+        self.size -= len(chosen)
+        return Draft([queued.part for queued in chosen], alone=chosen[0].alone)
 
     def _choose(self, now: float) -> tuple[list[Queued], bool]:
         """The next bulk, and whether it has to leave out what stands in line with it.

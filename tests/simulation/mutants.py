@@ -162,8 +162,8 @@ def _take_and_forget_the_keys(self: Ordering, now: float, flush: bool = False) -
     return draft
 
 
-def _rescue_nothing(self: Batcher, chunk: Any, limit: int | None, now: float) -> None:
-    pass
+def _endanger_nothing(self: Batcher, chunk: Any, limit: int | None) -> dict[int, Any]:
+    return {}
 
 
 def _give_back_as_new(self: Settling, now: float) -> None:
@@ -212,7 +212,7 @@ MUTANTS = {
     ),
     "a stale word of what is held": mutant("I2 I3", (Handler, "_close", _close_by_any_word)),
     "a hand-out that is not counted": mutant("I3", (Draft, "count_attempt", _count_nothing)),
-    "no rescue": mutant("I10", (Batcher, "_rescue", _rescue_nothing)),
+    "no rescue": mutant("I10", (Batcher, "_endangered", _endanger_nothing)),
     "a give-back of an ordered route as of what is new": mutant(
         "I3", (Settling, "give_back", _give_back_as_new)
     ),
