@@ -166,11 +166,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         words = [moment, record.levelname, _speaker(record.name) + _message(record)]
-        words += [
-            f"{key}={value}"
-            for key, value in _extra(record).items()
-            if str(value) not in words[-1]  # the line has said it
-        ]
+        fields = _extra(record)
+        if _is_ours(record.name):  # what the line has said already is for JSON alone
+            said = words[-1]
+            fields = {key: value for key, value in fields.items() if str(value) not in said}
+        words += [f"{key}={value}" for key, value in fields.items()]
         traceback = _traceback(record)
         return " ".join(words) + (f"\n{traceback}" if traceback else "")
 
@@ -198,6 +198,11 @@ def _notice(dropped: int) -> logging.LogRecord:
         "msg": f"{dropped:,} log {'line was' if dropped == 1 else 'lines were'} dropped: stderr"
         f" did not take {'it' if dropped == 1 else 'them'} within {PATIENCE:g} s",
     })  # fmt: skip
+
+
+def _is_ours(logger: str) -> bool:
+    """Whether only Callboard logs by this name: a handler's `self.log` is its user's."""
+    return logger.startswith("actors.") and not logger.startswith("actors.handler")
 
 
 def _speaker(logger: str) -> str:

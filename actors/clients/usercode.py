@@ -29,7 +29,8 @@ STOP_SECONDS = 10.0
 
 logger = own_logger("actors.handler")
 
-_repeats = Repeats()  # of this process
+#: Failures of this process, by the level of their lines.
+_repeats = {level: Repeats() for level in (logging.ERROR, logging.WARNING)}
 
 
 class AppCode:
@@ -167,9 +168,9 @@ def log_failure(
     `PERIOD` as a number; to be called on an event loop then.
     """
     if kind and in_force():
-        if _repeats.empty:
+        if _nothing_repeats():
             asyncio.get_running_loop().call_later(PERIOD, sum_up)
-        if not _repeats.is_new(kind, describe(error) or text, time.monotonic()):
+        if not _repeats[level].is_new(kind, describe(error) or text, time.monotonic()):
             return
     for shown in (error, None):
         with contextlib.suppress(BaseException):
@@ -179,8 +180,13 @@ def log_failure(
 
 def sum_up(period: float = PERIOD) -> None:
     """Tell of failures that were only counted."""
-    for line in _repeats.due(time.monotonic(), period):
-        with contextlib.suppress(BaseException):
-            logger.error("%s", line)
-    if period and not _repeats.empty:
+    for level, repeats in _repeats.items():
+        for line in repeats.due(time.monotonic(), period):
+            with contextlib.suppress(BaseException):
+                logger.log(level, "%s", line)
+    if period and not _nothing_repeats():
         asyncio.get_running_loop().call_later(PERIOD, sum_up)
+
+
+def _nothing_repeats() -> bool:
+    return all(repeats.empty for repeats in _repeats.values())

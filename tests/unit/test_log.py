@@ -315,3 +315,13 @@ def test_a_text_line_says_nothing_twice(pipe: tuple[int, int]) -> None:
     extra = {"cause": "refused", "delay": 1.5, "queue": "q"}
     log.own_logger("actors.supervisor").warning("lost: refused; again in 1.5 s", extra=extra)
     assert os.read(pipe[0], 4096).endswith(b"lost: refused; again in 1.5 s queue=q\n")
+
+
+@pytest.mark.parametrize("name", ["shop", "actors.handler.orders"])
+def test_a_field_of_the_users_is_shown_whatever_the_line_says(
+    pipe: tuple[int, int], name: str
+) -> None:
+    configure("INFO", "text")
+    extra = {"tries": 1, "shop": "a"}
+    log.own_logger(name).info("stored 12 orders in a second", extra=extra)
+    assert os.read(pipe[0], 4096).endswith(b"in a second tries=1 shop=a\n")
