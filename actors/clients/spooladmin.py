@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 from actors.clients.spoolfile import SpoolFile
@@ -106,7 +103,7 @@ class SpoolAdmin:
 
     def queues(self) -> list[QueueCount]:
         """All queues that hold something, by name."""
-        with self._reading() as at:
+        with self._file.reading() as at:
             rows = at.execute(
                 f"SELECT queue, sum(state = {READY}), sum(state = {DELAYED}),"
                 f" sum(state = {CLAIMED}), sum(state = {DEAD}),"
@@ -164,15 +161,8 @@ class SpoolAdmin:
                 at.execute(f"DELETE FROM message WHERE seq IN ({query})", values)
         return ids
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A look at what may be no text where text is expected."""
-        with self._file.reading() as at:
-            at.text_factory = partial(bytes.decode, errors="backslashreplace")
-            yield at
-
     def _show(self, query: str, values: dict[str, Any]) -> list[Stored]:
-        with self._reading() as at:
+        with self._file.reading() as at:
             rows = at.execute(
                 "SELECT id, queue, state, priority, attempts, enqueued, headers, body,"
                 " not_before, died, reason, error, route"
