@@ -79,7 +79,10 @@ class App(State):
 
     def _add_connection(self, connection: Connection) -> None:
         if not isinstance(connection, Connection):
-            raise InvalidConnection(f"connections: a {type(connection).__name__} is no connection")
+            raise InvalidConnection(
+                f"connections: a {type(connection).__name__} is no connection: give"
+                " AMQPConnection(…), SSEConnection(…) or SpoolConnection(…)"
+            )
         if connection.name in self.connections:
             raise InvalidConnection(f"two connections are named {connection.name!r}")
         if not connection.name:

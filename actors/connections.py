@@ -24,12 +24,12 @@ from actors.settings import state_dir
 
 SCHEMES = "amqp://, amqps://, sse+http://, sse+https://, spool:"
 UNREADABLE = (
-    "cannot be read: is the port a number, and is each of '/?#@%[]' and each blank in user and"
-    " password percent-encoded, as %40 for '@'?"
+    "cannot be read: is the port a number of at most 65535, and is each of '/?#@%[]' and each"
+    " blank in user and password, and each '@' after them, percent-encoded, as %40 for '@'?"
 )
 NO_URL = (
-    "is a host without anything else: give port=, user=, password= and vhost= beside it, or the"
-    " URL as --connection or CALLBOARD_CONNECTION"
+    "must be a host alone: give port=, user=, password= and vhost= beside it, or the URL as"
+    " --connection or CALLBOARD_CONNECTION"
 )
 
 
@@ -91,7 +91,7 @@ class AMQPConnection(Connection):
         "hostname": "host", "username": "user", "prefetch": "prefetch_count",
     }  # fmt: skip
 
-    host: str = Field(min_length=1, repr=False)
+    host: str = Field(repr=False)
     user: str = "guest"
     password: SecretStr = Field(default=SecretStr("guest"), repr=False)
     port: int | None = Field(default=None, ge=1, le=65535)  #: None: 5672, with TLS 5671
@@ -110,17 +110,19 @@ class AMQPConnection(Connection):
 
     @model_validator(mode="after")
     def _is_a_host(self) -> Self:
+        if not self.host:
+            raise ConfigurationError("connection setting host: is empty: name the broker's host")
         # Not shown: where a URL stands in its place, it may hold a password.
-        if re.search(r"[/@\s?#]|^[^:]*:[^:]*$", self.host):
+        if re.search(r"[/@\s?#\0]|^[^:]*:[^:]*$", self.host):
             raise ConfigurationError(f"connection setting host: {NO_URL}")
         return self
 
-    @field_validator("vhost")
+    @field_validator("vhost", "user")
     @classmethod
-    def _is_carried(cls, vhost: str) -> str:
-        if rule := broken_text(vhost):
+    def _is_carried(cls, text: str) -> str:
+        if rule := broken_text(text):
             raise ValueError(f"must be {rule}")
-        return vhost
+        return text
 
     @property
     def tls(self) -> bool:
@@ -200,6 +202,8 @@ class SpoolConnection(Connection):
                 "connection setting path: is a URL, and must be the path of a file; a URL is"
                 " given as --connection or CALLBOARD_CONNECTION"
             )
+        if "\0" in str(self.path or ""):
+            raise ConfigurationError("connection setting path: holds a NUL, which no path can")
         return self
 
     @property

@@ -32,6 +32,7 @@ def confirm(question: str) -> None:
     except click.Abort:
         if sys.stdin.isatty():
             raise
+        say("", err=True)  # the question stands there, and no answer ended its line
         raise click.UsageError(
             "nobody at a terminal answered: say --yes to go on without a question"
         ) from None

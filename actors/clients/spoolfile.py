@@ -42,7 +42,7 @@ class SpoolFile:
 
     def __init__(self, path: Path, *, durable: bool = True, mountinfo: Path = MOUNTINFO) -> None:
         self.path = Path(os.path.realpath(path))
-        owners = self.path.with_name(self.path.name + ".owners")
+        owners = Path(f"{self.path}.owners")
         self.owners = Fifos(owners, f"connection spool://{self.path}")
         self.generation = 0  #: counts how often the file was opened: it may be another each time
         self._durable = durable

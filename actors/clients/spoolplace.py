@@ -27,6 +27,10 @@ def prepare(path: Path, mountinfo: Path = MOUNTINFO) -> None:
     Raises `ConfigurationError` where the path is on a network file system or cannot be written.
     """
     try:
+        if path.is_dir():
+            raise ConfigurationError(
+                f"connection spool://{path}: is a directory; name a file in it"
+            )
         _refuse_network(path, mountinfo)
         _make_directory(path.parent)
         check_parent(os.stat(path.parent), path.parent, f"connection spool://{path}")
@@ -47,7 +51,7 @@ def check_files(path: Path) -> None:
 
     Raises `ConfigurationError`. Nothing is opened: to close it would drop SQLite's locks.
     """
-    for place in (path, *(path.with_name(path.name + end) for end in BESIDE)):
+    for place in (path, *(Path(f"{path}{end}") for end in BESIDE)):
         with contextlib.suppress(FileNotFoundError):
             check_file(os.lstat(place), place, f"connection spool://{path}")
 

@@ -76,9 +76,11 @@ def test_a_path_that_cannot_be_written_is_named(place: str) -> None:
         SpoolFile(Path(place)).put("q", [Entry(b"")])
 
 
-def test_a_directory_is_no_spool(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is a directory"):
-        SpoolFile(tmp_path).put("q", [Entry(b"")])
+@pytest.mark.parametrize("place", [".", "link", "/", "/.."])
+def test_a_directory_is_no_spool(tmp_path: Path, place: str) -> None:
+    (tmp_path / "link").symlink_to("/")
+    with pytest.raises(ConfigurationError, match="is a directory; name a file in it"):
+        SpoolFile(tmp_path / place).put("q", [Entry(b"")])
 
 
 def test_a_device_or_a_pipe_is_no_spool(tmp_path: Path) -> None:

@@ -78,7 +78,10 @@ def test_connections_without_a_name_get_one_each() -> None:
         (lambda: App(hots="h"), "unknown connection setting 'hots'; valid: name,"),
         (lambda: App("h", colour=3), "unknown connection setting 'colour'; valid: name,"),
         (lambda: App("h", connections=[SpoolConnection()]), "give host= or connections=, not both"),
-        (lambda: App(connections=["amqp://u:secret@h"]), "connections: a str is no connection"),  # type: ignore[list-item]
+        (
+            lambda: App(connections=["amqp://u:secret@h"]),  # type: ignore[list-item]
+            "connections: a str is no connection: give AMQPC",
+        ),
         (
             lambda: App(connections=[SpoolConnection(name="a"), SpoolConnection(name="a")]),
             "two connections are named 'a'",

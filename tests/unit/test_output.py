@@ -81,7 +81,9 @@ def test_a_question_moves_no_cursor(
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(click.UsageError, match="--yes"):
         confirm(f"Delete {TEXT}?")
-    assert "\x1b" not in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "\x1b" not in printed
+    assert printed.endswith("\n")  # what follows begins a line of its own
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,23 @@ def test_old_names_are_good_names() -> None:
             "connection setting password: input should be a valid string",
         ),
         (
+            lambda: AMQPConnection(host=""),
+            "connection setting host: is empty: name the broker's host",
+        ),
+        (
+            lambda: AMQPConnection(host="h\0"),
+            "connection setting host: must be a host alone: give port=, user=, password= and"
+            " vhost= beside it, or the URL as --connection or CALLBOARD_CONNECTION",
+        ),
+        (
+            lambda: AMQPConnection(host="h", user="u\ud800"),
+            "connection setting user: must be whole characters, not 'u\\ud800'",
+        ),
+        (
+            lambda: SpoolConnection("a\0b"),
+            "connection setting path: holds a NUL, which no path can",
+        ),
+        (
             lambda: SSEConnection("ftp://h"),
             "connection setting url: must begin with http:// or https://, not ftp:",
         ),
