@@ -15,6 +15,7 @@ from typing import NamedTuple
 from actors.alarm import Alarm
 from actors.context import Context, Memory
 from actors.errors import DeliveryLimit, HandlerCrashed
+from actors.logic.ages import Old
 from actors.logic.bulk import Chunk, pieces
 from actors.logic.credit import Handed
 from actors.logic.failure import DEAD_LETTER, Decision, class_name
@@ -37,6 +38,7 @@ from actors.protocol import (
     Neighbours,
     Range,
     Ready,
+    Recalled,
     Received,
     Reminder,
     Report,
@@ -373,6 +375,21 @@ class Batcher:
         self._tell(register.repeat(message.numbers))
         known = tuple(register.numbers + self._chunks.early())
         self._context.send(self._connection, Held(known, self._chunks.next))
+        if message.old:
+            self._recall(dict(message.old), now)
+
+    def _recall(self, old: Old, now: float) -> None:
+        """The broker will not wait for what no handler begins by now."""
+        aged = [line for line in set(self._lines.values()) if line.batching.holds(old)]
+        for line in aged:
+            line.hurried = True
+        self._hand_out(now)
+        for line in aged:
+            line.hurried = False
+        self._settling.recall(old)
+        for staff in self._staffs.values():
+            for handler, numbers in staff.recallable(old):
+                self._context.send(handler, Recalled(tuple(numbers)))
 
     def _held_by_handler(self, message: Held, sender: str, now: float) -> None:
         if staff := self._working.get(sender):

@@ -217,7 +217,7 @@ class Connection:
         if custody.unsettled or self._cut_off or self._deadline is not None:
             if now >= self._next_round:
                 self._next_round, self._told_batcher = now + ROUND, -1
-                self._traffic.ask_what_is_held(now)
+                self._traffic.ask_what_is_held(now, self._intake.recall(now))
                 self._look_for_the_batcher(now)
             times.append(self._next_round)
         if self._deadline is not None:

@@ -12,7 +12,7 @@ from actors.clients import Done, Runner
 from actors.context import Context
 from actors.logic.wear import Wear, least
 from actors.plan import UnitPlan
-from actors.protocol import Bulk, Configure, Held, Leased, Received, Retire, Settlement
+from actors.protocol import Bulk, Configure, Held, Leased, Recalled, Received, Retire, Settlement
 from actors.usercode import UserCodeActor
 
 
@@ -54,6 +54,8 @@ class Handler(UserCodeActor[Runner]):
                 self._look_at_wear(code)
             case Leased():
                 code.lease(message.until)
+            case Recalled():
+                code.recall(message.numbers)
             case Held():
                 self._held(message, sender)
                 self._ask_to_retire()  # the first word may have got lost

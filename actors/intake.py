@@ -17,6 +17,9 @@ from actors.traffic import Traffic
 
 log = own_logger("actors.connection")
 
+#: Seconds until it is said again that deliveries of a queue wait for too long.
+TELL_AGAIN = 600.0
+
 
 class Intake:
     """The part of a connection that opens, stops and reopens queues."""
@@ -81,7 +84,9 @@ class Intake:
             return
         for source in self._sources.to_open(served, now):
             source.window = source.pace.first(self._client.patience)
-            self._traffic.custody.begin(source.epoch, source.queue, source.route, source.window)
+            self._traffic.custody.begin(
+                source.epoch, source.queue, source.route, source.window, self._client.patience
+            )
             self._client.consume(source.queue, source.epoch, source.window)
 
     def came(self, queue: str) -> None:
@@ -147,6 +152,31 @@ class Intake:
                     if source.route == report.route:
                         source.pace.learn(report.deliveries, report.seconds)
                         self._widen(source, now)
+
+    def recall(self, now: float) -> list[tuple[int, int]]:
+        """What the broker will soon have waited too long for, as (epoch, last position): what is
+        held returns at once, and what no handler has begun is to."""
+        patience, custody = self._client.patience, self._traffic.custody
+        recalled: list[tuple[int, int]] = []
+        for source in () if math.isinf(patience) else self._sources:
+            if source.epoch:
+                ages = custody.ages(source.epoch)
+                old = ages.before(now - source.pace.begun_within(patience))
+                if old:
+                    custody.release(source.epoch, old)
+                    if not source.pace.ordered:  # what came later would go before it
+                        recalled.append((source.epoch, old))
+                if ages.before(now - patience / 2) and now >= source.told + TELL_AGAIN:
+                    source.told = now
+                    log.warning(
+                        "connection %s: queue %s: a delivery of route %s is unsettled for half of"
+                        " the %g s after which RabbitMQ takes back all that its channel holds;"
+                        " %s: give the route a smaller prefetch or bulk_size, or more concurrency,"
+                        " or the broker a longer consumer_timeout",
+                        *(self._name, source.queue, source.route, patience, source.pace),
+                    )
+        self._traffic.flush(now)
+        return recalled
 
     def _widen(self, source: Source, now: float) -> None:
         if source.channel is Channel.CONSUMING and not self.ending:

@@ -216,6 +216,12 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
             f"timeout {route.options.timeout:g} s is not under RabbitMQ's own"
             f" ({RABBITMQ_PATIENCE:g} s): the broker may close the channel first"
         )
+    longest = RABBITMQ_PATIENCE / 2
+    if kind == "amqp" and (interval := route.options.bulk_flush_interval) > longest:
+        yield (
+            f"bulk_flush_interval {interval:g} s: a bulk waits for {longest:g} s at the most, half"
+            " of RabbitMQ's consumer timeout"
+        )
     if (most := route.options.max_memory) is not None and most < IDLE_MEMORY:
         yield (
             f"max_memory {most} is what a process may hold before it does anything"

@@ -20,7 +20,7 @@ from actors.plan import HostPlan, Plan, UnitPlan
 __all__ = [
     "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
     "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held", "Leased",
-    "Neighbours", "NotReady", "Piece", "Range", "Ready", "Received", "Reminder",
+    "Neighbours", "NotReady", "Piece", "Range", "Ready", "Recalled", "Received", "Reminder",
     "Report", "ReportStatus", "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
 ]  # fmt: skip
 
@@ -190,6 +190,15 @@ class Held(ActorMessage):
 
     numbers: tuple[int, ...]  #: a handler's: first those at work, in the order in which they came
     next: int = 0  #: the number that will be given next: below it nothing new appears
+    #: a connection's: (epoch, last position) of what is to go back if no handler has begun it
+    old: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Recalled(ActorMessage):
+    """Begin none of these bulks, for they have waited too long: answer each by RETURN."""
+
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

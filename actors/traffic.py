@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from actors.clients import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
@@ -239,8 +240,8 @@ class Traffic:
         """Whether the batcher answers no question: frames to it or from it are lost."""
         return self._asked is not None and now >= self._asked + SILENCE
 
-    def ask_what_is_held(self, now: float) -> None:
-        """Tell the batcher which chunks are open here.
+    def ask_what_is_held(self, now: float, old: Iterable[tuple[int, int]] = ()) -> None:
+        """Tell the batcher which chunks are open here, and what of them is too old to begin.
 
         In a drain also that none is: it may wait for one that got lost, and then was settled
         or came to its epoch's end.
@@ -252,7 +253,7 @@ class Traffic:
         elif self._asked is None:
             self._asked = now
         if len(outbox) or (self.draining and self.batcher):
-            self._context.send(self.batcher, Held(open_chunks, outbox.next))
+            self._context.send(self.batcher, Held(open_chunks, outbox.next, tuple(old)))
 
     def held(self, message: Held, now: float) -> None:
         """The batcher's answer: a chunk that it does not know, round after round, is lost."""

@@ -7,6 +7,7 @@ and what to give up is the connection's and its supervisor's to say.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -218,6 +219,9 @@ class Runner(Code, Protocol):
 
     def lease(self, until: float) -> None:
         """Begin no bulk from then on, by the clock of the host, until there is a later word."""
+
+    def recall(self, numbers: Collection[int]) -> None:
+        """Begin none of these bulks; a `Done` returns each that was not begun before."""
 
     def memory(self) -> int:
         """Bytes of memory that this process holds."""

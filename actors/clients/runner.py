@@ -10,7 +10,7 @@ import asyncio
 import resource
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -26,7 +26,7 @@ from actors.clients.loops import Call, InlineLoop, Loop, ThreadLoop
 from actors.clients.singleton import open_lock
 from actors.clients.timercode import TimerCode
 from actors.clients.usercode import AppCode, log_failure
-from actors.clients.verdicts import Share, joined, shares
+from actors.clients.verdicts import Share, joined, returned, shares
 from actors.errors import CallboardError
 from actors.loader import load
 from actors.logic.failure import describe
@@ -120,6 +120,7 @@ class _HandlerRunner(_Runner):
         self._waiting: dict[str, deque[Share]] = {plan.name: deque() for plan in plans}
         self._running: dict[int, asyncio.Task[None]] = {}
         self._clock = clock
+        self._recalled: Collection[int] = ()  # bulks that are not to be begun
         self._leased = inf
         self._renewed = asyncio.Event()
 
@@ -130,6 +131,11 @@ class _HandlerRunner(_Runner):
     def lease(self, until: float) -> None:
         self._leased = until
         self._loop.post(self._renewed.set)
+
+    def recall(self, numbers: Collection[int]) -> None:
+        # No call on the loop: it may be busy until the next bulk begins. A word stands for those
+        # before it, for what is not answered is recalled again.
+        self._recalled = frozenset(numbers)
 
     def memory(self) -> int:
         """Bytes of memory that this process holds; outside Linux, the most that it ever held."""
@@ -163,6 +169,9 @@ class _HandlerRunner(_Runner):
             told = clock()
             waiting = deque(shares(bulk))
             while waiting:
+                if waiting[0].number in self._recalled:
+                    done.append(returned(waiting.popleft()))
+                    continue
                 if self._expired:
                     if done:
                         self._loop.report(joined(done))

@@ -100,6 +100,11 @@ def shares(bulk: Bulk) -> Iterator[Share]:
         begin += size
 
 
+def returned(share: Share) -> Done:
+    """The answer to a bulk that was not begun."""
+    return Done((share.number,), tuple(one.range(Verdict.RETURN) for one in share.portions))
+
+
 def settle(
     share: Share,
     messages: list[Message[Any]],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from actors.logic.ages import Old, is_old
 from actors.logic.bulk import Chunk, Draft, Part
 
 
@@ -64,6 +65,15 @@ class Batching:
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue: it will come again."""
         return [part for lane in self._lanes.values() for part in lane.drop(queue, epoch)]
+
+    def holds(self, old: Old) -> bool:
+        """Whether anything has waited for too long."""
+        return any(lane.holds(old) for lane in self._lanes.values())
+
+    def recall(self, old: Old) -> list[tuple[Chunk, int, bool]]:
+        """Take out what has waited for too long, as (chunk, index, failed)."""
+        parts = [part for lane in self._lanes.values() for part in lane.recall(old)]
+        return [(chunk, index, False) for chunk, index in Draft(parts).deliveries()]
 
     def settled(self, part: Part) -> None:
         """Deliveries have their verdict: of no consequence to the others."""
@@ -127,10 +137,21 @@ class Lane:
 
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue."""
+        return self._remove(lambda part: part.chunk.queue == queue and part.chunk.epoch < epoch)
+
+    def holds(self, old: Old) -> bool:
+        """Whether anything has waited for too long."""
+        return any(is_old(part.chunk, old) for part, _ in self._parts)
+
+    def recall(self, old: Old) -> list[Part]:
+        """Take out what has waited for too long."""
+        return self._remove(lambda part: is_old(part.chunk, old))
+
+    def _remove(self, goes: Callable[[Part], bool]) -> list[Part]:
         dropped: list[Part] = []
         kept: deque[tuple[Part, float]] = deque()
         for part, came in self._parts:
-            if part.chunk.queue == queue and part.chunk.epoch < epoch:
+            if goes(part):
                 dropped.append(part)
             else:
                 kept.append((part, came))

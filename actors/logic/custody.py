@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from actors.logic.ages import STEPS, Ages
 from actors.logic.counts import Counts
 from actors.logic.failure import Verdict
 from actors.logic.ledger import Flush, Ledger
@@ -17,6 +19,7 @@ class Account:
     queue: str
     route: str
     window: int  #: the prefetch
+    ages: Ages
     ledger: Ledger = field(default_factory=Ledger)
 
 
@@ -45,9 +48,12 @@ class Custody:
         """Whether any delivery is being copied elsewhere."""
         return any(a.ledger.decided > a.ledger.held for a in self._accounts.values())
 
-    def begin(self, epoch: int, queue: str, route: str, window: int) -> None:
-        """A queue is consumed on a new channel."""
-        self._accounts[epoch] = Account(queue, route, window)
+    def begin(
+        self, epoch: int, queue: str, route: str, window: int, patience: float = math.inf
+    ) -> None:
+        """A queue is consumed on a new channel, in a world that lets a delivery be unsettled
+        for so many seconds."""
+        self._accounts[epoch] = Account(queue, route, window, Ages(patience / STEPS))
         self.counts.setdefault(route, Counts())
 
     def resize(self, epoch: int, window: int) -> None:
@@ -59,6 +65,17 @@ class Custody:
         """Deliveries of one epoch that the world still counts as ours."""
         account = self._accounts.get(epoch)
         return account.ledger.unsettled if account else 0
+
+    def ages(self, epoch: int) -> Ages:
+        """When that came which is unsettled in an epoch."""
+        account = self._accounts[epoch]
+        account.ages.settled(account.ledger.prefix)
+        return account.ages
+
+    def release(self, epoch: int, last: int) -> None:
+        """Give back what is held of an epoch, up to a position."""
+        if self._accounts[epoch].ledger.release(last):
+            self._touched.add(epoch)
 
     def end(self, epoch: int) -> None:
         """The channel is gone, and with it all that could have been settled on it."""
@@ -74,6 +91,8 @@ class Custody:
             return None
         first = account.ledger.deliver(ends)
         self.counts[account.route].received += ends
+        account.ages.settled(account.ledger.prefix)
+        account.ages.came(account.ledger.last, now)
         sent = Sent(account.ledger, epoch, first, account.ledger.last, size, now)
         spent = account.ledger.unsettled >= account.window
         return self.outbox.send(sent), first, spent

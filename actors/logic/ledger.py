@@ -139,6 +139,13 @@ class Ledger:
             count += self.finish(position, verdict)
         return count
 
+    def release(self, last: int) -> int:
+        """Give back now what is held of all up to a position; returns how many."""
+        early = [one for one in self._held if one[1] <= last]
+        self._held = [one for one in self._held if one[1] > last]
+        heapq.heapify(self._held)
+        return sum(self.finish(position, verdict) for _, position, verdict in sorted(early))
+
     def next_due(self) -> float | None:
         """When the first held delivery is due."""
         return self._held[0][0] if self._held else None

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from actors.logic.ages import Old, is_old
 from actors.logic.batching import Batching
 from actors.logic.bulk import Chunk, Draft, Part
 from actors.logic.credit import Handed
@@ -49,6 +50,7 @@ class Line:
         self.timeout = timeout  #: seconds
         self.in_hand = 0  #: bulks at handlers, counted by who gives them
         self.spent: set[str] = set()  #: queues of which no more comes before a settlement
+        self.hurried = False  #: what waits for its bulk to fill is not to wait any more
         self._timeout_is_final = timeout_is_final
         self._suspects = Suspects(max_crashes)
         self._innocent: deque[Draft] = deque()
@@ -135,10 +137,24 @@ class Line:
             draft.parts = [part for part in draft.parts if not self._ended(part)]
         self._innocent = deque(draft for draft in self._innocent if draft.parts)
 
+    def recall(self, old: Old) -> list[tuple[Chunk, int, bool]]:
+        """Take out what has waited for too long, as (chunk, index, failed); suspects stay, for
+        only here is it known what they are suspected of."""
+        recalled = self.batching.recall(old)
+        innocent, self._innocent = self._innocent, deque()
+        for draft in innocent:
+            gone = [part for part in draft.parts if is_old(part.chunk, old)]
+            recalled += [(*delivery, True) for delivery in Draft(gone).deliveries()]
+            draft.parts = [part for part in draft.parts if part not in gone]
+            if draft.parts:
+                self._innocent.append(draft)
+        return recalled
+
     @property
     def _exhausted(self) -> bool:
-        """Nothing more comes before something is settled, and nobody works on it."""
-        return bool(self.spent) and not self.in_hand
+        """Nothing more comes before something is settled, and nobody works on it; or nothing
+        that comes is worth the wait."""
+        return self.hurried or (bool(self.spent) and not self.in_hand)
 
     def _next(self, now: float, flush: bool) -> Draft | None:
         return self._innocent.popleft() if self._innocent else self.batching.take(now, flush)

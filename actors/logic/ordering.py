@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from actors.logic.ages import Old, is_old
 from actors.logic.batching import bulk_cap
 from actors.logic.bulk import Chunk, Draft, Part
 
@@ -134,6 +135,14 @@ class Ordering:
             del self._keys[chunk.epoch, chunk.first + index]
         self.size -= len(given)
         return given
+
+    def holds(self, old: Old) -> bool:
+        """Whether anything has waited for too long."""
+        return any(is_old(q.part.chunk, old) for line in self._lines.values() for q in line)
+
+    def recall(self, old: Old) -> list[tuple[Chunk, int, bool]]:
+        """Nothing is taken out: what came later would go before it."""
+        return []
 
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue: it will come again."""

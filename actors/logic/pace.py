@@ -28,8 +28,13 @@ class Pace:
         self._bulk = bulk
         self.sharers = sharers  #: queues whose bulks take turns in these slots
         self.ordered = ordered  #: the more is in view, the more keys are worked on at once
-        self._cost: float | None = None  # seconds of a slot for a delivery, learnt
+        self.cost: float | None = None  #: seconds of a slot for a delivery, learnt
         self._changed = -inf
+
+    def __str__(self) -> str:
+        if self.cost is None:
+            return "its handlers have not answered yet"
+        return f"its handlers take {self.cost:.2g} s a message, {self.slots} at once"
 
     @property
     def least(self) -> int:
@@ -44,16 +49,24 @@ class Pace:
         """Handlers took so long for so many."""
         if deliveries:
             cost = max(1e-6, seconds / deliveries)
-            self._cost = cost if self._cost is None else self._cost + (cost - self._cost) / 4
+            self.cost = cost if self.cost is None else self.cost + (cost - self.cost) / 4
+
+    def begun_within(self, patience: float) -> float:
+        """The age at which a delivery that no handler has begun goes back to its queue.
+
+        Half of the patience is left for its bulk; more, where the bulks of late took more.
+        """
+        takes = self._bulk * (self.cost or 0.0)
+        return min(patience / 2, max(patience / PART, patience - takes))
 
     def wanted(self, patience: float) -> int:
         """The deliveries for a world that waits so many seconds for a settlement."""
         if patience == inf:
             return self.most
-        if self._cost is None:
+        if self.cost is None:
             return self.most if self.ordered else self.least
         held = patience / PART if self.ordered else min(HELD, patience / PART)
-        fitting = held * self.slots / (self._cost * self.sharers)
+        fitting = held * self.slots / (self.cost * self.sharers)
         return self.most if fitting >= self.most else max(self.least, int(fitting))
 
     def change(self, window: int, unsettled: int, patience: float, now: float) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import NamedTuple
 
+from actors.logic.ages import Old
 from actors.logic.attempts import counted, may_count
 from actors.logic.bulk import Chunk, Part
 from actors.logic.failure import Decision, Verdict, class_name, next_attempts, requeue_delay
@@ -123,11 +124,12 @@ class Settling:
         """A drain: lines that wait for a failed message return to the world, in order."""
         self.draining = True
         for line in set(self._lines.values()):
-            for chunk, index, failed in line.batching.give_back(now):
-                verdict = Verdict.REQUEUE if failed else Verdict.RETURN
-                attempts = chunk.attempts.get(index, 0)
-                entry = Single(chunk.epoch, chunk.first + index, verdict, attempts=attempts)
-                self._say(Part(chunk, index, index + 1), entry)
+            self._return(line.batching.give_back(now))
+
+    def recall(self, old: Old) -> None:
+        """What waits here for too long returns to the world, uncounted where nobody has had it."""
+        for line in set(self._lines.values()):
+            self._return(line.recall(old))
 
     def hand_back(self, line: Line, now: float) -> None:
         """Nobody can work on what waits in a line: it returns to the world after a while."""
@@ -141,6 +143,13 @@ class Settling:
         """What is to be told to the connection now."""
         said, self._said = self._said, []
         return said
+
+    def _return(self, deliveries: Iterable[tuple[Chunk, int, bool]]) -> None:
+        for chunk, index, failed in deliveries:
+            verdict = Verdict.REQUEUE if failed else Verdict.RETURN
+            attempts = chunk.attempts.get(index, 0)
+            entry = Single(chunk.epoch, chunk.first + index, verdict, attempts=attempts)
+            self._say(Part(chunk, index, index + 1), entry)
 
     def _hand_back(self, chunk: Chunk, index: int) -> None:
         handed_out = chunk.attempts.get(index, 0)

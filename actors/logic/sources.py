@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from random import Random
 
 from actors.logic.pace import Pace
@@ -37,6 +38,7 @@ class Source:
     since: float = 0.0  #: consuming
     reason: str = ""  #: why it lost its last channel
     retry_at: float = 0.0
+    told: float = -inf  #: when it was last said that its deliveries wait for too long
     idle: bool = False  #: nobody can work on what it brings: it is to bring nothing
     ready: int | None = None  #: deliveries, when the world was last asked
     empty: bool = False  #: as far as the world told, and nothing came since

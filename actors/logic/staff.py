@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from actors.logic.ages import Old, is_old
 from actors.logic.bulk import Draft
 from actors.logic.credit import Handed
 from actors.logic.line import Line, Losses
@@ -117,6 +118,14 @@ class Staff:
         """Handlers that work on a bulk for longer than they may."""
         first = ((name, worker.latest()) for name, worker in self.workers.items())
         return [(name, handed) for name, handed in first if handed and handed.deadline <= now]
+
+    def recallable(self, old: Old) -> Iterator[tuple[str, list[int]]]:
+        """Handlers with the numbers of bulks that they have not begun, and that wait too long."""
+        for name, worker in self.workers.items():
+            waiting = [handed for handed in worker.bulks.values() if handed.started is None]
+            chunks = ((h.number, {part.chunk for part in h.draft.parts}) for h in waiting)
+            if numbers := [n for n, them in chunks if any(is_old(chunk, old) for chunk in them)]:
+                yield name, numbers
 
     def due(self, now: float) -> float | None:
         """When to look again."""

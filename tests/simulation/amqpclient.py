@@ -15,7 +15,6 @@ from actors.clients import (
     Moved,
     MoveFailed,
     Opened,
-    Patient,
     QueueLost,
     Stopped,
 )
@@ -40,7 +39,7 @@ class Consumer:
     intake: Intake
 
 
-class BrokerClient(Patient):
+class BrokerClient:
     """What `RabbitMQClient` is, without pika and sockets: the frames are the same."""
 
     def __init__(self, broker: Broker) -> None:
@@ -52,6 +51,7 @@ class BrokerClient(Patient):
         self._events: list[Any] = []
         self._shutting = False
         self._closed = False
+        self.patience = broker.patience
 
     def fileno(self) -> int:
         return -1
@@ -130,6 +130,18 @@ class BrokerClient(Patient):
         link.channels[epoch] = Channel(link, queue, epoch, window)
         link.say(Consuming(queue, epoch, self._broker.limit))
         self._broker.serve()
+
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        consumer, link = self._consumers.get(queue), self._link
+        if not link or not consumer or consumer.epoch != epoch:
+            return
+
+        def carry_out() -> None:
+            if channel := link.channels.get(epoch):
+                channel.window = window
+                self._broker.serve()
+
+        link.tell(carry_out)
 
     def cancel(self, queue: str, epoch: int) -> None:
         self._switch(queue, epoch, False)

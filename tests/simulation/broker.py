@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
+from math import inf
 from struct import Struct
 from typing import Any
 
@@ -23,6 +25,9 @@ _ACK, _REJECT = 0x003C0050, 0x003C005A
 #: Seconds for which a classic queue that crashes forgets acknowledgements.
 FORGETS = 1.0
 
+#: Seconds for which a broker waits for a settlement, if it does not wait for ever.
+PATIENCE = 60.0
+
 
 class Broker(Peer):
     """Queues and the links to them.
@@ -34,6 +39,7 @@ class Broker(Peer):
         super().__init__(*args)
         self.quorum = self.scene.world.startswith("quorum")
         self.links: list[Link] = []
+        self.patience = self.random.choice((inf, PATIENCE))  #: seconds for a settlement
         self.storing = True  #: whether copies are taken
         self._is_new = self.scene.world == "quorum 4.3"
         self._ready: dict[str, list[Letter]] = {queue: [] for queue in self.scene.queues}
@@ -71,6 +77,9 @@ class Broker(Peer):
                 back, queue = self._returned[channel.queue], self._ready[channel.queue]
                 while channel.room and (back or queue):
                     channel.deliver(back.popleft() if back else queue.pop(0))
+                    if self.patience < inf:
+                        overdue = partial(self._look_at, channel, channel.last)
+                        self.at(self.now + self.patience, overdue)
 
     def copy(self, move: Move) -> None:
         """Store a copy: a dead letter, or one that waits outside its queue."""
@@ -184,6 +193,11 @@ class Broker(Peer):
     def rest(self) -> None:
         super().rest()
         self.storing = True
+
+    def _look_at(self, channel: Channel, tag: int) -> None:
+        living = channel.link.channels.get(channel.epoch) is channel and channel.link in self.links
+        if living and tag in channel.unacked:
+            self._cancel(channel)
 
     def _cancel(self, channel: Channel) -> None:
         """A consumer took too long: its channel is closed. From 4.3 on it is cancelled, and

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 from typing import Any, NamedTuple
 
 from actors.clients import Done, Ended, Started, StartFailed
-from actors.clients.verdicts import Rules, Share, joined, settle, shares
+from actors.clients.verdicts import Rules, Share, joined, returned, settle, shares
 from actors.kinds import KINDS
 from actors.logic.failure import Decision, Verdict
 from actors.message import Handout, Message
@@ -84,6 +84,10 @@ class ScriptedCode:
 
     def lease(self, until: float) -> None:
         """Of handlers on joined hosts, which `hosts.py` plays."""
+
+    def recall(self, numbers: Collection[int]) -> None:
+        self._events += [returned(one) for _, one in self._waiting if one.number in numbers]
+        self._waiting = [each for each in self._waiting if each[1].number not in numbers]
 
     def memory(self) -> int:
         return 0

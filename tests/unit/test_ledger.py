@@ -115,3 +115,13 @@ def test_attempts_are_told_of_what_is_given_back_and_kept_of_nothing(verdict: Ve
     assert flush is not None
     assert flush.told == (((1, 3),) if verdict in (Verdict.REQUEUE, Verdict.RETURN) else ())
     assert not ledger._told, "or it grows with every message"
+
+
+def test_what_is_held_up_to_a_position_is_given_back_before_its_time() -> None:
+    ledger = delivered(4)
+    for position, until in ((1, 50.0), (2, 10.0), (4, 5.0)):
+        ledger.hold(position, until, attempts=position)
+    assert ledger.release(3) == 2
+    assert ledger.flush() == Flush(failed=(2, 1), told=((2, 2), (1, 1)))
+    assert (ledger.held, ledger.next_due()) == (1, 5.0)
+    assert ledger.release(3) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
-from actors.logic.line import Line, Losses
+from actors.logic.line import NO_BULK, Line, Losses
 from actors.logic.ordering import Ordering
 from actors.logic.staff import Staff
 from tests.deliveries import Receipt, chunk, idle, one, receipts
@@ -295,3 +295,29 @@ def test_where_a_timeout_is_final_only_what_was_late_alone_suffers_it(ordered: b
             hands.staff.hire(f"h{incarnation}")
         hands.hand_out(100.0)
     assert condemned == [late]
+
+
+def test_what_is_too_old_is_recalled_and_what_a_lost_process_had_is_a_failure() -> None:
+    hands = hired("h", size=2)
+    arrived, later = chunk([b"a", b"b", b"c"]), chunk([b"d"], number=2, first=4)
+    hands.line.add(arrived, 0.0)
+    hands.hand_out()
+    hands.line.add(later, 0.0)
+    hands.lose("h", overdue=NO_BULK)
+    recalled = hands.line.recall({1: 3})
+    assert sorted((index, failed) for _, index, failed in recalled) == [
+        (0, True), (1, True), (2, False)
+    ]  # fmt: skip
+    assert hands.line.recall({1: 3, 2: 99}) == []
+    assert hands.line.batching.size == 1
+
+
+def test_bulks_behind_one_that_is_begun_are_recallable() -> None:
+    hands = hired("h")
+    hands.line.add(chunk([b"a", b"b"]), 0.0)
+    hands.hand_out()
+    first, second = hands.given
+    assert list(hands.staff.recallable({1: 2})) == [("h", [second])]
+    assert list(hands.staff.recallable({1: 1})) == []
+    hands.answer(first)
+    assert list(hands.staff.recallable({1: 2})) == []
