@@ -127,7 +127,7 @@ class _Asking:
         self._there = False
 
     def begin(self) -> None:
-        self._link.channel(on_open_callback=self._ask)
+        self._link.briefly(self._ask)
 
     def _ask(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_closed)
