@@ -27,7 +27,8 @@ class Consumer:
     channel: Channel
     intake: Intake
     flow: Flow
-    more: bool = False  #: a second consumer fetches what a wider window has room for
+    more: str = ""  #: the tag of a second consumer, which fetches what a wider window has room for
+    widened: int = 0  #: how often there was one
     consuming: bool = False
     stopping: bool = False
 

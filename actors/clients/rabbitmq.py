@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pika import exceptions
+from pika import exceptions, spec
 from pika.channel import Channel
 
 from actors.clients import (
@@ -47,7 +47,6 @@ SHUT_LIMIT = 5.0
 PATIENCE = 1800.0
 
 _TAG = "callboard"
-_MORE = "callboard+"  # the second consumer, of a wider window
 _TIMED_OUT = re.compile(r"Timeout value used: (\d+) ms")
 
 logger = own_logger("actors.connection")
@@ -188,9 +187,12 @@ class RabbitMQClient:
             return
         consumer.flow.window = window
         if window > consumer.window and not consumer.more:
-            consumer.more = True
+            consumer.widened += 1  # a tag that is being cancelled cannot be taken again
+            consumer.more = f"{_TAG}+{consumer.widened}"
             consumer.channel.basic_qos(prefetch_count=min(window - consumer.window, 65535))
-            consumer.channel.basic_consume(consumer.queue, consumer.deliver, consumer_tag=_MORE)
+            consumer.channel.basic_consume(
+                consumer.queue, consumer.deliver, consumer_tag=consumer.more
+            )
         elif window == consumer.window:
             self._narrow(consumer)
 
@@ -252,16 +254,19 @@ class RabbitMQClient:
 
     def _narrow(self, consumer: Consumer) -> None:
         if consumer.more:
-            consumer.more = False
+            tag, consumer.more = consumer.more, ""
             consumer.flow.window = consumer.window
-            consumer.channel.basic_cancel(_MORE)
+            consumer.channel.basic_cancel(tag, callback=lambda _: None)  # or pika never forgets it
 
     def _stop(self, consumer: Consumer) -> None:
         self._narrow(consumer)
         consumer.channel.basic_cancel(_TAG, callback=partial(self._on_stopped, consumer))
 
-    def _on_stopped(self, consumer: Consumer, _: Any) -> None:
-        if self._is_current(consumer):
+    def _on_stopped(self, consumer: Consumer, frame: Any) -> None:
+        if frame.method.consumer_tag != _TAG:  # pika calls whoever waits for any
+            again = partial(self._on_stopped, consumer)
+            consumer.channel.add_callback(again, [spec.Basic.CancelOk])
+        elif self._is_current(consumer):
             self._take(consumer)
             self._events.append(Stopped(consumer.queue, consumer.epoch))
 

@@ -315,3 +315,25 @@ def test_what_a_quorum_queue_gives_back_is_known_again_as_the_same_message(
             assert b"x-delivery-count" in again.blob
             assert recurrences.past(again.blob) == Past(1, cleared=True)
             driver.client.settle("q", 1, Flush(position + 1, ((position + 1, position + 1),)))
+
+
+def test_the_window_may_change_again_and_again(driver: Driver, admin: Admin) -> None:
+    admin.declare("q")
+    admin.publish("q", *[b"x"] * 60)
+    consume(driver, "q", window=2)
+    settled = came = 0
+    for _ in range(3):
+        for window in (6, 2):
+            driver.client.widen("q", 1, window)
+            came += len(fetch(driver, "q", settled + window - came))
+            assert not [event for event in driver.idle(0.3) if isinstance(event, Fetched)]
+            driver.client.settle("q", 1, Flush(prefix=came, acked=((settled + 1, came),)))
+            settled = came
+            came += len(fetch(driver, "q", window))
+    driver.client.cancel("q", 1)
+    driver.until(Stopped, queue="q", epoch=1)
+    driver.client.resume("q", 1)
+    driver.until(Consuming, queue="q", epoch=1)
+    driver.client.widen("q", 1, 6)
+    driver.client.settle("q", 1, Flush(prefix=came, acked=((settled + 1, came),)))
+    assert len(fetch(driver, "q", 4)) >= 4
