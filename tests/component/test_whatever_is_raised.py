@@ -6,9 +6,11 @@ Each place of user code meets each exception, in threads as in a real worker and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import select
+import signal
 import sys
 import time
 from array import array
@@ -214,6 +216,10 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     logging.raiseExceptions, logger.propagate, logger.handlers[:] = False, False, [handler]
     yield
     logging.raiseExceptions, logger.propagate, logger.handlers[:] = before
+    with contextlib.suppress(BaseException):
+        # asyncio.run does not take its handler back where an exception cannot be shown, and
+        # what is taken back cannot be shown here either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Nowhere:
