@@ -15,7 +15,12 @@ MASK = "***"
 #: Characters after `://` within which a password ends.
 ZONE = 400
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)?://")
+#: How many `://` after that one are tried as the beginning of the next URL.
+NEXT = 4
+
+# Every pattern is searched for in texts of any length: none may look far ahead from each place.
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})?://")
 
 #: Host and port and nothing of a user: what follows ends it.
 _AUTHORITY = re.compile(
@@ -31,12 +36,16 @@ _NUMBER = re.compile(r"\d{1,5}(?=[/?#\s]|$)")
 _WEB_PORTS = re.compile(r"80|443|\d{4,5}")
 
 #: Without any of these a text holds no secret: a look that costs next to nothing.
-_HINTS = ("://", "passw", "passphrase", "secret", "token", "api", "authorization", "key=", "auth=",
-          "sig")  # fmt: skip
+_HINTS = ("://", "passw", "pwd", "passphrase", "private", "secret", "token", "api",
+          "authorization", "key=", "auth=", "sig")  # fmt: skip
 
-_NAME = r"[\w-]*(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?token|auth[_-]?token)\b"
+#: The end of a name: what stands before it does not matter.
+_NAME = (
+    r"(?:password|passwd|pwd|passphrase|secret|api[_-]?key|secret[_-]?(?:access[_-]?)?key"
+    r"|private[_-]?key|access[_-]?token|auth[_-]?token)\b"
+)
 _QUOTED = r"(?P<quote>b?(?P<mark>[\"']))(?:\\.|(?!(?P=mark)).)*(?P<end>(?P=mark)?)"
-_PAIR = re.compile(rf"(?P<name>[\"']{_NAME}[\"']\s*:\s*|{_NAME}\s*=\s*){_QUOTED}", re.I | re.S)
+_PAIR = re.compile(rf"(?P<name>{_NAME}(?:[\"']\s*:|\s*=)\s*){_QUOTED}", re.I | re.S)
 _BARE = re.compile(
     rf"(?P<name>{_NAME}=|[?&](?:token|key|sig|signature|auth)=)[^\s&,;)\"'\]}}]+", re.I
 )
@@ -94,7 +103,7 @@ def _passwords(text: str) -> Iterator[tuple[int, int]]:
         before = text[match.start() - 1 : match.start()]
         quote = before if before and before in "\"'`" else ""
         authority = _AUTHORITY.match(text, start)
-        for other in (*found[index + 1 :], None):
+        for other in (*found[index + 1 : index + 1 + NEXT], None):
             stop = min(other.start() if other else len(text), start + ZONE)
             zone = text[start:stop]
             if span := _password(zone, (match[1] or "").lower(), quote, authority):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -241,10 +242,36 @@ def test_what_is_no_secret_is_not_masked(text: str) -> None:
         ("input_value='postgres://u:S3cr...'", "input_value='postgres://u:***'"),
         ("'amqp://u:S3@h/', 'bob@example.org'", "'amqp://u:***@h/', 'bob@example.org'"),
         ("client_secret='S3cret'", "client_secret='***'"),
+        ("SECRET_KEY = 'S3cret'", "SECRET_KEY = '***'"),
+        ("aws_secret_access_key=S3cret x", "aws_secret_access_key=*** x"),
+        ('{"private_key": "S3cret"}', '{"private_key": "***"}'),
+        ("db_pwd=S3cret, x", "db_pwd=***, x"),
     ],
 )
 def test_a_secret_is_known_by_its_name_too(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 20_000 + " token",
+        "a" * 20_000 + "://",
+        "password" * 3_000,
+        "password" + " " * 20_000,
+        "password='" * 2_000,
+        "authorization" + " " * 20_000,
+        "://" * 6_000,
+        "a://b:" * 3_000,
+        "http://u:p@h/a " * 1_500,
+        "https://" + "@:/" * 6_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_long_text_is_looked_through_in_time_that_grows_with_its_length(text: str) -> None:
+    began = time.process_time()
+    masked(text)
+    assert time.process_time() - began < 5  # a hundredth of that; a square would take minutes
 
 
 @pytest.mark.parametrize("word", ["guest", "password", "orders", "a1", "", "12345678"])
