@@ -6,12 +6,12 @@ a handler that only counts its messages pays for none of their contents.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from actors.errors import InvalidMessage
 from actors.log import own_logger
+from actors.logic.entry import MAX_DELAY, check_seconds
 from actors.logic.failure import Verdict
 
 T = TypeVar("T")
@@ -115,10 +115,14 @@ class Message(Generic[T]):
         """Give it back, not before `delay` seconds; or, without `requeue`, reject it for good:
         the broker drops it or hands it to the queue's dead-letter exchange.
         """
-        if delay is not None and not requeue:
-            raise ValueError("delay needs requeue=True: what is rejected does not come back")
+        if not isinstance(requeue, bool):
+            raise TypeError(f"requeue must be True or False, not {type(requeue).__name__}")
+        if delay is not None:
+            if not requeue:
+                raise ValueError("delay needs requeue=True: what is rejected does not come back")
+            check_seconds("delay", delay, MAX_DELAY)
         verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
-        self._mark(Mark(verdict, _seconds(delay or 0.0), reason or ""))
+        self._mark(Mark(verdict, float(delay or 0), reason or ""))
 
     def dead_letter(self, reason: str) -> None:
         """Put it to `<queue>.dead` with the reason, and acknowledge it once that is done."""
@@ -129,7 +133,8 @@ class Message(Generic[T]):
 
         It comes back as `redelivered`, with the `attempts` that it had, 1 at the least.
         """
-        self._mark(Mark(Verdict.SNOOZE, _seconds(seconds)))
+        check_seconds("seconds", seconds, MAX_DELAY)
+        self._mark(Mark(Verdict.SNOOZE, float(seconds)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.queue!r}>"
@@ -147,9 +152,3 @@ class Message(Generic[T]):
 
     def _is_invalid(self, error: InvalidMessage) -> InvalidMessage:
         return self._handout.invalid.setdefault(self._index, error)
-
-
-def _seconds(value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"delay: {value!r} is not a number of seconds")
-    return float(value)

@@ -4,7 +4,7 @@ import json
 import logging
 import struct
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -297,11 +297,20 @@ def test_the_last_mark_wins() -> None:
 
 def test_a_mark_that_makes_no_sense_is_refused() -> None:
     message = rabbit(amqp())
-    for delay in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="delay"):
+    for delay in (-1.0, float("nan"), float("inf"), 1e12):
+        with pytest.raises(ValueError, match=r"^seconds must be 0 to"):
             message.snooze(delay)
-        with pytest.raises(ValueError, match="delay"):
+        with pytest.raises(ValueError, match=r"^delay must be 0 to"):
             message.reject(delay=delay)
+    wrong: Any
+    for wrong in ("1", b"1", [], True, timedelta(1)):
+        with pytest.raises(TypeError, match=r"^seconds must be a number of seconds, not "):
+            message.snooze(wrong)
+        with pytest.raises(TypeError, match=r"^delay must be a number of seconds, not "):
+            message.reject(delay=wrong)
+    for wrong in ("no", 0, None):
+        with pytest.raises(TypeError, match=r"^requeue must be True or False, not "):
+            message.reject(wrong)
     with pytest.raises(ValueError, match="requeue"):
         message.reject(requeue=False, delay=1.0)
     assert not message._handout.marks
