@@ -150,10 +150,12 @@ class BrokerAdmin:
             # What is put there meanwhile is not looked at: a redrive that fails at once would
             # go round for ever.
             count = self._count(channel, queue)
-            renews = bool(count) and self._counts_looks(channel, name)
+            quorum = bool(count) and self._kind(channel, name) == "quorum"
+            # There is a limit where none can be seen: that of a policy.
+            renews = quorum and release(_about(channel)) < _LOOKS_ARE_FREE
             for _ in range(count):
                 enough = which.limit is not None and len(found) >= which.limit
-                if enough and not renews:  # or the rest would stand before what was renewed
+                if enough and not quorum:  # there the rest would stand before what comes back
                     break
                 method, properties, body = channel.basic_get(name)
                 if method is None:
@@ -170,20 +172,16 @@ class BrokerAdmin:
                 channel.basic_ack(method.delivery_tag)
         return found
 
-    def _counts_looks(self, channel: Channel, name: str) -> bool:
-        """Whether each look counts as a return, and one too many deletes.
-
-        A policy may set a limit too, which nobody sees from here.
-        """
-        broker = channel.connection._impl.server_properties or {}
-        if not is_safe(broker):
-            return False
+    def _kind(self, channel: Channel, name: str) -> str:
+        """The type of a queue, as `Kind` asks for it; empty where it is not told."""
+        if not is_safe(_about(channel)):
+            return ""
         asking = channel.connection.channel()
         asking.basic_qos(prefetch_count=1)
         try:
             asking.basic_consume(name, lambda *_: None, arguments=ASKED)
         except exceptions.ChannelClosedByBroker as refusal:
-            return refused_as(refusal) == "quorum" and release(broker) < _LOOKS_ARE_FREE
+            return refused_as(refusal)
         raise ConfigurationError(
             f"queue {name!r} on {self._settings} is a stream: nothing can be taken out of it"
         )
@@ -217,6 +215,11 @@ class BrokerAdmin:
             ) from error
         except exceptions.NackError as error:
             raise PublishError(f"{letter.id} stays dead: the broker refused its copy") from error
+
+
+def _about(channel: Channel) -> dict[str, Any]:
+    """The properties of the broker."""
+    return channel.connection._impl.server_properties or {}
 
 
 @contextmanager
