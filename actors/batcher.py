@@ -7,7 +7,6 @@ until its handler answers. What gets lost on the way is asked for again by `Held
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -281,7 +280,7 @@ class Batcher:
         for handed, size in zip(bulks, sizes, strict=True):
             flagged += handed.draft.flagged(offset)
             offset += size
-        self._hands.give(handler, bulks[-1].number, content)
+        self._hands.give([handed.number for handed in bulks], content)
         bulk = Bulk(
             bulks[0].number,
             next(iter(staff.workers[handler].bulks)),  # the lowest: they are given in order
@@ -299,16 +298,16 @@ class Batcher:
         if staff is None:
             self._stale += 1
         elif answered := staff.answer(sender, message.numbers, now, message.reports):
-            self._note_answers(staff, sender, answered)
+            self._note_answers(answered)
             self._reports += message.reports
             raised = any(report.error for report in message.reports)
             self._stale += self._settling.settle(
                 message.ranges, message.singles, now, raised=raised
             )
 
-    def _note_answers(self, staff: Staff, handler: str, answered: list[Handed]) -> None:
+    def _note_answers(self, answered: list[Handed]) -> None:
         """What was answered has killed nobody."""
-        self._hands.answered(handler, next(iter(staff.workers[handler].bulks), math.inf))
+        self._hands.let_go(handed.number for handed in answered)
         for handed in answered if self._hands.deaths else ():
             if handed.draft.alone:
                 for chunk, index in handed.draft.deliveries():
@@ -332,7 +331,7 @@ class Batcher:
         handler, staff = death.handler, self._working.pop(death.handler, None)
         overdue = self._condemned.pop(handler, NO_BULK if death.innocent else 0)
         if staff is not None:
-            self._hands.lost(handler)
+            self._hands.let_go(staff.workers[handler].bulks)
             losses = staff.lose(handler, overdue, now)
             for route, lost in losses.items():
                 self._condemn(self._routes[route], lost, death.cause, now)

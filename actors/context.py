@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from actors.logic.bulk import Piece
     from actors.logic.hands import Deaths
@@ -48,14 +48,11 @@ class Memory(Client, Protocol):
     deaths: dict[bytes, Deaths]  #: of messages known from killed workers
     suspects: set[bytes]  #: held by the worker that was killed last
 
-    def give(self, handler: str, last: int, pieces: Sequence[Piece]) -> None:
-        """A message with bulks up to number `last` goes to a handler."""
+    def give(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
+        """A message with bulks of these numbers goes to a handler."""
 
-    def answered(self, handler: str, open_from: float) -> None:
-        """A handler has answered every bulk below a number."""
-
-    def lost(self, handler: str) -> None:
-        """A handler holds nothing any more."""
+    def let_go(self, bulks: Iterable[int]) -> None:
+        """These are in nobody's hand any more: answered, or their handler is dead."""
 
     def forget(self, message: bytes) -> None:
         """A message is settled: no death counts against it any more."""

@@ -50,7 +50,7 @@ def headers(move: Move, message_id: bytes, body: bytes) -> dict[str, str | int]:
 
 
 def properties(move: Move, delivery: Delivery, room: int) -> bytes:
-    """The properties of a copy, in so many bytes; raises ValueError where they do not fit.
+    """The properties of a copy; raises ValueError where they do not fit into `room` bytes.
 
     A retry is whole or not made; of a dead letter what does not fit is left out, and named.
     """

@@ -12,8 +12,7 @@ import fcntl
 import json
 import os
 from array import array
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -61,14 +60,11 @@ class NoHands:
     def close(self) -> None:
         """Let go of the file."""
 
-    def give(self, handler: str, last: int, pieces: Sequence[Piece]) -> None:
-        """A message with bulks up to number `last` goes to a handler."""
+    def give(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
+        """A message with bulks of these numbers goes to a handler."""
 
-    def answered(self, handler: str, open_from: float) -> None:
-        """A handler has answered every bulk below a number."""
-
-    def lost(self, handler: str) -> None:
-        """A handler holds nothing any more."""
+    def let_go(self, bulks: Iterable[int]) -> None:
+        """These are in nobody's hand any more: answered, or their handler is dead."""
 
     def forget(self, message: bytes) -> None:
         """A message is settled: no death counts against it any more."""
@@ -81,7 +77,8 @@ class Hands(NoHands):
         super().__init__()
         self._file = -1
         self._free = [*range(SLOTS)]  # the last one used is the next: its pages are there
-        self._used: dict[str, deque[tuple[int, int]]] = {}  # (last bulk, slot), by handler
+        self._slots: dict[int, int] = {}  # by number of a bulk
+        self._left: dict[int, int] = {}  # bulks in hand, by slot
         if plan.kind != "amqp" or not plan.state_dir:
             return  # a spool counts on disk, a stream gives nothing back
         try:
@@ -99,9 +96,9 @@ class Hands(NoHands):
 
     # ── while it works ────────────────────────────────────────────────────────
 
-    def give(self, handler: str, last: int, pieces: Sequence[Piece]) -> None:
-        if self._file < 0 or not self._free:
-            return
+    def give(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
+        if self._file < 0 or not self._free or not self._slots.keys().isdisjoint(bulks):
+            return  # or it goes out again, and is written already
         content = _packed(pieces)
         if len(content) > SLOT:
             return
@@ -111,17 +108,17 @@ class Hands(NoHands):
         except OSError:  # a full disk stops no work
             self._empty(slot)
             return
-        self._used.setdefault(handler, deque()).append((last, slot))
+        self._slots.update(dict.fromkeys(bulks, slot))
+        self._left[slot] = len(bulks)
 
-    def answered(self, handler: str, open_from: float) -> None:
-        used = self._used.get(handler)
-        while used and used[0][0] < open_from:
-            _, slot = used.popleft()
-            self._empty(slot)
-
-    def lost(self, handler: str) -> None:
-        for _, slot in self._used.pop(handler, ()):
-            self._empty(slot)
+    def let_go(self, bulks: Iterable[int]) -> None:
+        for number in bulks if self._slots else ():
+            slot = self._slots.pop(number, None)
+            if slot is not None:
+                self._left[slot] -= 1
+                if not self._left[slot]:
+                    del self._left[slot]
+                    self._empty(slot)
 
     def forget(self, message: bytes) -> None:
         self.suspects.discard(message)

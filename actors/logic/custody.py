@@ -57,7 +57,7 @@ class Custody:
         self.counts.setdefault(route, Counts())
 
     def resize(self, epoch: int, window: int) -> None:
-        """So many may be unsettled from now on."""
+        """The window of an epoch is wider or narrower from now on."""
         if account := self._accounts.get(epoch):
             account.window = window
 

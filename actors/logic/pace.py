@@ -46,7 +46,7 @@ class Pace:
         return self.most if patience == inf else self.least
 
     def learn(self, deliveries: int, seconds: float) -> None:
-        """Handlers took so long for so many."""
+        """Learn from the time that handlers took for some deliveries."""
         if deliveries:
             cost = max(1e-6, seconds / deliveries)
             self.cost = cost if self.cost is None else self.cost + (cost - self.cost) / 4

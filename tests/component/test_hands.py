@@ -38,11 +38,11 @@ def test_what_a_killed_worker_held_is_known_to_the_next_however_large(
     one, two, three, four = (delivery(b"%d" % n * size, n) for n in range(1, 5))
     first = Hands(plan(tmp_path))
     assert first.suspects == set()
-    first.give("h1", 1, (piece(one, two, base=7),))
-    first.give("h1", 2, (piece(three),))
-    first.give("h2", 3, (piece(four),))
-    first.answered("h1", 2)
-    first.lost("h2")
+    first.give([1, 2], (piece(one, two, base=7),))
+    first.give([3], (piece(three),))
+    first.give([4], (piece(four),))
+    first.let_go([1])
+    first.let_go([2, 4])
     first.close()
     next_life(monkeypatch, "second")
     second = Hands(plan(tmp_path))
@@ -60,7 +60,7 @@ def test_what_a_killed_worker_held_is_known_to_the_next_however_large(
 
 def test_a_batcher_that_is_replaced_in_a_living_worker_blames_nobody(tmp_path: Path) -> None:
     first = Hands(plan(tmp_path))
-    first.give("h", 1, (piece(delivery(b"x")),))
+    first.give([1], (piece(delivery(b"x")),))
     first.close()
     second = Hands(plan(tmp_path))
     assert (second.suspects, second.deaths) == (set(), {})
@@ -85,18 +85,34 @@ def test_without_a_directory_to_write_to_work_goes_on(
 ) -> None:
     (tmp_path / "file").write_text("")
     idle = Hands(plan(tmp_path / "file" / "state"))
-    idle.give("h", 1, (piece(delivery(b"x")),))
-    idle.answered("h", 2)
+    idle.give([1], (piece(delivery(b"x")),))
+    idle.let_go([1])
     assert "a message that kills whole workers cannot be found" in caplog.text
 
 
 def test_more_than_there_are_slots_is_given_all_the_same(tmp_path: Path) -> None:
     full = Hands(plan(tmp_path))
     for number in range(SLOTS + 10):
-        full.give("h", number, (piece(delivery(b"x")),))
-    full.answered("h", SLOTS + 10)
-    full.give("h", SLOTS + 11, (piece(delivery(b"x")),))
+        full.give([number], (piece(delivery(b"x")),))
+    full.let_go(range(SLOTS + 10))
+    full.give([SLOTS + 11], (piece(delivery(b"x")),))
     assert len(full._free) == SLOTS - 1
+
+
+def test_one_that_takes_long_does_not_keep_others_from_being_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Hands(plan(tmp_path))
+    slow, quick, last = (delivery(body) for body in (b"slow", b"quick", b"last"))
+    first.give([0], (piece(slow),))
+    first.give([0], (piece(slow),))  # it got lost on its way, and went out again
+    for number in range(1, SLOTS + 10):
+        first.give([number], (piece(quick),))
+        first.let_go([number])
+    first.give([SLOTS + 10], (piece(last),))
+    first.close()
+    next_life(monkeypatch, "next")
+    assert Hands(plan(tmp_path)).suspects == {identity(slow), identity(last)}
 
 
 def test_what_was_written_outlives_a_process_that_is_killed(
@@ -106,7 +122,7 @@ def test_what_was_written_outlives_a_process_that_is_killed(
         "import os, signal, sys; from pathlib import Path;"
         "from tests.component.test_hands import *;"
         "held = Hands(plan(Path(sys.argv[1])));"
-        "held.give('h', 1, (piece(delivery(b'x')),));"
+        "held.give([1], (piece(delivery(b'x')),));"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(__file__).parents[2]
