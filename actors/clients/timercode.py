@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a lock that is not known yet.
 LOOK = 0.1
+#: Seconds until a lock that could not be opened is tried again.
+AGAIN = 5.0
 
 
 class Lock(Protocol):
@@ -81,7 +83,8 @@ class TimerCode(AppCode):
         start, tick = clock(), 0
         running: set[asyncio.Task[None]] = set()
         while True:
-            if len(running) < timer.options.max_concurrency and (lock is None or lock.held()):
+            free = len(running) < timer.options.max_concurrency
+            if free and (lock is None or _holds(lock, timer)):
                 task = asyncio.ensure_future(self._once(timer))
                 for tasks in (running, self._running):
                     tasks.add(task)
@@ -94,9 +97,16 @@ class TimerCode(AppCode):
         """The lock of a timer, once it is known who holds it."""
         if self._open_lock is None:
             return None
-        lock = self._open_lock(f"{timer.handler.__module__}.{_name(timer.handler)}")
+        name = f"{timer.handler.__module__}.{_name(timer.handler)}"
+        while True:
+            try:
+                lock = self._open_lock(name)
+                break
+            except Exception as error:
+                _log_lock(timer, error)
+                await asyncio.sleep(AGAIN)
         self._locks.append(lock)
-        while lock.held() is None:
+        while _holds(lock, timer) is None:
             await asyncio.sleep(LOOK)
         return lock
 
@@ -108,6 +118,21 @@ class TimerCode(AppCode):
         if error is not None:
             kind = f"{what} raised {class_name(type(error))}"
             log_failure(f"{what} raised {describe(error)}", error, kind)
+
+
+def _holds(lock: Lock, timer: Timer) -> bool | None:
+    """Whether we hold it; where it cannot be asked, that is not known."""
+    try:
+        return lock.held()
+    except Exception as error:
+        _log_lock(timer, error)
+        return None
+
+
+def _log_lock(timer: Timer, error: Exception) -> None:
+    name = _name(timer.handler)
+    text = f"timer {name}: its lock fails, so it does not run here: {describe(error)}"
+    log_failure(text, error, f"timer {name}: its lock fails")
 
 
 def _name(function: Callable[..., Any]) -> str:

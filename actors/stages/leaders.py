@@ -6,7 +6,10 @@ from threading import Event, Thread
 from typing import Any
 
 from actors import network
+from actors.log import own_logger
 from actors.stages.transport import address_of
+
+log = own_logger("actors.host")
 
 INTERVAL = 10.0  #: seconds between two looks: a leader that was started anew has moved
 
@@ -35,7 +38,10 @@ class Leaders:
 
     def _keep_looking(self) -> None:
         while not self._closed.wait(INTERVAL):
-            self._found = {**self._found, **self._look_up()}
+            try:
+                self._found = {**self._found, **self._look_up()}
+            except Exception as error:  # of threads or memory, say: there may be more soon
+                log.warning("hosts to join cannot be looked up: %r; tried again", error)
 
     def _look_up(self) -> dict[str, tuple[str, int]]:
         found = {}
@@ -43,6 +49,6 @@ class Leaders:
             host, _, port = name.rpartition(":")
             try:
                 found[name] = (network.address_of(host), int(port))
-            except OSError:
+            except (OSError, UnicodeError):
                 continue  # it may come; until then its actors cannot be sent to
         return found
