@@ -83,9 +83,10 @@ class Intake:
         if self.ending:
             return
         for source in self._sources.to_open(served, now):
-            source.window = source.pace.first(self._client.patience)
+            patience = self._client.patience(source.queue)
+            source.window = source.pace.first(patience)
             self._traffic.custody.begin(
-                source.epoch, source.queue, source.route, source.window, self._client.patience
+                source.epoch, source.queue, source.route, source.window, patience
             )
             self._client.consume(source.queue, source.epoch, source.window)
 
@@ -146,20 +147,20 @@ class Intake:
 
     def learn(self, reports: Iterable[Report], now: float) -> None:
         """Handlers report on their work: what is held follows their pace."""
-        if not math.isinf(self._client.patience):
-            for report in reports:
-                for source in self._sources:
-                    if source.route == report.route:
-                        source.pace.learn(report.deliveries, report.seconds)
-                        self._widen(source, now)
+        for report in reports:
+            for source in self._sources:
+                if source.route == report.route:
+                    source.pace.learn(report.deliveries, report.seconds)
+                    self._widen(source, now)
 
     def recall(self, now: float) -> list[tuple[int, int]]:
         """What the broker will soon have waited too long for, as (epoch, last position): what is
         held returns at once, and what no handler has begun is to."""
-        patience, custody = self._client.patience, self._traffic.custody
+        custody = self._traffic.custody
         recalled: list[tuple[int, int]] = []
-        for source in () if math.isinf(patience) else self._sources:
-            if source.epoch:
+        for source in self._sources:
+            patience = self._client.patience(source.queue)
+            if source.epoch and not math.isinf(patience):
                 ages = custody.ages(source.epoch)
                 old = ages.before(now - source.pace.begun_within(patience))
                 if old:
@@ -181,7 +182,8 @@ class Intake:
     def _widen(self, source: Source, now: float) -> None:
         if source.channel is Channel.CONSUMING and not self.ending:
             unsettled = self._traffic.custody.unsettled_of(source.epoch)
-            window = source.pace.change(source.window, unsettled, self._client.patience, now)
+            patience = self._client.patience(source.queue)
+            window = source.pace.change(source.window, unsettled, patience, now)
             if window != source.window:
                 source.window = window
                 self._traffic.custody.resize(source.epoch, window)
@@ -206,7 +208,7 @@ class Intake:
             held_back = self._paused or self.ending or source.idle
             if source.channel is Channel.STOPPED and not held_back:
                 source.channel = Channel.OPENING
-                source.window = source.pace.first(self._client.patience)
+                source.window = source.pace.first(self._client.patience(source.queue))
                 self._traffic.custody.resize(source.epoch, source.window)
                 self._client.resume(source.queue, source.epoch)
 

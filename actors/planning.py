@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from actors.settings import Settings, state_dir
 
 if TYPE_CHECKING:
     from actors.app import App
+    from actors.route import Route
 
 logger = own_logger("actors")
 
@@ -211,12 +213,13 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
             f"a prefetch of {numbers.prefetch} is less than two bulks for each handler"
             f" ({numbers.enough}): handlers will wait; bulks hold {numbers.bulk_size} at the most"
         )
-    if kind == "amqp" and route.options.timeout >= RABBITMQ_PATIENCE:
+    patience = _patience(route)
+    if kind == "amqp" and route.options.timeout >= patience:
         yield (
             f"timeout {route.options.timeout:g} s is not under RabbitMQ's own"
-            f" ({RABBITMQ_PATIENCE:g} s): the broker may close the channel first"
+            f" ({patience:g} s): the broker may close the channel first"
         )
-    longest = RABBITMQ_PATIENCE / 2
+    longest = patience / 2
     if kind == "amqp" and (interval := route.options.bulk_flush_interval) > longest:
         yield (
             f"bulk_flush_interval {interval:g} s: a bulk waits for {longest:g} s at the most, half"
@@ -227,6 +230,7 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
             f"max_memory {most} is what a process may hold before it does anything"
             f" ({IDLE_MEMORY}): it will be replaced after every bulk"
         )
+    yield from _of_retries(served, patience)
     yield from _of_rejects(served)
     for queue in route.declared:
         if kind != "amqp":
@@ -236,6 +240,27 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
                 f"queue {queue.name} has a delivery limit and no dead-letter exchange: RabbitMQ"
                 " deletes a message that comes back more often"
             )
+
+
+def _patience(route: Route) -> float:
+    """Seconds after which RabbitMQ takes back what is not settled, as far as a route says."""
+    declared = [queue.all_arguments.get("x-consumer-timeout") for queue in route.declared]
+    told = [time / 1000 for time in declared if isinstance(time, int) and time > 0]
+    return min(told) if len(told) == len(route.queues) else min(RABBITMQ_PATIENCE, *told, inf)
+
+
+def _of_retries(served: Served, patience: float) -> Iterable[str]:
+    """What waits to be tried again on an ordered route is unsettled meanwhile."""
+    if served.connection.kind != "amqp" or not served.route.options.order_by:
+        return
+    longest = max((entry.lasts for entry in served.table.values()), default=0.0)
+    if longest > patience:
+        lasts = "without end" if longest == inf else f"for {longest:g} s"
+        yield (
+            f"with order_by a message that fails waits here, unsettled, {lasts} in all, and"
+            f" RabbitMQ takes back all that the worker holds of its queue after {patience:g} s:"
+            " give it a Retry that ends before"
+        )
 
 
 def _of_rejects(served: Served) -> Iterable[str]:

@@ -46,9 +46,9 @@ class ConnectionClient(Client, Protocol):
     def open(self) -> None:
         """Begin to connect; `Opened` or `Lost` follows."""
 
-    @property
-    def patience(self) -> float:
-        """Seconds for which the world lets a delivery be unsettled, as far as is known."""
+    def patience(self, queue: str) -> float:
+        """Seconds for which the world lets a delivery of a queue be unsettled, as far as is
+        known."""
 
     def consume(self, queue: str, epoch: int, window: int) -> None:
         """Fetch with at most `window` unsettled; `Consuming` or `QueueLost` follows."""
@@ -80,7 +80,9 @@ class ConnectionClient(Client, Protocol):
 class Patient:
     """A world that waits for a settlement without end, so that no window is ever widened."""
 
-    patience = math.inf
+    def patience(self, queue: str) -> float:
+        """Without end."""
+        return math.inf
 
     def widen(self, queue: str, epoch: int, window: int) -> None:
         """Nobody asks for it."""

@@ -68,7 +68,8 @@ class RabbitMQClient:
         self._topology = Topology(plan.topology, plan.retries)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
         self._mover = Mover(self._settings, self._loop, self._events_append, spool)
-        self.patience = PATIENCE
+        self._patience = PATIENCE
+        self._patiences = self._topology.patiences  # of queues that have their own
         self._shutting = False
         self._came = False  # deliveries, in this turn
 
@@ -159,6 +160,9 @@ class RabbitMQClient:
             self._abandon("")
 
     # ── queues ───────────────────────────────────────────────────────────────
+
+    def patience(self, queue: str) -> float:
+        return self._patiences.get(queue, self._patience)
 
     def consume(self, queue: str, epoch: int, window: int) -> None:
         if self._link is None or not self._link.is_open:
@@ -278,9 +282,15 @@ class RabbitMQClient:
             return  # `Lost` tells it
         self._link.slicer.sinks.pop(channel.channel_number, None)
         if timed_out := _TIMED_OUT.search(str(reason)):
-            self.patience = min(self.patience, int(timed_out[1]) / 1000)
+            self._learn_patience(consumer.queue, int(timed_out[1]) / 1000)
         if not self._shutting:
             self._end(consumer, *explain_channel(reason))
+
+    def _learn_patience(self, queue: str, seconds: float) -> None:
+        if queue in self._patiences:  # a broker before 3.12 does not know it
+            self._patiences[queue] = seconds
+        else:
+            self._patience = min(self._patience, seconds)
 
     def _is_current(self, consumer: Consumer) -> bool:
         return self._consumers.get(consumer.queue) is consumer

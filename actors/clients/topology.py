@@ -29,6 +29,8 @@ from actors.errors import Fault
 from actors.log import own_logger
 from actors.logic.limits import Inquiry, release, rescue_at, unlimited
 
+CONSUMER_TIMEOUT = "x-consumer-timeout"  #: in milliseconds
+
 logger = own_logger("actors.connection")
 
 
@@ -44,6 +46,19 @@ class Topology:
         self._retries = retries
         self._done: set[tuple[Link, str]] = set()
         self._limits: dict[str, int | None] = {}
+
+    @property
+    def patiences(self) -> dict[str, float]:
+        """Seconds after which RabbitMQ takes back what is not settled, of queues that are
+        declared with a time of their own."""
+        return {
+            arguments["queue"]: timeout / 1000
+            for declarations in self._declarations.values()
+            for method, arguments in declarations
+            if method == "queue_declare"
+            and isinstance(timeout := arguments["arguments"].get(CONSUMER_TIMEOUT), int)
+            and timeout > 0
+        }
 
     def limit(self, queue: str) -> int | None:
         """How often a message may come back to a queue before the broker drops it; None: without

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from math import inf
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -42,6 +43,21 @@ class Decision:
     cap: float = 0.0  #: seconds at the most
     jitter: bool = False  #: each wait is shortened by up to `JITTER`
 
+    @property
+    def lasts(self) -> float:
+        """Seconds that a message waits in all, from the first hand-out to the last."""
+        if self.verdict is not Verdict.RETRY:
+            return 0.0
+        if not self.attempts:
+            return inf
+        return sum(self._wait(attempt) for attempt in range(1, self.attempts))
+
+    def _wait(self, attempts: int) -> float:
+        try:
+            return min(self.cap, self.first * float(self.factor) ** max(attempts - 1, 0))
+        except OverflowError:
+            return self.cap
+
     def apply(self, attempts: int, content: bytes = b"") -> tuple[Verdict, float]:
         """Verdict and delay in seconds for a message handed out `attempts` times by now.
 
@@ -52,11 +68,7 @@ class Decision:
             return self.verdict, 0.0
         if self.attempts and attempts >= self.attempts:
             return Verdict.DEAD_LETTER, 0.0
-        try:
-            delay = self.first * float(self.factor) ** max(attempts - 1, 0)
-        except OverflowError:
-            delay = self.cap
-        delay = min(self.cap, delay)
+        delay = self._wait(attempts)
         if self.jitter:
             delay *= 1.0 - JITTER * crc32(content, attempts & 0xFFFFFFFF) / 2**32
         return Verdict.RETRY, delay

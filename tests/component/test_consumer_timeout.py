@@ -21,13 +21,14 @@ PATIENCE = 100.0
 class ImpatientClient(WorldClient):
     """A broker's consumer timeout, in virtual time."""
 
-    patience = PATIENCE
-
     def __init__(self, world: ImpatientWorld, plan: UnitPlan) -> None:
         super().__init__(world, plan)
         self._lost = world.lost
         self._clock = world.clock
         self._came: dict[tuple[int, int], float] = {}
+
+    def patience(self, queue: str) -> float:
+        return PATIENCE
 
     def widen(self, queue: str, epoch: int, window: int) -> None:
         self.channels[epoch].window = window

@@ -51,7 +51,6 @@ class BrokerClient:
         self._events: list[Any] = []
         self._shutting = False
         self._closed = False
-        self.patience = broker.patience
 
     def fileno(self) -> int:
         return -1
@@ -130,6 +129,9 @@ class BrokerClient:
         link.channels[epoch] = Channel(link, queue, epoch, window)
         link.say(Consuming(queue, epoch, self._broker.limit))
         self._broker.serve()
+
+    def patience(self, queue: str) -> float:
+        return self._broker.patience
 
     def widen(self, queue: str, epoch: int, window: int) -> None:
         consumer, link = self._consumers.get(queue), self._link

@@ -474,6 +474,14 @@ def test_the_first_wait_of_a_retry_is_known(outcome: Any, first: float | None) -
     [
         ({"max_memory": 1}, "max_memory 1 is what a process may hold before it does anything"),
         ({"timeout": 1800}, "timeout 1800 s is not under RabbitMQ's own"),
+        (
+            {"order_by": "routing_key"},
+            "with order_by a message that fails waits here, unsettled, for",
+        ),
+        (
+            {"order_by": "routing_key", "on_exception": Retry(attempts=0, cap=1.0)},
+            "with order_by a message that fails waits here, unsettled, without end in all",
+        ),
         ({"bulk_flush_interval": 901}, "bulk_flush_interval 901 s: a bulk waits for 900 s at the"),
         ({"on_exception": Actions.REJECT}, "REJECT drops messages of words unless the queue"),
         ({"on_success": Actions.REJECT}, "REJECT drops messages"),

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from actors import Actions, App, Binding, ConfigurationError, Events, Exchange, Options, Queue
+from actors import (
+    Actions,
+    App,
+    Binding,
+    ConfigurationError,
+    Events,
+    Exchange,
+    Options,
+    Queue,
+    Retry,
+)
+from actors.clients.topology import Topology
 from actors.planning import check_app
 from actors.settings import Settings
 
@@ -29,6 +40,31 @@ def test_a_declared_queue_stands_where_its_name_does() -> None:
     app = app_with(Queue("orders", quorum=True), "plain")
     (route,) = app.plan(AMQP).units[0].routes
     assert (route.name, route.queues) == ("orders", ("orders", "plain"))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "options", "warned"),
+    [
+        (3_600_000, {"timeout": 1800}, False),
+        (60_000, {"timeout": 59}, False),
+        (60_000, {"timeout": 60}, True),
+        (3_600_000, {"bulk_flush_interval": 1800}, False),
+        (3_600_000, {"bulk_flush_interval": 1801}, True),
+        (86_400_000, {"order_by": "routing_key"}, False),
+        (60_000, {"order_by": "routing_key", "on_exception": Retry(attempts=8)}, True),
+        (60_000, {"order_by": "routing_key", "on_exception": Retry(attempts=5)}, False),
+        (0, {}, False),
+    ],
+)
+def test_the_consumer_timeout_of_a_declared_queue_counts(
+    milliseconds: int, options: dict[str, Any], warned: bool
+) -> None:
+    queue = Queue("q", arguments={"x-consumer-timeout": milliseconds})
+    app = app_with(queue, **{"timeout": 10.0, "bulk_flush_interval": 1.0, **options})
+    assert bool(check_app(app, AMQP)) is warned
+    (unit,) = app.plan(AMQP).units
+    told = {"q": milliseconds / 1000} if milliseconds else {}
+    assert Topology(unit.topology, unit.retries).patiences == told
 
 
 def test_declarations_travel_in_the_order_in_which_they_are_made() -> None:
