@@ -187,7 +187,7 @@ class App(State):
         number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if not number or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"run_every: seconds must be more than 0, not {seconds!r}")
-        resolved = TimerOptions(**{str(key): value for key, value in (options or {}).items()})
+        resolved = TimerOptions(**_by_keyword(options))
 
         def declare(hook: HookT) -> HookT:
             _check_hook("run_every", hook)
@@ -325,4 +325,11 @@ def _check_hook(place: str, hook: Any) -> None:
 def _route_options(options: Mapping[Any, Any] | RouteOptions | None) -> RouteOptions:
     if isinstance(options, RouteOptions):
         return options
-    return AMQPRouteOptions(**{str(key): value for key, value in (options or {}).items()})
+    return AMQPRouteOptions(**_by_keyword(options))
+
+
+def _by_keyword(options: Mapping[Any, Any] | None) -> dict[str, Any]:
+    """Options by their names as text, which those of `Options` and `Events` are."""
+    if not isinstance(options, Mapping | None):
+        raise ConfigurationError(f"options must be a mapping, {{Options.…: …}}, not {options!r}")
+    return {str(key): value for key, value in (options or {}).items()}

@@ -13,6 +13,7 @@ from actors.app import App
 from actors.clients.hands import NoHands
 from actors.clients.keeper import MemoryKeeper
 from actors.clients.runner import InlineClockCode
+from actors.logic.entry import MAX_DELAY, Entry, check_seconds
 from actors.metrics import declared, keep_in
 from actors.plan import UnitPlan
 from actors.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
@@ -152,6 +153,11 @@ class InMemorySystem:
         often each was handed out before.
         """
         _check("queue", queue, self._queues)
+        if isinstance(bodies, str | bytes | Mapping):
+            raise TypeError(f"bodies must be a list of them, not one alone: [{bodies!r}]")
+        Entry(b"", headers=headers).check()
+        if not isinstance(attempts, int):
+            raise TypeError(f"attempts must be a whole number, not {type(attempts).__name__}")
         delivered: list[Stored] = []
         for body in bodies:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -165,6 +171,7 @@ class InMemorySystem:
 
     def advance(self, seconds: float) -> None:
         """Let virtual time pass: flush timers, backoff, retries, `asyncio.sleep` of handlers."""
+        check_seconds("seconds", seconds, MAX_DELAY)
         self.stage.advance(seconds)
 
     def run_until_idle(self) -> None:
@@ -209,7 +216,7 @@ class InMemorySystem:
     def metric(self, name: str, **labels: str) -> float:
         """A number that was measured in this system, named as `/metrics` would name it; 0 where
         nothing was."""
-        base = name if name in declared() else name.rpartition("_")[0]
+        base = name if name in declared() else name.rpartition("_")[0] or name
         _check("metric", base, declared())
         return self._kept_metrics.sample(name, labels)
 

@@ -169,6 +169,31 @@ def test_names_that_nobody_has_are_refused() -> None:
             system.kill("batcher", when=lambda message: True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"bodies": b'{"id": 1}'}, r"bodies must be a list of them, not one alone: \[b'"),
+        ({"bodies": "text"}, r"bodies must be a list of them, not one alone: \['text'\]"),
+        ({"bodies": {"id": 1}}, r"bodies must be a list of them, not one alone: \[\{'id': 1\}\]"),
+        ({"headers": [1]}, "headers must be a mapping, not list"),
+        ({"attempts": "3"}, "attempts must be a whole number, not str"),
+    ],
+)
+def test_what_no_queue_could_hold_is_not_delivered(arguments: dict[str, Any], line: str) -> None:
+    app = app_on("spool")
+
+    @app.route(["q"])
+    def handle(messages: list[Message[Any]]) -> None: ...
+
+    with InMemorySystem(app) as system:
+        with pytest.raises(TypeError, match=f"^{line}"):
+            system.deliver("q", **{"bodies": [1], **arguments})
+        with pytest.raises(TypeError, match=r"^seconds must be a number of seconds, not str"):
+            system.advance("1")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"^seconds must be 0 to"):
+            system.advance(-1)
+
+
 def test_handlers_and_timers_live_in_virtual_time() -> None:
     app, times = app_on("spool"), []
 

@@ -55,6 +55,8 @@ def test_a_metric_that_nobody_declared_is_named() -> None:
         pytest.raises(ValueError, match=r"no metric 'kit_sene'; there are: .*kit_seen"),
     ):
         system.metric("kit_sene_total")
+    with InMemorySystem(app) as system, pytest.raises(ValueError, match=r"no metric 'kit'; there"):
+        system.metric("kit")
 
 
 def test_after_the_block_nothing_is_kept() -> None:

@@ -217,6 +217,7 @@ def test_what_could_not_be_called_is_refused_where_it_is_declared(handler: Any, 
         ),
         ({"routes": ["a"], "vhost": 3}, "route a: vhost must be a str, not int"),
         ({"routes": ["a"], "headers": {"B": b"c"}}, "route a: B must be a str, not bytes"),
+        ({"routes": ["a"], "options": [1]}, r"route a: options must be a mapping, .*, not \[1\]"),
         ({"routes": ["a"], "options": {"bulk": 1}}, "route a: unknown option 'bulk'; valid: "),
         (
             {"routes": ["a"], "connection": SpoolConnection()},
@@ -325,6 +326,7 @@ def test_hooks_and_timers_are_kept_in_order_and_returned_unchanged() -> None:
         ((0,), "run_every: seconds must be more than 0, not 0"),
         ((float("nan"),), "run_every: seconds must be more than 0, not nan"),
         ((1, {Options.BULK_SIZE: 1}), "unknown option 'bulk_size'; valid: max_concurrency, single"),
+        ((1, "singleton"), "options must be a mapping, .*, not 'singleton'"),
         ((1, {Options.MAX_CONCURRENCY: 0}), "option max_concurrency: .* to 1, not 0"),
     ],
 )
