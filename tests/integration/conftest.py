@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker, ForeignBroker
+from tests.broker import Broker, ForeignBroker, binaries, missing
 from tests.integration.worker import BrokerPlace, Place, SpoolPlace, Worker
 
 Run = Callable[..., Worker]
@@ -37,6 +37,24 @@ def own_rabbitmq(rabbitmq: BrokerPlace, broker: Broker) -> BrokerPlace:
     if isinstance(broker, ForeignBroker):
         pytest.skip("a broker named by CALLBOARD_TEST_AMQP is not ours to break")
     return rabbitmq
+
+
+@pytest.fixture(scope="module", params=[None, "4.0", "4.3"], ids=["oldest", "4.0", "4.3"])
+def each_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A node of each version."""
+    if binaries(request.param) is None:
+        pytest.skip(missing(request.param))
+    node = Broker(version=request.param)
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def each_rabbitmq(each_broker: Broker) -> Iterator[BrokerPlace]:
+    """A vhost of its own on each."""
+    vhost = each_broker.add_vhost()
+    yield BrokerPlace(each_broker, vhost)
+    each_broker.delete_vhost(vhost)
 
 
 @pytest.fixture

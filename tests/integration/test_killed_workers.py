@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 
 import pytest
 
-from tests.broker import Broker, binaries, missing
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Worker, numbers, put, until, until_is
 
@@ -18,21 +16,9 @@ APPS = "tests.integration.limits_app"
 MOST = 3
 
 
-@pytest.fixture(scope="module", params=[None, "4.0", "4.3"], ids=["oldest", "4.0", "4.3"])
-def each_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A node of each version."""
-    if binaries(request.param) is None:
-        pytest.skip(missing(request.param))
-    node = Broker(version=request.param)
-    yield node
-    node.stop()
-
-
 @pytest.fixture
-def place(each_broker: Broker) -> Iterator[BrokerPlace]:
-    vhost = each_broker.add_vhost()
-    yield BrokerPlace(each_broker, vhost)
-    each_broker.delete_vhost(vhost)
+def place(each_rabbitmq: BrokerPlace) -> BrokerPlace:
+    return each_rabbitmq
 
 
 def buried(place: BrokerPlace) -> list[tuple[int, str]]:
