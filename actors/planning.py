@@ -219,8 +219,8 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
             f"timeout {route.options.timeout:g} s is not under RabbitMQ's own"
             f" ({patience:g} s): the broker may close the channel first"
         )
-    longest = patience / 2
-    if kind == "amqp" and (interval := route.options.bulk_flush_interval) > longest:
+    longest, bulks = patience / 2, kind == "amqp" and numbers.bulk_size > 1
+    if bulks and (interval := route.options.bulk_flush_interval) > longest:
         yield (
             f"bulk_flush_interval {interval:g} s: a bulk waits for {longest:g} s at the most, half"
             " of RabbitMQ's consumer timeout"

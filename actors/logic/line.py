@@ -139,12 +139,13 @@ class Line:
 
     def recall(self, old: Old) -> list[tuple[Chunk, int, bool]]:
         """Take out what has waited for too long, as (chunk, index, failed); suspects stay, for
-        only here is it known what they are suspected of."""
+        only here is it known what they are suspected of. What lost its process through no fault of
+        its own has not failed."""
         recalled = self.batching.recall(old)
         innocent, self._innocent = self._innocent, deque()
         for draft in innocent:
             gone = [part for part in draft.parts if is_old(part.chunk, old)]
-            recalled += [(*delivery, True) for delivery in Draft(gone).deliveries()]
+            recalled += [(*delivery, False) for delivery in Draft(gone).deliveries()]
             draft.parts = [part for part in draft.parts if part not in gone]
             if draft.parts:
                 self._innocent.append(draft)

@@ -11,11 +11,12 @@ import sys
 import time
 from typing import Any
 
-from actors import Actions, App, Events, HandlerActor, Message, Options, Retry
+from actors import Actions, App, Events, HandlerActor, Message, Options, Queue, Retry
 
 RECORD = os.environ.get("RECORD", os.devnull)
 GATE = f"{RECORD}.gate"  #: while it exists, handlers that are told to wait do
 PACE = float(os.environ.get("PACE", "0"))  #: seconds for each bulk
+TIRED = 300  #: the first number for which it takes long
 
 Messages = list[Message[Any]]
 
@@ -139,6 +140,16 @@ fragile.route(
 #: One message at a time.
 lone = App()
 lone.route(["work"])(work)
+
+#: It turns slow, before a broker with little patience (from 3.12 on).
+tiring = App()
+
+
+@tiring.route([Queue("more", quorum=True, arguments={"x-consumer-timeout": 12_000})])
+def tire(messages: Messages) -> None:
+    work(messages)
+    time.sleep(1.5 * (messages[0].body["n"] >= TIRED))
+
 
 #: Two processes that wait for each other's messages with nobody.
 pair = App()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.broker import Broker
+from tests.integration.apps import TIRED
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, numbers, put, until
 
@@ -45,3 +46,19 @@ def test_a_slow_handler_holds_no_message_until_the_broker_loses_patience(
     assert worker.times() == Counter(range(20))
     assert not any(handled["redelivered"] for handled in worker.handled())
     assert "timed out" not in worker.output
+
+
+def test_a_handler_that_turns_slow_gives_back_what_it_has_not_begun(
+    rabbitmq: BrokerPlace, run: Run
+) -> None:
+    """It has shown that it takes no time, and holds more than the broker has patience for."""
+    worker = run("tiring", "--connection", rabbitmq.url)
+    worker.ready()
+    put(rabbitmq, "more", *numbers(range(TIRED + 14)))
+    until(lambda: len(worker.times()) == TIRED + 14, 60.0)
+    until(lambda: worker.totals().get("in_flight", 0) == 0)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert worker.times() == Counter(range(TIRED + 14))
+    assert all(handled["attempts"] <= 1 for handled in worker.handled())
+    assert "queue more: a delivery of route more is unsettled for half of the 12 s" in worker.output

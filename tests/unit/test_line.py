@@ -297,7 +297,7 @@ def test_where_a_timeout_is_final_only_what_was_late_alone_suffers_it(ordered: b
     assert condemned == [late]
 
 
-def test_what_is_too_old_is_recalled_and_what_a_lost_process_had_is_a_failure() -> None:
+def test_what_is_too_old_is_recalled_as_no_failure_also_what_a_lost_process_had() -> None:
     hands = hired("h", size=2)
     arrived, later = chunk([b"a", b"b", b"c"]), chunk([b"d"], number=2, first=4)
     hands.line.add(arrived, 0.0)
@@ -306,7 +306,7 @@ def test_what_is_too_old_is_recalled_and_what_a_lost_process_had_is_a_failure() 
     hands.lose("h", overdue=NO_BULK)
     recalled = hands.line.recall({1: 3})
     assert sorted((index, failed) for _, index, failed in recalled) == [
-        (0, True), (1, True), (2, False)
+        (0, False), (1, False), (2, False)
     ]  # fmt: skip
     assert hands.line.recall({1: 3, 2: 99}) == []
     assert hands.line.batching.size == 1

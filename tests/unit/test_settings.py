@@ -482,7 +482,10 @@ def test_the_first_wait_of_a_retry_is_known(outcome: Any, first: float | None) -
             {"order_by": "routing_key", "on_exception": Retry(attempts=0, cap=1.0)},
             "with order_by a message that fails waits here, unsettled, without end in all",
         ),
-        ({"bulk_flush_interval": 901}, "bulk_flush_interval 901 s: a bulk waits for 900 s at the"),
+        (
+            {"bulk_flush_interval": 901, "bulk_size": 2},
+            "bulk_flush_interval 901 s: a bulk waits for 900 s at the",
+        ),
         ({"on_exception": Actions.REJECT}, "REJECT drops messages of words unless the queue"),
         ({"on_success": Actions.REJECT}, "REJECT drops messages"),
         ({"requires": {"gpu": 2}}, "it waits for a host that offers gpu=2: this one does not"),
