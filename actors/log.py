@@ -35,7 +35,10 @@ CHATTY = ("httpx", "httpcore", "elastic_transport")
 #: Characters of a secret that is masked wherever it stands.
 SECRET = 6
 
-_forms: set[str] = set()
+#: Secrets that are remembered, the latest: tokens that expire are named again and again.
+SECRETS = 100
+
+_forms: dict[str, set[str]] = {}  #: of each secret, as it may be spelled
 _named: list[re.Pattern[str]] = []
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -87,11 +90,17 @@ def name_secret(secret: str) -> None:
     a password stands.
     """
     kinds = [str.islower, str.isupper, str.isdigit, lambda char: not char.isalnum()]
-    if len(secret) >= SECRET and sum(any(map(kind, secret)) for kind in kinds) > 1:
-        forms = (secret, quote(secret), quote(secret, safe=""), repr(secret)[1:-1])
-        _forms.update((*forms, json.dumps(secret)[1:-1]))
-        longest_first = sorted(_forms, key=len, reverse=True)
-        _named[:] = [re.compile("|".join(map(re.escape, longest_first)))]
+    if len(secret) < SECRET or sum(any(map(kind, secret)) for kind in kinds) < 2:
+        return
+    if secret in _forms:
+        _forms[secret] = _forms.pop(secret)  # the latest again
+        return
+    quoted = (quote(secret), quote(secret, safe=""), repr(secret)[1:-1], json.dumps(secret)[1:-1])
+    _forms[secret] = {secret, *quoted}
+    while len(_forms) > SECRETS:
+        del _forms[next(iter(_forms))]
+    longest_first = sorted({form for forms in _forms.values() for form in forms}, key=len)[::-1]
+    _named[:] = [re.compile("|".join(map(re.escape, longest_first)))]
 
 
 class OwnLogger(logging.Logger):

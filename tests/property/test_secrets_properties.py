@@ -17,7 +17,7 @@ from actors.app import App
 from actors.cli import invoke
 from actors.connections import AMQPConnection, SSEConnection, parse_connection
 from actors.errors import ConfigurationError
-from actors.log import _forms, _named, redact
+from actors.log import SECRETS, _forms, _named, name_secret, redact
 from actors.logic.secrets import masked, masked_url
 from actors.publisher import Publisher
 
@@ -272,6 +272,15 @@ def test_a_long_text_is_looked_through_in_time_that_grows_with_its_length(text: 
     began = time.process_time()
     masked(text)
     assert time.process_time() - began < 5  # a hundredth of that; a square would take minutes
+
+
+def test_the_latest_secrets_are_remembered_and_those_in_use_stay() -> None:
+    name_secret("in-use-1")
+    for number in range(3 * SECRETS):
+        name_secret(f"token-{number}")
+        name_secret("in-use-1")
+    assert redact(f"in-use-1 token-{3 * SECRETS - 1} token-0") == "*** *** token-0"
+    assert len(_forms) == SECRETS
 
 
 @pytest.mark.parametrize("word", ["guest", "password", "orders", "a1", "", "12345678"])
