@@ -48,6 +48,15 @@ class Connection(Schema, Outlet):
     #: Of a running process: where the connection is by now. None: where it was declared to be.
     _outlet: ConnectionOutlet | None = PrivateAttr(default=None)
 
+    @field_validator("host", "user", "password", "url", check_fields=False)
+    @classmethod
+    def _is_whole(cls, value: str | SecretStr) -> str | SecretStr:
+        try:
+            (value.get_secret_value() if isinstance(value, SecretStr) else value).encode()
+        except UnicodeEncodeError:  # bytes of a variable, say, that were no UTF-8
+            raise ValueError("must be whole characters") from None
+        return value
+
     @model_validator(mode="after")
     def _names_its_secrets(self) -> Self:
         secret = getattr(self, "password", None)
