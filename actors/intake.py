@@ -165,8 +165,7 @@ class Intake:
                 old = ages.before(now - source.pace.begun_within(patience))
                 if old:
                     custody.release(source.epoch, old)
-                    if not source.pace.ordered:  # what came later would go before it
-                        recalled.append((source.epoch, old))
+                    recalled.append((source.epoch, old))
                 if ages.before(now - patience / 2) and now >= source.told + TELL_AGAIN:
                     source.told = now
                     log.warning(

@@ -70,6 +70,11 @@ class Line:
                 self._suspects.accuse(draft)
 
     @property
+    def ordered(self) -> bool:
+        """Messages of one key go one after another."""
+        return isinstance(self.batching, Ordering)
+
+    @property
     def suspected(self) -> bool:
         """A suspect waits."""
         return bool(self._suspects)

@@ -120,9 +120,14 @@ class Staff:
         return [(name, handed) for name, handed in first if handed and handed.deadline <= now]
 
     def recallable(self, old: Old) -> Iterator[tuple[str, list[int]]]:
-        """Handlers with the numbers of bulks that they have not begun, and that wait too long."""
+        """Handlers with the numbers of bulks that they have not begun, and that wait too long; of
+        an ordered route none, for what came later would go before it."""
         for name, worker in self.workers.items():
-            waiting = [handed for handed in worker.bulks.values() if handed.started is None]
+            waiting = [
+                handed
+                for handed in worker.bulks.values()
+                if handed.started is None and not self.lines[handed.route].ordered
+            ]
             chunks = ((h.number, {part.chunk for part in h.draft.parts}) for h in waiting)
             if numbers := [n for n, them in chunks if any(is_old(chunk, old) for chunk in them)]:
                 yield name, numbers

@@ -126,8 +126,13 @@ def test_what_is_given_back_counts_no_attempt(app: App) -> None:
 
 
 @pytest.mark.parametrize("interval", [60.0, 3600.0])
-def test_a_bulk_that_does_not_fill_is_handled_in_good_time(app: App, interval: float) -> None:
-    times = working(app, lambda _: 0.0, bulk_size=100, bulk_flush_interval=interval)
+@pytest.mark.parametrize("order_by", ["", "routing_key"])
+def test_a_bulk_that_does_not_fill_is_handled_in_good_time(
+    app: App, interval: float, order_by: str
+) -> None:
+    times = working(
+        app, lambda _: 0.0, bulk_size=100, bulk_flush_interval=interval, order_by=order_by
+    )
     with Impatient(app) as system:
         system.deliver("q", range(7))
         system.advance(PATIENCE)
@@ -167,3 +172,19 @@ def test_it_is_said_what_is_too_slow_and_what_to_do(
         system.deliver("q", range(6))
         system.advance(700.0)
         assert any("its handlers take 74 s a message" in r.getMessage() for r in caplog.records)
+
+
+def test_an_ordered_route_gives_nothing_back_before_what_came_later(app: App) -> None:
+    order: list[int] = []
+
+    @app.route(["q"], options={"order_by": "routing_key"})
+    async def handle(messages: list[Message[int]]) -> None:
+        order.extend(message.body for message in messages)
+        await asyncio.sleep(30.0)
+
+    with Impatient(app) as system:
+        system.deliver("q", range(3))
+        system.advance(60.0)
+        system.deliver("q", range(3, 5))
+        system.advance(200.0)
+        assert order == list(range(5))
