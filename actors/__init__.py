@@ -10,8 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from actors.app import App, SSEApplication
-    from actors.connections import AMQPConnection, SpoolConnection, SSEConnection
+    from actors.api.app import App, SSEApplication
+    from actors.api.connections import AMQPConnection, SpoolConnection, SSEConnection
+    from actors.api.kinds import Event, RabbitMQMessage, SpoolMessage
+    from actors.api.message import Message
+    from actors.api.options import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
+    from actors.api.route import HandlerActor, RouteTypes
+    from actors.api.timeit import Timeit
+    from actors.api.topology import Binding, Exchange, Queue
     from actors.errors import (
         CallboardError,
         ConfigurationError,
@@ -24,13 +30,7 @@ if TYPE_CHECKING:
         UndecodableMessageException,
         UnreachableError,
     )
-    from actors.kinds import Event, RabbitMQMessage, SpoolMessage
-    from actors.message import Message
-    from actors.options import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
     from actors.publisher import Publisher
-    from actors.route import HandlerActor, RouteTypes
-    from actors.timeit import Timeit
-    from actors.topology import Binding, Exchange, Queue
 
 __all__ = [
     "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "Binding", "CallboardError",

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from actors.clients.spoolfile import SpoolError, SpoolFile
-from actors.connections import parse_connection
+from actors.api.connections import parse_connection
+from actors.api.puts import begun
+from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.errors import ConfigurationError, PublishError
 from actors.logic.entry import Entry, check_queue, check_seconds, serialized
-from actors.puts import begun
 
 if TYPE_CHECKING:
-    from actors.clients.amqppublisher import AMQPPublisher
+    from actors.connectors.rabbitmq.publisher import AMQPPublisher
 
 
 class Publisher:
@@ -35,7 +35,7 @@ class Publisher:
             self._store = SpoolFile(Path(json.loads(settings)["path"]))
         elif connection.kind == "amqp":
             # For a spool neither pika nor what it brings is imported.
-            from actors.clients.amqppublisher import AMQPPublisher
+            from actors.connectors.rabbitmq.publisher import AMQPPublisher
 
             self._store = AMQPPublisher(settings)
         else:

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from actors.app import App
-from actors.clients.hands import NoHands
-from actors.clients.keeper import MemoryKeeper
-from actors.clients.runner import InlineClockCode
+from actors.api.app import App
+from actors.connectors.hands import NoHands
+from actors.connectors.memory.publisher import WorldWay
+from actors.connectors.memory.wire import Sent, Stored
+from actors.connectors.memory.world import World
 from actors.logic.entry import MAX_DELAY, Entry, check_seconds
 from actors.metrics import declared, keep_in
-from actors.plan import UnitPlan
-from actors.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
-from actors.settings import Settings
+from actors.plan.plan import UnitPlan
+from actors.plan.settings import Settings
+from actors.roles.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.observed import Crash, ObservedCode, When
-from actors.stages.way import WorldWay
-from actors.stages.wire import Sent, Stored
-from actors.stages.world import World
+from actors.usercode.metrics_registry import MemoryKeeper
+from actors.usercode.runner import InlineClockCode
 
 __all__ = ["InMemorySystem", "Sent", "crash"]
 

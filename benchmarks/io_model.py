@@ -27,11 +27,11 @@ import pika
 from pika.adapters.utils import io_services_utils as _io_services_utils
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
-from actors.clients import Fetched, Opened
-from actors.clients.ioloop import IOLoop
-from actors.clients.rabbitmq import RabbitMQClient
+from actors.connectors.rabbitmq.connection import RabbitMQClient
+from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.logic.ledger import Flush
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Fetched, Opened
 from benchmarks.bare import Bare
 from tests.broker import Broker
 

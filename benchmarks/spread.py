@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from actors import system
 from actors.errors import UnreachableError
-from actors.keys import fresh_key
+from actors.ops import system
+from actors.plan.keys import fresh_key
 from benchmarks.bare import Bare
 from benchmarks.job import DIRECTORY, total
 from benchmarks.setting import Setting

@@ -16,12 +16,12 @@ from typing import Any
 import click
 
 from actors import AMQPConnection, App, Message, Publisher, log
+from actors.api.connections import parse_connection
 from actors.cli import invoke
-from actors.connections import parse_connection
 from actors.errors import ConfigurationError, Exit
-from actors.loader import load
 from actors.log import redact
-from actors.settings import Settings, state_dir
+from actors.plan.load import load
+from actors.plan.settings import Settings, state_dir
 from handlers import words
 
 PLACE = Path(__file__).resolve().parent.parent / ".callboard"
@@ -49,7 +49,7 @@ class IndexAndNote(words.IndexWords):
 @click.option("--count", default=10_000, type=click.IntRange(1), metavar="N")
 def demo(connection: str, count: int) -> int:
     """Index N words through the real actors, on the spool or on RabbitMQ."""
-    from actors import system  # loads the actor system, after what is plainly wrong was told
+    from actors.ops import system
 
     with _fresh_place():
         log.configure("WARNING")
@@ -93,7 +93,7 @@ def _prepare(connection: str, queue: str) -> None:
     parsed = parse_connection(connection)
     if not isinstance(parsed, AMQPConnection):
         return
-    from actors.clients.brokeradmin import BrokerAdmin  # loads pika
+    from actors.connectors.rabbitmq.admin import BrokerAdmin  # loads pika
 
     admin = BrokerAdmin(parsed.as_json(parsed.vhost, {}))
     messages, consumers = admin.declare(queue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actors.stages.world import World
+from actors.connectors.memory.world import World
 from actors.testing import InMemorySystem
 
 

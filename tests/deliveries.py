@@ -10,7 +10,7 @@ from typing import Any
 from pika import BasicProperties, frame
 from pika import spec as pika_spec
 
-from actors.clients.copies import RawProperties
+from actors.connectors.rabbitmq.copies import RawProperties
 from actors.logic.bulk import Chunk, Draft, Part
 from actors.logic.line import Line
 

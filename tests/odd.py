@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from actors.api.outlet import Outlet
 from actors.errors import PublishError
 from actors.logic.entry import NUMBERS, TEXTS
-from actors.outlet import Outlet
 from actors.publisher import Publisher
 
 #: All that a put may raise for its arguments.

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actors.clients import Fetched
-from actors.clients.sse import SSEClient
+from actors.connectors.sse.connection import SSEClient
 from actors.logic.ledger import Flush
 from actors.logic.records import Record, unpack
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Fetched
 
 T = TypeVar("T")
 

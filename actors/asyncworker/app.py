@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from actors.app import App as _App
-from actors.app import H
+from actors.api.app import App as _App
+from actors.api.app import H
+from actors.api.options import Actions, Events, RouteOptions
 from actors.asyncworker.absent import HTTP
 from actors.errors import InvalidRoute
-from actors.options import Actions, Events, RouteOptions
 
 __all__ = ["App"]
 

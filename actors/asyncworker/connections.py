@@ -1,5 +1,5 @@
 """`asyncworker.connections`."""
 
-from actors.connections import AMQPConnection, Connection, SSEConnection
+from actors.api.connections import AMQPConnection, Connection, SSEConnection
 
 __all__ = ["AMQPConnection", "Connection", "SSEConnection"]

@@ -1,5 +1,5 @@
 """`asyncworker.routes`."""
 
-from actors.options import AMQPRouteOptions
+from actors.api.options import AMQPRouteOptions
 
 __all__ = ["AMQPRouteOptions"]

@@ -1,5 +1,5 @@
 """`asyncworker.utils`."""
 
-from actors.timeit import Timeit
+from actors.api.timeit import Timeit
 
 __all__ = ["Timeit"]

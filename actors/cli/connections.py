@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.connections import Connection, parse_connection, split_name
+from actors.api.connections import Connection, parse_connection, split_name
 from actors.errors import ConfigurationError
-from actors.serving import NO_CONNECTION
+from actors.plan.resolve import NO_CONNECTION
 
 
 def only(arguments: Sequence[str], kinds: Sequence[str]) -> tuple[str, Connection]:

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import click
 
+from actors.api.connections import AMQPConnection
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION, flags
 from actors.cli.output import confirm, in_json, say, say_json
 from actors.cli.spool import at, moment, open_spool, shortened
 from actors.cli.table import table
 from actors.cli.values import Moment, QueueName, Whole
-from actors.clients.spooladmin import ALL, DeadFilter, Stored
-from actors.connections import AMQPConnection
+from actors.connectors.spool.admin import ALL, DeadFilter, Stored
 from actors.log import redact
 
 
@@ -137,7 +137,7 @@ def purge(queue: str, dry_run: bool, yes: bool, as_json: bool, **selection: Any)
 def _letters(selection: dict[str, Any]) -> DeadLetters:
     url, connection = only(selection["connection"], ("amqp", "spool"))
     if isinstance(connection, AMQPConnection):
-        from actors.clients.brokeradmin import BrokerAdmin  # loads pika
+        from actors.connectors.rabbitmq.admin import BrokerAdmin  # loads pika
 
         return BrokerAdmin(connection.as_json(connection.vhost, {}))
     return open_spool([url])

@@ -31,7 +31,7 @@ def drain(host: str, name: str | None) -> int:
 
     Exits 0 once it has left, 3 if nothing runs here.
     """
-    from actors import system  # loads the actor system, which other verbs do without
+    from actors.ops import system
 
     if not system.leave(host, name):
         say(f"callboard: nothing runs{f' under the name {name}' if name else ''}", err=True)
@@ -43,7 +43,7 @@ def drain(host: str, name: str | None) -> int:
 
 
 def _is_there(host: str, name: str | None) -> bool:
-    from actors import system
+    from actors.ops import system
 
     try:
         report = system.status(name)

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 
 import click
 
+from actors.api.decoding import decode_json
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION
 from actors.cli.output import say
 from actors.cli.values import Number, QueueName, Whole
-from actors.decoding import decode_json
 from actors.errors import InvalidMessage, PublishError
 from actors.logic.entry import MAX_DELAY
 from actors.logic.records import MAX_PRIORITY

@@ -8,17 +8,17 @@ from typing import Any
 import click
 
 from actors import log
-from actors.app import App
+from actors.api.app import App
 from actors.cli.flags import RUN
 from actors.cli.output import say
 from actors.cli.table import table
-from actors.loader import load
 from actors.log import own_logger, redact
 from actors.logic.placement import spelled
-from actors.network import network_of
-from actors.plan import HostPlan, Plan, RoutePlan, UnitPlan
-from actors.planning import build_host_plan, check_app, check_host
-from actors.settings import Settings
+from actors.plan.build import build_host_plan, check_app, check_host
+from actors.plan.load import load
+from actors.plan.network import network_of
+from actors.plan.plan import HostPlan, Plan, RoutePlan, UnitPlan
+from actors.plan.settings import Settings
 
 logger = own_logger("actors.system")
 
@@ -40,7 +40,7 @@ def run(app: str, **values: Any) -> int:
           69 broker unreachable          75 stopped with work left
           78 bad configuration            2 usage
     """
-    from actors import system  # loads the actor system, which other verbs do without
+    from actors.ops import system
 
     settings = _settings(values)
     loaded = load(app, settings.app_dir)

@@ -7,14 +7,14 @@ from datetime import datetime, tzinfo
 
 import click
 
+from actors.api.connections import SpoolConnection
 from actors.cli.connections import only
 from actors.cli.flags import connection
 from actors.cli.output import confirm, say, say_json
 from actors.cli.table import table
 from actors.cli.values import QueueName, Whole
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
-from actors.connections import SpoolConnection
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError
 
 SPOOL = connection("The spool: spool: or spool:///path.  [default: spool:]")

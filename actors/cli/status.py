@@ -12,7 +12,7 @@ from actors.cli.flags import flag
 from actors.cli.output import say, say_json
 from actors.cli.table import table
 from actors.cli.values import Whole
-from actors.report import why
+from actors.roles.report import why
 
 READY, NOT_READY, NOTHING = 0, 1, 3
 
@@ -35,7 +35,7 @@ def status(name: str | None, as_json: bool, ready: bool, admin_port: int | None)
 
     Exits 0 if it is ready, 1 if it is up and not ready, 3 if nothing runs.
     """
-    from actors import system  # loads the actor system, which other verbs do without
+    from actors.ops import system
 
     report = system.status(name, admin_port=admin_port)
     if report is None:

@@ -14,15 +14,15 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from actors.batcher import Batcher
-from actors.clock import Clock
-from actors.connection import Connection
-from actors.context import CLIENT, SELF, STAGE, Actor, Client
-from actors.handler import Handler
-from actors.host import HostSupervisor
-from actors.protocol import ActorMessage, ChildExited
-from actors.root import RootSupervisor
-from actors.unit import UnitSupervisor
+from actors.roles.batcher import Batcher
+from actors.roles.clock import Clock
+from actors.roles.connection import Connection
+from actors.roles.context import CLIENT, SELF, STAGE, Actor, Client
+from actors.roles.handler import Handler
+from actors.roles.node import HostSupervisor
+from actors.roles.pipeline import UnitSupervisor
+from actors.roles.protocol import ActorMessage, ChildExited
+from actors.roles.system import RootSupervisor
 
 ROLES: dict[str, Callable[[Any], Actor]] = {
     "root": RootSupervisor,

@@ -7,15 +7,15 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
-from actors.app import App
-from actors.clients.runner import InlineUserCode
-from actors.clients.verdicts import shares
-from actors.kinds import KINDS
-from actors.message import Handout, Message
-from actors.plan import UnitPlan
-from actors.protocol import Bulk
+from actors.api.app import App
+from actors.api.kinds import KINDS
+from actors.api.message import Handout, Message
+from actors.connectors.memory.world import World
+from actors.plan.plan import UnitPlan
+from actors.roles.protocol import Bulk
 from actors.stages.memory import Died
-from actors.stages.world import World
+from actors.usercode.outcomes import shares
+from actors.usercode.runner import InlineUserCode
 
 #: Whether a handler dies at a message.
 When = Callable[[Message[Any]], bool]

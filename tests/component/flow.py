@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors import AMQPConnection, App, SpoolConnection
-from actors.options import Actions
-from actors.protocol import ActorMessage
+from actors.api.options import Actions
+from actors.roles.protocol import ActorMessage
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.testing import InMemorySystem
 

@@ -7,9 +7,9 @@ import socket
 from pathlib import Path
 from typing import Any, Self
 
-from actors.protocol import ActorMessage
-from actors.stages.hands import Envelope
-from actors.stages.session import ANSWER_SIZE, GREETING_SIZE, Address, Identity, Sender
+from actors.roles.protocol import ActorMessage
+from actors.stages.link.session import ANSWER_SIZE, GREETING_SIZE, Address, Identity, Sender
+from actors.stages.thespian.process_context import Envelope
 
 
 def envelope(to: str, message: ActorMessage) -> bytes:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients import Consuming, QueueLost
 from actors.errors import Fault
+from actors.roles.port import Consuming, QueueLost
 from tests.sse_driver import Driver
 from tests.sse_server import Answer, SSEServer, status, stream
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients import Lost
-from actors.clients.ioloop import IOLoop
-from actors.clients.rabbitmq import RabbitMQClient
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.rabbitmq.connection import RabbitMQClient
+from actors.connectors.rabbitmq.ioloop import IOLoop
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
 from actors.logic.fuse import FAILURES
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Lost
 from tests.component.test_cli_run import Place
 from tests.component.thespian_cast import until
 
@@ -128,18 +128,18 @@ def pids(place: Place) -> set[str]:
 
 BROKEN = {
     "a loop in a thread": """
-from actors.clients.loops import ThreadLoop
+from actors.usercode.loops import ThreadLoop
 loop = ThreadLoop("a loop in a thread")
 loop.post(print)
 """,
     "event streams": """
 import httpx
-from actors.clients.sse_thread import Bell, StreamThread
+from actors.connectors.sse.thread import Bell, StreamThread
 StreamThread(httpx.AsyncClient(), Bell(), 60.0).start(1, 1e12, None, "")
 """,
     "singleton": """
-from actors.clients import queuelock
-from actors.clients.amqp import Settings
+from actors.roles.port import queuelock
+from actors.connectors.rabbitmq.amqp import Settings
 import json
 queuelock.QueueLock(json.dumps({"host": "127.0.0.1", "port": 1, "user": "guest",
     "password": "guest", "vhost": "/"}), "name")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from actors.cli import invoke
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
-from actors.clients.spoolschema import DEAD
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
+from actors.connectors.spool.schema import DEAD
 from actors.publisher import Publisher
 
 ROOT = Path(__file__).parents[2]
@@ -360,7 +360,7 @@ def test_the_report_of_a_system_commands_no_terminal(
         "since": "", "actors": [actor], "totals": counts,
         "routes": [{"name": HOSTILE, "oldest_s": 0.0, "last_error": HOSTILE, **counts}],
     }  # fmt: skip
-    monkeypatch.setattr("actors.system.status", lambda *_, **__: report)
+    monkeypatch.setattr("actors.ops.system.status", lambda *_, **__: report)
     for flags in ([], ["--ready"], ["--json"]):
         assert invoke(["status", *flags]) == 1
         lines = capsys.readouterr().out.split("\n")

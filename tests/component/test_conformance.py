@@ -9,16 +9,16 @@ from typing import Any, Protocol
 import pytest
 
 from actors import Actions, App, Options
-from actors.clients.hands import NoHands
-from actors.clients.runner import InlineUserCode
-from actors.connections import parse_connection
-from actors.plan import Plan, UnitPlan
-from actors.protocol import ActorMessage, Configure, Drain, Drained
-from actors.stages.launcher import InProcess
+from actors.api.connections import parse_connection
+from actors.connectors.hands import NoHands
+from actors.connectors.memory.wire import Stored
+from actors.connectors.memory.world import World
+from actors.plan.plan import Plan, UnitPlan
+from actors.roles.protocol import ActorMessage, Configure, Drain, Drained
 from actors.stages.memory import ClientFactory, MemoryStage
-from actors.stages.roles import CLIENTS
-from actors.stages.wire import Stored
-from actors.stages.world import World
+from actors.stages.thespian.launcher import InProcess
+from actors.stages.thespian.roles import CLIENTS
+from actors.usercode.runner import InlineUserCode
 
 SECONDS = 20.0  #: virtual or real, for a flow
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from actors import AMQPConnection, App, Message, Options
-from actors.plan import UnitPlan
-from actors.stages.world import World, WorldClient
+from actors.connectors.memory.world import World, WorldClient
+from actors.plan.plan import UnitPlan
 from actors.testing import InMemorySystem
 
 PATIENCE = 100.0

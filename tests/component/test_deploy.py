@@ -18,12 +18,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from actors import system
 from actors.cli import invoke
 from actors.cli.flags import Flag
 from actors.cli.run import run
-from actors.health import Health
-from actors.settings import Settings
+from actors.ops import system
+from actors.ops.health import Health
+from actors.plan.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

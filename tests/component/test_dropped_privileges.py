@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from actors import Publisher
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
 from tests.integration.worker import Worker, until
 
 APP = """

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from actors.stages import door, session
-from actors.stages import exchange as module
-from actors.stages.exchange import Exchange
-from actors.stages.session import Identity
+from actors.stages.link import exchange as module
+from actors.stages.link import listener as door
+from actors.stages.link import session
+from actors.stages.link.exchange import Exchange
+from actors.stages.link.session import Identity
 from tests.component.thespian_cast import until
 
 KEY = os.urandom(32)

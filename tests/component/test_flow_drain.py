@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from actors import App, Events, HandlerActor, Message, Options
-from actors.protocol import ActorMessage, Drain, Drained
-from actors.settings import Settings
+from actors.plan.settings import Settings
+from actors.roles.protocol import ActorMessage, Drain, Drained
 from actors.testing import InMemorySystem
 from tests.component.flow import ACK, KINDS, REQUEUE, app_on
 

@@ -11,7 +11,7 @@ import pytest
 from actors import Actions, App, Message, Options, SpoolConnection
 from actors.logic.guests import LOST
 from actors.logic.lease import LEASE
-from actors.protocol import Drain, Drained
+from actors.roles.protocol import Drain, Drained
 from tests.simulation.hosts import FIRST, HostsSystem
 
 GPU = (("gpu", 2),)

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from actors import App, Message, Options
-from actors.clients import Done
-from actors.connection import CUT_OFF
-from actors.context import Context
-from actors.handler import Handler
-from actors.plan import RoutePlan, UnitPlan
-from actors.protocol import (
+from actors.plan.plan import RoutePlan, UnitPlan
+from actors.roles.connection import CUT_OFF
+from actors.roles.context import Context
+from actors.roles.handler import Handler
+from actors.roles.port import Done
+from actors.roles.protocol import (
     ActorMessage,
     Bulk,
     Configure,

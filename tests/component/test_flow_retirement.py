@@ -9,7 +9,7 @@ import pytest
 
 from actors import App, HandlerActor, Message
 from actors.logic.wear import MIB
-from actors.protocol import Drain, Retire, Retired, Settlement
+from actors.roles.protocol import Drain, Retire, Retired, Settlement
 from actors.stages.observed import ObservedCode
 from actors.testing import InMemorySystem
 from tests.component.flow import ACK, KINDS, Nth, app_on, meddled

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from actors import AMQPConnection, App, HandlerActor, Message, Options
-from actors.protocol import ChildExited, Failed, Range, Settlement
-from actors.settings import Settings
+from actors.plan.settings import Settings
+from actors.roles.protocol import ChildExited, Failed, Range, Settlement
 from actors.testing import InMemorySystem
 from tests.component.flow import ACK, KINDS, app_on
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients import hands
-from actors.clients.hands import SLOT, SLOTS, Hands
+from actors.connectors import hands
+from actors.connectors.hands import SLOT, SLOTS, Hands
 from actors.logic.bulk import Piece
 from actors.logic.hands import Deaths, bequeathed, identity
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
 from tests.deliveries import delivery
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from actors import health
-from actors.clients.keeper import DIRECTORY
-from actors.clients.systemd import Notifier
-from actors.health import LIVE_FOR, Health
+from actors.ops import health
+from actors.ops.health import LIVE_FOR, Health
+from actors.ops.systemd import Notifier
+from actors.usercode.metrics_registry import DIRECTORY
 from tests.broker import free_port
 from tests.component.test_probe_server import ask
 

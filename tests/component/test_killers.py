@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from actors.batcher import Batcher
-from actors.clients.hands import NoHands
+from actors.connectors.hands import NoHands
 from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision, Verdict
 from actors.logic.hands import Deaths, identity
-from actors.plan import RoutePlan, UnitPlan
-from actors.protocol import (
+from actors.plan.plan import RoutePlan, UnitPlan
+from actors.roles.batcher import Batcher
+from actors.roles.protocol import (
     Bulk,
     Configure,
     Deliveries,
@@ -135,4 +135,4 @@ def test_what_is_convicted_has_its_verdict_whatever_that_is(
 
 def keyed_by_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each message has a key of its own."""
-    monkeypatch.setattr("actors.staffing.order_key", lambda kind, raw, order_by: raw.hex())
+    monkeypatch.setattr("actors.roles.staffing.order_key", lambda kind, raw, order_by: raw.hex())

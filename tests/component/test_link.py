@@ -7,8 +7,8 @@ import socket
 import struct
 from contextlib import ExitStack
 
-from actors import network
-from actors.stages.launcher import Launcher
+from actors.plan import network
+from actors.stages.thespian.launcher import Launcher
 from tests.component.peers import is_hung_up_on
 from tests.component.thespian_cast import Play, on_stage, report, until
 from tests.namespaces import Host, Network

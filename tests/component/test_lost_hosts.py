@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from actors import network
-from actors.stages.launcher import Launcher
+from actors.plan import network
+from actors.stages.thespian.launcher import Launcher
 from tests.component.thespian_cast import Play, on_stage, report, until
 from tests.namespaces import Host, Network
 

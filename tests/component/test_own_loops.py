@@ -18,13 +18,13 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from actors import Actions, App, Events, HandlerActor, Message, Options
-from actors.clients import Done, Ended, Started
-from actors.clients.runner import ClockCode, UserCode
 from actors.logic.bulk import Piece
 from actors.logic.records import pack
-from actors.plan import Plan, RoutePlan
-from actors.protocol import Bulk
+from actors.plan.plan import Plan, RoutePlan
+from actors.roles.port import Done, Ended, Started
+from actors.roles.protocol import Bulk
 from actors.testing import InMemorySystem
+from actors.usercode.runner import ClockCode, UserCode
 
 DEADLINE = 10.0  #: seconds
 

@@ -12,9 +12,9 @@ from http import HTTPStatus
 
 import pytest
 
-from actors.clients import probes
-from actors.clients.probes import Answer, ProbeServer
 from actors.errors import ConfigurationError
+from actors.ops import health_server as probes
+from actors.ops.health_server import Answer, ProbeServer
 from tests.broker import free_port
 
 BIG = b"x" * 4_000_000

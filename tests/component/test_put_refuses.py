@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from actors import AMQPConnection, App, SpoolConnection
+from actors.api.connections import Connection
+from actors.api.decoding import decode_json
+from actors.api.outlet import ConnectionOutlet
 from actors.cli import invoke
-from actors.clients.lane import open_lane
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
-from actors.connections import Connection
-from actors.decoding import decode_json
-from actors.outlet import ConnectionOutlet
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
 from actors.publisher import Publisher
 from actors.testing import InMemorySystem
+from actors.usercode.publisher_thread import open_lane
 from tests.odd import outlet_misbehaviours, publisher_misbehaviours
 
 NESTED: list[Any] = []

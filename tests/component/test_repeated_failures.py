@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from actors.clients import usercode
+from actors.usercode import app as usercode
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])

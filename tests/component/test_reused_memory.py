@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import resource
-from actors.stages.processes import reuse_memory
+from actors.stages.thespian.processes import reuse_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

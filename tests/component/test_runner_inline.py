@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from actors import App, Message, Options
-from actors.clients import Done, Ended, Started
-from actors.clients.runner import InlineClockCode, InlineUserCode
 from actors.logic.bulk import Piece
 from actors.logic.records import pack
-from actors.plan import RoutePlan
-from actors.protocol import Bulk
+from actors.plan.plan import RoutePlan
+from actors.roles.port import Done, Ended, Started
+from actors.roles.protocol import Bulk
+from actors.usercode.runner import InlineClockCode, InlineUserCode
 
 
 class Clock:

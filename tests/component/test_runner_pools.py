@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from actors import App, HandlerActor, Message
-from actors.clients import Done, Started
-from actors.clients.runner import UserCode
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.plan import RoutePlan
-from actors.protocol import Bulk, Range
+from actors.plan.plan import RoutePlan
+from actors.roles.port import Done, Started
+from actors.roles.protocol import Bulk, Range
+from actors.usercode.runner import UserCode
 
 DEADLINE = 10.0  #: seconds
 

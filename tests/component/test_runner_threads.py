@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from actors import App, HandlerActor, Message
-from actors.clients import Done, Ended, Started, StartFailed
-from actors.clients.runner import ClockCode, UserCode
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.plan import Plan, RoutePlan, UnitPlan
-from actors.protocol import Bulk, Range
+from actors.plan.plan import Plan, RoutePlan, UnitPlan
+from actors.roles.port import Done, Ended, Started, StartFailed
+from actors.roles.protocol import Bulk, Range
+from actors.usercode.runner import ClockCode, UserCode
 
 DEADLINE = 10.0  #: seconds
 
@@ -191,7 +191,7 @@ def test_a_start_that_fails_is_tried_again_where_it_failed() -> None:
 def test_a_raising_or_lasting_end_keeps_no_hook_from_running(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("actors.clients.usercode.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("actors.usercode.app.STOP_SECONDS", 0.05)
     app = App()
     told: list[str] = []
 

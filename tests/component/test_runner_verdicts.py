@@ -13,13 +13,13 @@ import pytest
 from pydantic import BaseModel
 
 from actors import Actions, App, Events, HandlerActor, InvalidMessage, Message, Retry
-from actors.clients import Done, Started
-from actors.clients.runner import InlineUserCode
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.plan import RoutePlan
-from actors.protocol import Bulk, Range, Single
+from actors.plan.plan import RoutePlan
+from actors.roles.port import Done, Started
+from actors.roles.protocol import Bulk, Range, Single
+from actors.usercode.runner import InlineUserCode
 
 ACK, REJECT = int(Verdict.ACK), int(Verdict.REJECT)
 
@@ -366,4 +366,4 @@ def test_a_class_is_started_before_its_first_bulk_and_stopped_after_its_last() -
     code.stop()
     code.turn(0.0)
     code.close()
-    assert told == ["start value actors.handler.words", "handle 1", "stop", "shutdown"]
+    assert told == ["start value actors.roles.handler.words", "handle 1", "stop", "shutdown"]

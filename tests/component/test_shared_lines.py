@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients.lines import PATIENCE, SharedLines
+from actors.log.lines import PATIENCE, SharedLines
 
 LONG = 200_000  #: bytes; more than a pipe holds
 FORK = multiprocessing.get_context("fork")

@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 
 from actors import Actions, App, Events, Options
+from actors.api.message import Message
+from actors.api.outlet import ConnectionOutlet
 from actors.cli import invoke
-from actors.clients import Buried, Fetched, Lost
-from actors.clients.lane import open_lane
-from actors.clients.spool import SpoolClient
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.connection import SpoolClient
+from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, PublishError
 from actors.logic import entry, sizes
-from actors.message import Message
-from actors.outlet import ConnectionOutlet
-from actors.plan import UnitPlan
-from actors.protocol import Bulk, Settlement
+from actors.plan.plan import UnitPlan
 from actors.publisher import Publisher
+from actors.roles.port import Buried, Fetched, Lost
+from actors.roles.protocol import Bulk, Settlement
+from actors.stages.link.session import MAX_BODY
 from actors.stages.memory import MemoryStage
-from actors.stages.session import MAX_BODY
 from actors.testing import InMemorySystem
+from actors.usercode.publisher_thread import open_lane
 
 LIMIT = 1000
 
@@ -115,7 +115,7 @@ class Scales(MemoryStage):
 def test_several_large_ones_travel_apart(
     kind: str, action: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.batcher.TOGETHER", 5000)
+    monkeypatch.setattr("actors.roles.batcher.TOGETHER", 5000)
     monkeypatch.setattr(InMemorySystem, "stage_class", Scales)
     monkeypatch.setattr(Scales, "heaviest", 0)
     app = App() if kind == "spool" else App(host="127.0.0.1")

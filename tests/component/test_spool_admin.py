@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients import Fetched, Move
-from actors.clients.spool import SpoolClient
-from actors.clients.spooladmin import DeadFilter, QueueCount, SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.spool.admin import DeadFilter, QueueCount, SpoolAdmin
+from actors.connectors.spool.connection import SpoolClient
+from actors.connectors.spool.file import SpoolFile
 from actors.logic.entry import Entry
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Fetched, Move
 
 
 @pytest.fixture

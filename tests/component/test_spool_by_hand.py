@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from actors.cli import invoke
-from actors.clients import Buried, Fetched, Lost
-from actors.clients.spool import SpoolClient
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
-from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.connection import SpoolClient
+from actors.connectors.spool.file import SpoolFile
+from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
 from actors.logic.entry import Entry
 from actors.logic.records import Record
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Buried, Fetched, Lost
 from tests.component.test_spool_client import cut
 
 LIMIT = 10.0

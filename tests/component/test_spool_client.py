@@ -13,15 +13,25 @@ from typing import Any
 
 import pytest
 
-from actors.clients import Consuming, Depth, Fetched, Lost, Move, Moved, MoveFailed, Opened, Stopped
-from actors.clients.spool import SpoolClient
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.connection import SpoolClient
+from actors.connectors.spool.file import SpoolFile
 from actors.logic.copying import Form, Refusal
 from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import Record, unpack
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import (
+    Consuming,
+    Depth,
+    Fetched,
+    Lost,
+    Move,
+    Moved,
+    MoveFailed,
+    Opened,
+    Stopped,
+)
 
 LIMIT = 10.0  # seconds until something that does not come counts as missing
 
@@ -397,7 +407,7 @@ def test_the_file_locked_by_another_delays_and_loses_nothing(file: SpoolFile, st
 def test_a_file_locked_for_very_long_is_a_loss(
     file: SpoolFile, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.clients.spool.PATIENCE", 0.2)
+    monkeypatch.setattr("actors.connectors.spool.connection.PATIENCE", 0.2)
     put(file, "a")
     driver = start()
     driver.fetch(1)

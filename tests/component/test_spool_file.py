@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients.spoolfile import SpoolBusy, SpoolError, SpoolFile
-from actors.clients.spoolplace import file_system
+from actors.connectors.spool.file import SpoolBusy, SpoolError, SpoolFile
+from actors.connectors.spool.place import file_system
 from actors.errors import ConfigurationError
 from actors.logic.entry import Entry
 

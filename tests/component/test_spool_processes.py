@@ -15,14 +15,14 @@ from typing import TextIO
 
 import pytest
 
-from actors.clients import Fetched
-from actors.clients.spool import SpoolClient
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.connection import SpoolClient
+from actors.connectors.spool.file import SpoolFile
 from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Fetched
 
 SPAWN = multiprocessing.get_context("spawn")
 SECONDS = 5.0

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from thespian.system.transport.streamBuffer import toSendBuffer
 
-from actors.network import Network
-from actors.protocol import Neighbours
-from actors.stages import door
-from actors.stages.launcher import Launcher, ask
-from actors.stages.session import GREETING_SIZE, HELLO_SIZE, MAX_BODY, Address, Identity
+from actors.plan.network import Network
+from actors.roles.protocol import Neighbours
+from actors.stages.link import listener as door
+from actors.stages.link.session import GREETING_SIZE, HELLO_SIZE, MAX_BODY, Address, Identity
+from actors.stages.thespian.launcher import Launcher, ask
 from tests.component.peers import Peer, Trap, envelope, is_hung_up_on
 from tests.component.thespian_cast import Play, on_stage, report, until
 
@@ -286,8 +286,8 @@ def test_a_dribble_is_ended(monkeypatch: pytest.MonkeyPatch, stranger: Identity)
 
 def introduce(stage: Launcher, address: Address, name: str) -> None:
     """Have the top actor take an address for that of an actor."""
-    from actors.stages.hands import Envelope
-    from actors.stages.transport import address_of
+    from actors.stages.thespian.process_context import Envelope
+    from actors.stages.thespian.transport import address_of
 
     known = ((name, address_of(address[1], address[0])),)
     message = Envelope(stage.top, "launcher", Neighbours(), known)

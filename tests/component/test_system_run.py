@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from actors import system
 from actors.errors import ConfigurationError, UnreachableError
-from actors.network import Network
-from actors.protocol import ActorMessage
-from actors.runtime import RuntimeFile, find, runtime_directory
-from actors.stages import processes
-from actors.stages.launcher import ask
+from actors.ops import system
+from actors.ops.runtime_file import RuntimeFile, find, runtime_directory
+from actors.plan.network import Network
+from actors.roles.protocol import ActorMessage
+from actors.stages.thespian import processes
+from actors.stages.thespian.launcher import ask
 from tests.component.thespian_cast import MAIN, PLAN, Play, until
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from actors import system
-from actors.runtime import find
-from actors.stages import processes
+from actors.ops import system
+from actors.ops.runtime_file import find
+from actors.stages.thespian import processes
 from tests.component.thespian_cast import MAIN, Play, on_stage, report, report_of, until
 
 REPOSITORY = Path(__file__).parents[2]

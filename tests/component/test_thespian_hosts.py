@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.network import Network
-from actors.protocol import Neighbours
-from actors.stages.launcher import Launcher, ask
+from actors.plan.network import Network
+from actors.roles.protocol import Neighbours
+from actors.stages.thespian.launcher import Launcher, ask
 from tests.component.thespian_cast import Play, on_stage, report, until
 
 KEY = os.urandom(32)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.stages.launcher import InProcess
+from actors.stages.thespian.launcher import InProcess
 from tests.component.thespian_cast import PLAN, Play, cast, report, report_of, until
 
 

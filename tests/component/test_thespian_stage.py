@@ -14,12 +14,12 @@ from thespian.actors import ActorSystem, ActorSystemRequestTimeout, ChildActorEx
 
 from actors.errors import CallboardError
 from actors.logic.fuse import FAILURES
-from actors.protocol import ReportStatus
-from actors.stages import processes
-from actors.stages.hands import Envelope
-from actors.stages.launcher import LAUNCHER, ROOT, Launcher
-from actors.stages.roles import CLIENTS, ROLES, resolve
-from actors.stages.transport import address_of
+from actors.roles.protocol import ReportStatus
+from actors.stages.thespian import processes
+from actors.stages.thespian.launcher import LAUNCHER, ROOT, Launcher
+from actors.stages.thespian.process_context import Envelope
+from actors.stages.thespian.roles import CLIENTS, ROLES, resolve
+from actors.stages.thespian.transport import address_of
 from tests.component.thespian_cast import Play, on_stage, report, report_of, until
 
 

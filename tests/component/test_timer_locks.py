@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from actors import App
-from actors.clients import timercode
-from actors.clients.timercode import TimerCode
+from actors.usercode import timers as timercode
+from actors.usercode.timers import TimerCode
 
 Answer = bool | None | Exception
 

@@ -21,15 +21,15 @@ import pytest
 from pydantic import AfterValidator
 
 from actors import Actions, App, Events, HandlerActor, Message, Options
-from actors.clients import Done, Ended, Started, StartFailed
-from actors.clients.runner import UserCode
-from actors.clients.timercode import TimerCode
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.plan import RoutePlan
-from actors.protocol import Bulk
+from actors.plan.plan import RoutePlan
+from actors.roles.port import Done, Ended, Started, StartFailed
+from actors.roles.protocol import Bulk
 from actors.testing import InMemorySystem
+from actors.usercode.runner import UserCode
+from actors.usercode.timers import TimerCode
 
 DEADLINE = 10.0  #: seconds
 

@@ -5,13 +5,13 @@ from array import array
 
 import pytest
 
-from actors.clients import Done, Started
-from actors.clients.runner import InlineUserCode
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.plan import RoutePlan
-from actors.protocol import Bulk
+from actors.plan.plan import RoutePlan
+from actors.roles.port import Done, Started
+from actors.roles.protocol import Bulk
+from actors.usercode.runner import InlineUserCode
 from handlers.log import app
 
 

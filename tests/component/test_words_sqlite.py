@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients import Done, Ended, Started
-from actors.clients.runner import InlineUserCode
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.plan import RoutePlan
-from actors.protocol import Bulk
+from actors.plan.plan import RoutePlan
+from actors.roles.port import Done, Ended, Started
+from actors.roles.protocol import Bulk
+from actors.usercode.runner import InlineUserCode
 from handlers.index import Entry, SQLiteIndex
 from handlers.words import app, search, words
 

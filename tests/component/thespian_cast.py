@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from actors import system
-from actors.network import Network
-from actors.plan import Plan
-from actors.protocol import (
+from actors.ops import system
+from actors.plan.network import Network
+from actors.plan.plan import Plan
+from actors.roles.protocol import (
     ActorMessage,
     ChildExited,
     Configure,
@@ -31,10 +31,10 @@ from actors.protocol import (
     ReportStatus,
     Status,
 )
-from actors.stages import processes
-from actors.stages.hands import HostContext
-from actors.stages.launcher import InProcess, Launcher
-from actors.stages.roles import CLIENTS, ROLES
+from actors.stages.thespian import processes
+from actors.stages.thespian.launcher import InProcess, Launcher
+from actors.stages.thespian.process_context import HostContext
+from actors.stages.thespian.roles import CLIENTS, ROLES
 
 PLAN = Plan(app="tests:app", name="puppets", units=(), shutdown_timeout=2.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.outlet import ConnectionOutlet
+from actors.api.outlet import ConnectionOutlet
 from tests.broker import Broker
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, put, until

@@ -10,8 +10,8 @@ import pika
 import pytest
 
 from actors.cli import invoke
-from actors.clients.brokeradmin import BrokerAdmin
-from actors.clients.spooladmin import DeadFilter
+from actors.connectors.rabbitmq.admin import BrokerAdmin
+from actors.connectors.spool.admin import DeadFilter
 from actors.errors import ConfigurationError, PublishError, UnreachableError
 from tests.broker import Admin, Broker, RawProperties, free_port
 from tests.unit.test_dead_letters import ODD

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from actors.keys import fresh_key
+from actors.plan.keys import fresh_key
 from tests.broker import Broker
 from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
 from tests.namespaces import Host, Network

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, PublishError
 from actors.publisher import Publisher
 

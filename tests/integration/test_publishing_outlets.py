@@ -16,11 +16,11 @@ import pika
 import pytest
 
 from actors import AMQPConnection, App, PublishError, SpoolConnection, SSEConnection
-from actors.clients import lane
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.api.outlet import ConnectionOutlet
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, InvalidConnection
-from actors.outlet import ConnectionOutlet
+from actors.usercode import publisher_thread as lane
 from tests.broker import Admin, Broker, free_port
 from tests.odd import outlet_misbehaviours
 

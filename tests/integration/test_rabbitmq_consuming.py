@@ -10,14 +10,14 @@ from typing import Any
 import pika
 import pytest
 
-from actors.clients import Consuming, Depth, Fetched, Lost, Opened, QueueLost, Stopped
-from actors.clients.amqp import PROVEN, Link
-from actors.clients.rabbitmq import RabbitMQClient
+from actors.connectors.rabbitmq.amqp import PROVEN, Link
+from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.errors import Fault
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.logic.recurrence import Past, Recurrences
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Consuming, Depth, Fetched, Lost, Opened, QueueLost, Stopped
 from tests.broker import Admin, Broker, RawProperties
 from tests.driver import Driver
 

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from actors.clients import Consuming, Depth, Fetched, Lost, Opened
-from actors.clients.measuring import Measuring
-from actors.clients.rabbitmq import RabbitMQClient
+from actors.connectors.rabbitmq.connection import RabbitMQClient
+from actors.connectors.rabbitmq.measuring import Measuring
 from actors.errors import Fault
 from actors.logic.failure import REQUEUE
-from actors.plan import RoutePlan, UnitPlan
+from actors.plan.plan import RoutePlan, UnitPlan
+from actors.roles.port import Consuming, Depth, Fetched, Lost, Opened
 from tests.broker import Admin, Broker, RawProperties
 from tests.driver import Driver
 from tests.integration.conftest import Run

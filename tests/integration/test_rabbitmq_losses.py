@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.clients import Consuming, Fetched, Lost, Opened, QueueLost
-from actors.clients.rabbitmq import RabbitMQClient
+from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.errors import Fault
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Consuming, Fetched, Lost, Opened, QueueLost
 from tests.broker import Admin, Broker, free_port
 from tests.driver import Driver
 

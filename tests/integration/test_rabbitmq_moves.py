@@ -12,14 +12,15 @@ from typing import Any
 import pika
 import pytest
 
-from actors.clients import Fetched, Lost, Move, Moved, MoveFailed, Opened, copies
-from actors.clients import mover as mover_module
-from actors.clients.ladder import step
-from actors.clients.rabbitmq import RabbitMQClient
+from actors.connectors.rabbitmq import copies
+from actors.connectors.rabbitmq import republisher as mover_module
+from actors.connectors.rabbitmq.connection import RabbitMQClient
+from actors.connectors.rabbitmq.retry_queues import step
 from actors.logic.copying import Refusal
 from actors.logic.ledger import Flush
 from actors.logic.properties import join, split
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Fetched, Lost, Move, Moved, MoveFailed, Opened
 from tests.broker import Admin, Broker, RawProperties, free_port
 from tests.driver import Driver
 from tests.stress.proxy import Mode, Proxy

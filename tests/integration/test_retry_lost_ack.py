@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors import App, Events, Retry
-from actors.clients import Move, Moved
+from actors.roles.port import Move, Moved
 from actors.testing import InMemorySystem
 
 

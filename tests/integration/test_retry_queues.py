@@ -10,17 +10,18 @@ from typing import Any
 import pika
 import pytest
 
-from actors.clients import Consuming, Fetched, Move, Moved, MoveFailed, Opened, QueueLost, ladder
-from actors.clients.brokeradmin import BrokerAdmin
-from actors.clients.ladder import arguments, is_safe
-from actors.clients.rabbitmq import RabbitMQClient
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
-from actors.decoding import decode_properties
+from actors.api.decoding import decode_properties
+from actors.connectors.rabbitmq import retry_queues as ladder
+from actors.connectors.rabbitmq.admin import BrokerAdmin
+from actors.connectors.rabbitmq.connection import RabbitMQClient
+from actors.connectors.rabbitmq.retry_queues import arguments, is_safe
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.file import SpoolFile
 from actors.errors import Fault
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
-from actors.plan import RoutePlan, UnitPlan
+from actors.plan.plan import RoutePlan, UnitPlan
+from actors.roles.port import Consuming, Fetched, Move, Moved, MoveFailed, Opened, QueueLost
 from tests.broker import Admin, Broker
 from tests.driver import Driver
 from tests.integration.conftest import Run

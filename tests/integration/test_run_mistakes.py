@@ -106,7 +106,7 @@ def test_a_spool_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
 def test_a_spool_on_a_network_file_system(run: Run, tmp_path: Path) -> None:
     """Such a file system needs more rights than tests have: the module that asks is told."""
     (tmp_path / "far.py").write_text(
-        "from actors.clients import spoolplace\n"
+        "from actors.roles.port import spoolplace\n"
         "spoolplace.file_system = lambda path, mountinfo: 'nfs4'\n"
         "from tests.integration.apps import plain as app\n"
     )

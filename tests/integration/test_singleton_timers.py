@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from actors import App
-from actors.clients import queuelock
-from actors.clients.queuelock import QueueLock
-from actors.clients.singleton import FileLock
+from actors.connectors.rabbitmq import lock as queuelock
+from actors.connectors.rabbitmq.lock import QueueLock
 from actors.testing import InMemorySystem
+from actors.usercode.singleton import FileLock
 from tests.broker import Broker, free_port
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, Worker, until

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients import (
+from actors.connectors.spool.schema import DEAD
+from actors.connectors.sse import connection as module
+from actors.errors import Fault
+from actors.logic.ledger import Flush
+from actors.roles.port import (
     Consuming,
     Depth,
     Fetched,
@@ -24,10 +28,6 @@ from actors.clients import (
     QueueLost,
     Stopped,
 )
-from actors.clients import sse as module
-from actors.clients.spoolschema import DEAD
-from actors.errors import Fault
-from actors.logic.ledger import Flush
 from tests.sse_driver import Driver, cut
 from tests.sse_server import STREAM, SSEServer, Wire, status, stream
 

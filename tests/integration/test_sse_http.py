@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients import Consuming, Opened, QueueLost
-from actors.clients.sse_http import LONGEST_HOLD, retry_after
+from actors.connectors.sse.http import LONGEST_HOLD, retry_after
 from actors.errors import Fault
 from actors.logic.ledger import Flush
+from actors.roles.port import Consuming, Opened, QueueLost
 from tests.sse_driver import Driver
 from tests.sse_server import STREAM, Answer, SSEServer, Wire, redirect, status, stream
 

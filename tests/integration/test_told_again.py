@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors import Actions, App
-from actors.message import Message
+from actors.api.message import Message
 from actors.testing import InMemorySystem
 from tests.integration.conftest import Run
 from tests.integration.told_app import make

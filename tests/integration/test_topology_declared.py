@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from actors import Binding, Exchange, Queue
-from actors.clients import Consuming, Fetched, Lost, Opened, QueueLost, Stopped
-from actors.clients.rabbitmq import RabbitMQClient
+from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.errors import Fault
 from actors.logic.ledger import Flush
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Consuming, Fetched, Lost, Opened, QueueLost, Stopped
 from tests.broker import Admin, Broker
 from tests.driver import Driver
 from tests.integration.conftest import Run

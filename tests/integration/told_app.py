@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors import Actions, App, Events, Options, Retry
-from actors.message import Message
+from actors.api.message import Message
 
 Record = Callable[[Message[Any]], None]
 

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from actors import Publisher, system
-from actors.clients.brokeradmin import BrokerAdmin
-from actors.clients.spooladmin import SpoolAdmin, Stored
-from actors.clients.spoolfile import SpoolFile
+from actors import Publisher
+from actors.connectors.rabbitmq.admin import BrokerAdmin
+from actors.connectors.spool.admin import SpoolAdmin, Stored
+from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, UnreachableError
-from actors.runtime import find
+from actors.ops import system
+from actors.ops.runtime_file import find
 from tests.broker import Admin, Broker
 
 REPOSITORY = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.clients.ladder import step
+from actors.connectors.rabbitmq.retry_queues import step
 from actors.logic.failure import Decision, Verdict, decide, requeue_delay
 from actors.logic.recurrence import Past, Recurrences
 from actors.logic.restart import HEALTHY, Backoff, Intensity

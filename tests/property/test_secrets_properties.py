@@ -13,9 +13,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from actors.app import App
+from actors.api.app import App
+from actors.api.connections import AMQPConnection, SSEConnection, parse_connection
 from actors.cli import invoke
-from actors.connections import AMQPConnection, SSEConnection, parse_connection
 from actors.errors import ConfigurationError
 from actors.log import SECRETS, _forms, _named, name_secret, redact
 from actors.logic.secrets import masked, masked_url

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.stages import session
-from actors.stages.session import (
+from actors.stages.link import session
+from actors.stages.link.session import (
     ANSWER_SIZE,
     GREETING_SIZE,
     HEADER_SIZE,

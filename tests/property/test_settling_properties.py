@@ -14,7 +14,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.clients import Fetched, Move, Moved
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
 from actors.logic.failure import Verdict
@@ -23,8 +22,9 @@ from actors.logic.ledger import Flush
 from actors.logic.line import Line
 from actors.logic.settling import Range, Settling, Single
 from actors.logic.staff import Staff
-from actors.protocol import Deliveries, Held, Settlement
-from actors.traffic import Traffic
+from actors.roles.port import Fetched, Move, Moved
+from actors.roles.protocol import Deliveries, Held, Settlement
+from actors.roles.traffic import Traffic
 from tests.channel import Channel
 from tests.deliveries import chunk, delivery, receipts
 

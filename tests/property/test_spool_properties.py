@@ -29,14 +29,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from actors.clients import Fetched, Lost, Move, Moved, Opened, spool, spoolfile, spoolowner
-from actors.clients.spool import SWEEP, SpoolClient
-from actors.clients.spooladmin import SpoolAdmin
-from actors.clients.spoolfile import SpoolFile
+from actors.connectors.spool import connection as spool
+from actors.connectors.spool import file as spoolfile
+from actors.connectors.spool import owner as spoolowner
+from actors.connectors.spool.admin import SpoolAdmin
+from actors.connectors.spool.connection import SWEEP, SpoolClient
+from actors.connectors.spool.file import SpoolFile
 from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Fetched, Lost, Move, Moved, Opened
 
 QUEUES = ("p", "q")
 WINDOW = 4

@@ -13,8 +13,8 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.clients import sse_stream
-from actors.clients.sse_stream import EventStream, EventTooLarge, StreamEvent
+from actors.connectors.sse import stream as sse_stream
+from actors.connectors.sse.stream import EventStream, EventTooLarge, StreamEvent
 
 Told = tuple[str, str, str, int | None, bool]  #: data, type, id, retry and whether the id was new
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from actors.clients import (
+from actors.logic.copying import Form, Refusal
+from actors.logic.frames import Delivery, Intake, settle
+from actors.logic.ledger import Flush
+from actors.roles.port import (
     Consuming,
     Depth,
     Fetched,
@@ -18,9 +21,6 @@ from actors.clients import (
     QueueLost,
     Stopped,
 )
-from actors.logic.copying import Form, Refusal
-from actors.logic.frames import Delivery, Intake, settle
-from actors.logic.ledger import Flush
 from tests.simulation.letters import Channel
 from tests.simulation.link import Link
 

@@ -10,10 +10,10 @@ from math import inf
 from struct import Struct
 from typing import Any
 
-from actors.clients import Move, QueueLost
-from actors.clients.copies import headers as told_by
+from actors.connectors.rabbitmq.copies import headers as told_by
 from actors.logic.frames import Delivery
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Move, QueueLost
 from tests.simulation.amqpclient import BrokerClient
 from tests.simulation.letters import Channel, Letter
 from tests.simulation.link import Link

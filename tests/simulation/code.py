@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection
 from random import Random
 from typing import Any, NamedTuple
 
-from actors.clients import Done, Ended, Started, StartFailed
-from actors.clients.verdicts import Rules, Share, joined, returned, settle, shares
-from actors.kinds import KINDS
+from actors.api.kinds import KINDS
+from actors.api.message import Handout, Message
 from actors.logic.failure import Decision, Verdict
-from actors.message import Handout, Message
-from actors.plan import UnitPlan
-from actors.protocol import Bulk
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Done, Ended, Started, StartFailed
+from actors.roles.protocol import Bulk
 from actors.stages.memory import Died
+from actors.usercode.outcomes import Rules, Share, joined, returned, settle, shares
 from tests.simulation.invariants import Witness
 from tests.simulation.peer import Peer
 from tests.simulation.scene import Scene

@@ -19,11 +19,11 @@ from random import Random
 from typing import Any
 
 from actors import Actions, AMQPConnection, App, Message, Options
-from actors.joining import Leave
 from actors.logic.placement import Offer
-from actors.plan import HostPlan
-from actors.protocol import ActorMessage, Bulk, Configure, Drained, HandlerLost, Settlement
-from actors.settings import Settings
+from actors.plan.plan import HostPlan
+from actors.plan.settings import Settings
+from actors.roles.joining import Leave
+from actors.roles.protocol import ActorMessage, Bulk, Configure, Drained, HandlerLost, Settlement
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.testing import InMemorySystem, Sent
 

@@ -23,15 +23,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from actors.clients import Done, Fetched, Lost, Move, QueueLost
-from actors.connection import Connection
+from actors.api.message import Message
 from actors.logic.failure import Verdict
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
-from actors.message import Message
-from actors.protocol import ActorMessage, Bulk, Settlement
-from actors.traffic import CROWDED
+from actors.roles.connection import Connection
+from actors.roles.port import Done, Fetched, Lost, Move, QueueLost
+from actors.roles.protocol import ActorMessage, Bulk, Settlement
+from actors.roles.traffic import CROWDED
 from tests.simulation.faults import SILENCE, Faults
 from tests.simulation.scene import Scene
 from tests.simulation.stories import Broken, Receipt, Receipts, Story

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from actors.clients import Lost
+from actors.roles.port import Lost
 from tests.simulation.letters import Channel
 
 if TYPE_CHECKING:

@@ -7,11 +7,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
-from actors import traffic
-from actors.batcher import Batcher
-from actors.clients import MoveFailed
-from actors.connection import Connection
-from actors.handler import Handler
 from actors.logic import settling
 from actors.logic.bulk import Draft, Part
 from actors.logic.checkpoint import Checkpoint
@@ -25,7 +20,12 @@ from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling, Single
 from actors.logic.staff import Staff
 from actors.logic.suspects import Suspects
-from actors.traffic import Traffic
+from actors.roles import traffic
+from actors.roles.batcher import Batcher
+from actors.roles.connection import Connection
+from actors.roles.handler import Handler
+from actors.roles.port import MoveFailed
+from actors.roles.traffic import Traffic
 
 
 class Mutant(NamedTuple):

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import Any
 
-from actors.clients import ConnectionClient
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import ConnectionClient
 from tests.simulation.faults import Faults
 from tests.simulation.invariants import Witness
 from tests.simulation.scene import Scene

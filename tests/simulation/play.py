@@ -7,8 +7,8 @@ from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
-from actors.clients.hands import NoHands
-from actors.protocol import Configure, Drain, Drained, Failed, ReportStatus, Status
+from actors.connectors.hands import NoHands
+from actors.roles.protocol import Configure, Drain, Drained, Failed, ReportStatus, Status
 from tests.simulation.broker import Broker
 from tests.simulation.code import ScriptedCode
 from tests.simulation.faults import ALL, BETWEEN_ACTORS, Faults

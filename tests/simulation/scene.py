@@ -9,7 +9,7 @@ from random import Random
 
 from actors.errors import HandlerCrashed
 from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision, Verdict
-from actors.plan import Plan, RoutePlan, UnitPlan
+from actors.plan.plan import Plan, RoutePlan, UnitPlan
 
 #: Each world, and the kind of connection that it is reached by.
 WORLDS = {

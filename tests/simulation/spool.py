@@ -14,10 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from actors.clients import spool
-from actors.clients.spoolfile import SpoolBusy, SpoolError
-from actors.clients.spoolschema import DEAD, DELAYED, READY
-from actors.plan import UnitPlan
+from actors.connectors.spool import connection as spool
+from actors.connectors.spool.file import SpoolBusy, SpoolError
+from actors.connectors.spool.schema import DEAD, DELAYED, READY
+from actors.plan.plan import UnitPlan
 from tests.simulation.peer import Peer
 from tests.simulation.spoolclient import File, ModelledSpoolClient, Owner
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from actors.clients import Move, Moved
-from actors.clients.spool import SpoolClient
-from actors.clients.spoolowner import Claim, Unreadable
-from actors.clients.spoolschema import CLAIMED, DEAD, DELAYED, READY
+from actors.connectors.spool.connection import SpoolClient
+from actors.connectors.spool.owner import Claim, Unreadable
+from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
 from actors.logic.copying import Form
 from actors.logic.ledger import Flush
 from actors.logic.records import pack
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Move, Moved
 
 if TYPE_CHECKING:
     from tests.simulation.spool import Spool

@@ -9,8 +9,8 @@ from dataclasses import fields, is_dataclass
 from pickle import loads
 from typing import Any
 
-from actors.context import CLIENT, SELF, STAGE
-from actors.protocol import ActorMessage
+from actors.roles.context import CLIENT, SELF, STAGE
+from actors.roles.protocol import ActorMessage
 from actors.stages.memory import ClientFactory, Died, MemoryStage
 from tests.simulation.faults import Faults
 from tests.simulation.invariants import Witness

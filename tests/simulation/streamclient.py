@@ -10,14 +10,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from actors.clients import Move, Moved, Opened
-from actors.clients.loops import VirtualLoop, finish
-from actors.clients.sse import SSEClient
-from actors.clients.sse_http import StreamSettings
-from actors.clients.sse_source import Source
-from actors.clients.sse_thread import StreamThread
+from actors.connectors.sse.connection import SSEClient
+from actors.connectors.sse.http import StreamSettings
+from actors.connectors.sse.source import Source
+from actors.connectors.sse.thread import StreamThread
 from actors.logic.ledger import Flush
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Move, Moved, Opened
+from actors.usercode.loops import VirtualLoop, finish
 from tests.simulation.scene import URL
 
 if TYPE_CHECKING:

@@ -16,13 +16,16 @@ from unittest import mock
 
 import httpx
 
-from actors.clients import Move, sse, sse_source, sse_thread
-from actors.clients.spoolfile import SpoolError
-from actors.clients.sse_http import StreamLost, Target
+from actors.connectors.spool.file import SpoolError
+from actors.connectors.sse import connection as sse
+from actors.connectors.sse import source as sse_source
+from actors.connectors.sse import thread as sse_thread
+from actors.connectors.sse.http import StreamLost, Target
 from actors.errors import Fault
 from actors.logic.copying import Form
 from actors.logic.records import unpack
-from actors.plan import UnitPlan
+from actors.plan.plan import UnitPlan
+from actors.roles.port import Move
 from tests.simulation.peer import Peer
 from tests.simulation.scene import URL
 from tests.simulation.streamclient import IDLE, Bell, StreamsClient

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.clients.runner import InlineUserCode
+from actors.usercode.runner import InlineUserCode
 from tests.simulation.hosts import HostsPlay
 from tests.simulation.seeds import chosen
 

@@ -9,7 +9,7 @@ import gzip
 
 import pytest
 
-from actors.clients.spooladmin import Stored
+from actors.connectors.spool.admin import Stored
 from tests.broker import RawProperties
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, SpoolPlace, Worker, put, until, until_is

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from actors.stages.session import GREETING_SIZE, Identity, Sender
+from actors.stages.link.session import GREETING_SIZE, Identity, Sender
 from tests.broker import Broker
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.connection import CUT_OFF
+from actors.roles.connection import CUT_OFF
 from tests.integration.conftest import Run
 from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
 from tests.stress.proxy import Proxy

@@ -29,12 +29,12 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypeAliasType, TypedDict
 
 from actors import App, ConfigurationError, HandlerActor, InvalidRoute, Message, RabbitMQMessage
-from actors.annotations import payload_type
-from actors.decoding import decoder_for
+from actors.api.annotations import payload_type
+from actors.api.decoding import decoder_for
+from actors.api.kinds import Event, SpoolMessage
 from actors.errors import InvalidMessage
-from actors.kinds import Event, SpoolMessage
-from actors.planning import build_host_plan, check_app
-from actors.settings import Settings
+from actors.plan.build import build_host_plan, check_app
+from actors.plan.settings import Settings
 
 SPOOL = Settings(connections=("spool:",))
 

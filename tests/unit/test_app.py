@@ -27,7 +27,7 @@ from actors import (
     SSEApplication,
     SSEConnection,
 )
-from actors.loader import load
+from actors.plan.load import load
 
 
 class Word:

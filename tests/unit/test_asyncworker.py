@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 import actors
+from actors.api.kinds import Event, RabbitMQMessage
+from actors.api.options import Retry, compile_table, decision
 from actors.asyncworker import App
 from actors.asyncworker.conf import logger
 from actors.asyncworker.options import DefaultValues
 from actors.asyncworker.sse.app import SSEApplication
 from actors.errors import ConfigurationError, InvalidConnection, InvalidMessage, InvalidRoute
-from actors.kinds import Event, RabbitMQMessage
-from actors.loader import load as load_app
 from actors.metrics import Counter, Gauge, Histogram
-from actors.options import Retry, compile_table, decision
+from actors.plan.load import load as load_app
 from tests.moved import load, moved
 
 PATHS = {

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pika import BasicProperties
 from pika.compat import long
 
-from actors.clients import Move
-from actors.clients.copies import properties
+from actors.connectors.rabbitmq.copies import properties
 from actors.logic.attempts import MOST, counted, may_count, proven, told
 from actors.logic.frames import Delivery
+from actors.roles.port import Move
 from tests.deliveries import framed
 
 ATTEMPTS, SEAL = "x-callboard-attempts", "x-callboard-seal"

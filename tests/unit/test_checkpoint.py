@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.clients.checkpoint import CheckpointFile
+from actors.connectors.sse.checkpoint import CheckpointFile
 from actors.errors import ConfigurationError
 from actors.logic.checkpoint import LONGEST_ID, Checkpoint, gap, resumable
 
@@ -108,7 +108,7 @@ def test_only_the_owner_can_read_the_file(path: Path) -> None:
 
 HOLD = """
 import sys, pathlib
-from actors.clients.checkpoint import CheckpointFile
+from actors.connectors.sse.checkpoint import CheckpointFile
 file = CheckpointFile(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.clients import Move, Moved, MoveFailed
 from actors.logic.copying import PATIENCE, Form, Refusal, next_form
 from actors.logic.failure import Verdict
 from actors.logic.ledger import Flush
-from actors.protocol import Single
-from actors.traffic import ROUND, Traffic
+from actors.roles.port import Move, Moved, MoveFailed
+from actors.roles.protocol import Single
+from actors.roles.traffic import ROUND, Traffic
 
 WAITS = Refusal.AWAY
 SAYS_NO = [refusal for refusal in Refusal if refusal is not WAITS]

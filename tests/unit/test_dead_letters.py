@@ -8,7 +8,7 @@ from typing import Any
 import pika
 import pytest
 
-from actors.clients.brokeradmin import _letter, _Properties
+from actors.connectors.rabbitmq.admin import _letter, _Properties
 from actors.logic.properties import copied, entries, join, split, table
 
 ODD: dict[str, dict[str, Any]] = {

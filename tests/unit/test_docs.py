@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from actors.api.options import Actions, Events, Options
 from actors.cli import callboard
-from actors.options import Actions, Events, Options
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "CHANGELOG.md", "deploy/README.md"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.clients.ioloop import IOLoop
+from actors.connectors.rabbitmq.ioloop import IOLoop
 
 
 @pytest.fixture

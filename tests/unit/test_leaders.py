@@ -7,9 +7,9 @@ from threading import Event
 
 import pytest
 
-from actors import network
-from actors.stages import leaders
-from actors.stages.leaders import Leaders
+from actors.plan import network
+from actors.stages.thespian import leaders
+from actors.stages.thespian.leaders import Leaders
 
 NAME = "first:1900"
 

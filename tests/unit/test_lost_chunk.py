@@ -6,12 +6,12 @@ from array import array
 from random import Random
 from typing import Any
 
-from actors.batcher import Batcher
-from actors.clients import Fetched
-from actors.clients.hands import NoHands
-from actors.plan import RoutePlan, UnitPlan
-from actors.protocol import Bulk, Configure, Deliveries, Drain, Drained, Held, Neighbours
-from actors.traffic import Traffic
+from actors.connectors.hands import NoHands
+from actors.plan.plan import RoutePlan, UnitPlan
+from actors.roles.batcher import Batcher
+from actors.roles.port import Fetched
+from actors.roles.protocol import Bulk, Configure, Deliveries, Drain, Drained, Held, Neighbours
+from actors.roles.traffic import Traffic
 
 
 class Context:

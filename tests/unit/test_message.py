@@ -12,12 +12,12 @@ from pika import frame, spec
 from pydantic import BaseModel, Json, TypeAdapter
 from typing_extensions import TypedDict
 
-from actors.decoding import decode_json, decoder_for
+from actors.api.decoding import decode_json, decoder_for
+from actors.api.kinds import Event, RabbitMQMessage, SpoolMessage, order_key
+from actors.api.message import Handout, Mark, Message
 from actors.errors import InvalidMessage
-from actors.kinds import Event, RabbitMQMessage, SpoolMessage, order_key
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.message import Handout, Mark, Message
 
 
 def amqp(

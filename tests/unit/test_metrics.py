@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients.keeper import FileKeeper, MemoryKeeper
 from actors.metrics import Counter, Gauge, Histogram, keep_in
+from actors.usercode.metrics_registry import FileKeeper, MemoryKeeper
 
 SEEN = Counter("test_seen", "Seen.", ["kind", "place"])
 OPEN = Gauge("test_open", "Open.")
@@ -89,7 +89,7 @@ def test_the_next_process_of_a_slot_goes_on_counting_but_its_gauges_begin_anew(
 ) -> None:
     script = (
         "import os, pathlib, sys\n"
-        "from actors.clients.keeper import FileKeeper\n"
+        "from actors.usercode.metrics_registry import FileKeeper\n"
         "from actors.metrics import Counter, Gauge, keep_in\n"
         "keep_in(FileKeeper(pathlib.Path(os.environ['PROMETHEUS_MULTIPROC_DIR']), 'a/b_c/1'))\n"
         "Counter('seen', '.').inc(2)\n"
@@ -134,7 +134,7 @@ def test_gauges_of_other_slots_stay(tmp_path: Path) -> None:
 
 def test_who_keeps_nothing_does_not_load_prometheus_client() -> None:
     script = (
-        "import sys, actors.clients.runner\n"
+        "import sys, actors.usercode.runner\n"
         "from actors.metrics import Counter\n"
         "Counter('seen', '.').inc()\n"
         "sys.exit('prometheus_client' in sys.modules)\n"

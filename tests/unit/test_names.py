@@ -18,8 +18,8 @@ from actors import (
     Publisher,
     Queue,
 )
+from actors.api.outlet import ConnectionOutlet
 from actors.logic.names import broken_rule, broken_text
-from actors.outlet import ConnectionOutlet
 
 #: By rule: RabbitMQ answers under another name, pika cannot encode it, AMQP has no room for it.
 BROKEN = [

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from actors import keys, network
 from actors.errors import ConfigurationError, UnreachableError
-from actors.keys import fresh_key, read_keys
-from actors.network import Network, network_of
-from actors.settings import Settings
+from actors.plan import keys, network
+from actors.plan.keys import fresh_key, read_keys
+from actors.plan.network import Network, network_of
+from actors.plan.settings import Settings
 
 
 @pytest.fixture

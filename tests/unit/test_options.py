@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from actors import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
+from actors.api.options import TimerOptions, compile_table, decision
 from actors.errors import (
     ConfigurationError,
     HandlerCrashed,
@@ -12,7 +13,6 @@ from actors.errors import (
     UndecodableMessageException,
 )
 from actors.logic.failure import Verdict, decide
-from actors.options import TimerOptions, compile_table, decision
 
 
 def test_the_defaults_are_those_of_the_documents() -> None:

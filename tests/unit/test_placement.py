@@ -6,7 +6,7 @@ import pytest
 
 from actors.errors import ConfigurationError
 from actors.logic.placement import Offer, parse_offers, satisfies, spelled
-from actors.settings import Settings
+from actors.plan.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
+from actors.api.options import Events, Options, Retry, RouteOptions, decision
 from actors.cli import callboard
-from actors.clients.ladder import step
+from actors.connectors.rabbitmq.retry_queues import step
 from actors.errors import Exit
 from actors.logic.failure import JITTER, Decision
-from actors.options import Events, Options, Retry, RouteOptions, decision
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

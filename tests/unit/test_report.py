@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.report import why
+from actors.roles.report import why
 
 ROOT = {"role": "supervisor", "name": "root", "state": "starting", "reason": ""}
 UNIT = {"role": "supervisor", "name": "broker", "state": "running", "reason": ""}

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from actors.stages import session
-from actors.stages.session import HEADER_SIZE, Identity, Receiver, Refused, Sender
+from actors.stages.link import session
+from actors.stages.link.session import HEADER_SIZE, Identity, Receiver, Refused, Sender
 
 KEY = os.urandom(32)
 A, B, C = ("10.0.0.1", 7000), ("10.0.0.2", 7000), ("10.0.0.3", 7000)

@@ -19,12 +19,12 @@ from actors import (
     SpoolConnection,
     SSEConnection,
 )
-from actors.connections import Connection, parse_connection
+from actors.api.connections import Connection, parse_connection
 from actors.errors import ConfigurationError
 from actors.logic.failure import DEAD_LETTER, Verdict
-from actors.plan import Plan, UnitPlan
-from actors.planning import build_plan, check_app
-from actors.settings import Settings, state_dir
+from actors.plan.build import build_plan, check_app
+from actors.plan.plan import Plan, UnitPlan
+from actors.plan.settings import Settings, state_dir
 
 
 def a_handler(messages: list[Any]) -> None: ...

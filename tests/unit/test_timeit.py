@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from actors import timeit as module
-from actors.timeit import Timeit
+from actors.api import timeit as module
+from actors.api.timeit import Timeit
 
 
 class Clock:

@@ -19,9 +19,9 @@ from actors import (
     Queue,
     Retry,
 )
-from actors.clients.topology import Topology
-from actors.planning import check_app
-from actors.settings import Settings
+from actors.connectors.rabbitmq.topology import Topology
+from actors.plan.build import check_app
+from actors.plan.settings import Settings
 
 AMQP = Settings(connections=("amqp://localhost/",))
 

@@ -1,6 +1,6 @@
 """`asyncworker.rabbitmq.message`."""
 
-from actors.kinds import RabbitMQMessage
+from actors.api.kinds import RabbitMQMessage
 
 __all__ = ["Message", "RabbitMQMessage"]
 

@@ -1,6 +1,6 @@
 """`asyncworker.sse.app`."""
 
-from actors.app import SSEApplication as _SSEApplication
+from actors.api.app import SSEApplication as _SSEApplication
 from actors.asyncworker.app import App
 
 __all__ = ["SSE_DEFAULT_HEADERS", "SSEApplication"]

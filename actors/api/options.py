@@ -1,0 +1,185 @@
+"""Options, events and actions of a route, and the one schema behind every spelling of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
+
+from actors.api.callables import fault
+from actors.api.schema import Schema
+from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
+from actors.logic.failure import DEAD_LETTER, Decision, Verdict
+from actors.logic.sizes import MAX_MESSAGE
+
+
+class Options(StrEnum):
+    """Keys of `options=`; the values are the keyword names of `RouteOptions`."""
+
+    BULK_SIZE = "bulk_size"
+    BULK_FLUSH_INTERVAL = "bulk_flush_interval"
+    BULK_BYTES = "bulk_bytes"
+    CONCURRENCY = "concurrency"
+    IN_FLIGHT = "in_flight"
+    TIMEOUT = "timeout"
+    MAX_CRASHES = "max_crashes"
+    MAX_MESSAGES = "max_messages"
+    MAX_MEMORY = "max_memory"
+    DELIVERY_LIMIT = "delivery_limit"
+    ORDER_BY = "order_by"
+    POOL = "pool"
+    REQUIRES = "requires"
+    CONNECTION_FAIL_CALLBACK = "connection_fail_callback"
+    MAX_CONCURRENCY = "max_concurrency"  #: of `run_every`
+    SINGLETON = "singleton"  #: of `run_every`
+
+
+class Events(StrEnum):
+    """What a table of actions can be declared for, beside the options."""
+
+    ON_SUCCESS = "on_success"
+    ON_EXCEPTION = "on_exception"
+
+
+class Actions(StrEnum):
+    """What becomes of a message."""
+
+    ACK = "ack"
+    REQUEUE = "requeue"
+    REJECT = "reject"  #: dropped, or to the dead-letter exchange of its queue
+    DEAD_LETTER = "dead_letter"  #: a copy with the reason in `<queue>.dead`, then acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Hand the message out again later, and dead-letter it after the last attempt.
+
+    The defaults last for hours: an outage of minutes sends no queue into dead letters.
+    """
+
+    attempts: int = 20  #: hand-outs in all, the first included; 0: without end
+    first: float = 1.0  #: seconds before the second hand-out
+    factor: float = 2.0  #: by which each wait is longer than the one before
+    cap: float = 3600.0  #: seconds that no wait exceeds
+    jitter: bool = True  #: each wait is shortened by up to a tenth
+
+    def __post_init__(self) -> None:
+        minima = {"attempts": 0, "first": 0, "factor": 1, "cap": 0}
+        for name, least in minima.items():
+            value = getattr(self, name)
+            kinds = (int,) if name == "attempts" else (int, float)
+            # Written so that NaN, which compares false with everything, is refused too.
+            if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+                raise ConfigurationError(f"Retry: {name} must be {least} or more, not {value!r}")
+        if not isinstance(self.jitter, bool):
+            raise ConfigurationError(f"Retry: jitter must be True or False, not {self.jitter!r}")
+
+
+Outcome = Actions | Retry
+OnException = Outcome | Mapping[type[BaseException], Outcome]
+
+
+def _check_callback(callback: Any) -> Any:
+    if problem := fault(callback, "error", "retries"):
+        raise ValueError(problem)
+    return callback
+
+
+FailCallback = Annotated[
+    Callable[[Exception, int], Awaitable[None] | None], AfterValidator(_check_callback)
+]
+
+
+def _check_on_exception(value: Any) -> Any:
+    if value is None:
+        return None
+    entries = value if isinstance(value, Mapping) else {Exception: value}
+    for error, outcome in entries.items():
+        if not (isinstance(error, type) and issubclass(error, BaseException)):
+            raise ValueError(f"must name exception classes, and {error!r} is none")
+        if not isinstance(outcome, Actions | Retry):
+            raise ValueError("must be an action, a Retry, or {exception class: either}")
+    return value
+
+
+def _check_order_by(key: str) -> str:
+    name = key.removeprefix("header:")
+    if key in ("", "routing_key") or (name and name != key):
+        return key
+    raise ValueError(f'must be "routing_key" or "header:{name or "NAME"}"')
+
+
+class RouteOptions(Schema):
+    """All options of a route, with their defaults. Raises `ConfigurationError`."""
+
+    model_config = ConfigDict(frozen=True)
+    noun: ClassVar[str] = "option"
+
+    bulk_size: int = Field(default=1, ge=1)
+    #: Seconds from the oldest message of a bulk until it is handed out as it is.
+    bulk_flush_interval: float = Field(default=60.0, gt=0)
+    bulk_bytes: int = Field(default=16 * 1024 * 1024, ge=1, le=MAX_MESSAGE)
+    concurrency: int = Field(default=1, ge=1)  #: handler processes
+    #: Bulks at once in a process. None: 1 for `def`, as many as the prefetch fills for `async def`.
+    in_flight: int | None = Field(default=None, ge=1)
+    timeout: float = Field(default=1500.0, gt=0)  #: seconds for one bulk, under RabbitMQ's 30 min
+    max_crashes: int = Field(default=3, ge=1)
+    #: Messages after which a process is replaced, and bytes of memory at which it is. None: never.
+    max_messages: int | None = Field(default=None, ge=1)
+    max_memory: int | None = Field(default=None, ge=1)
+    #: Of the queues, as a policy of RabbitMQ sets it: no client can see that. None: as declared.
+    delivery_limit: int | None = Field(default=None, ge=1)
+    order_by: Annotated[str, AfterValidator(_check_order_by)] = ""
+    pool: str = ""  #: routes of one pool share handler processes
+    requires: dict[str, str | int | bool] = Field(default_factory=dict)  #: of the handler's host
+    on_success: Actions = Actions.ACK
+    on_exception: Annotated[OnException | None, PlainValidator(_check_on_exception)] = None
+    connection_fail_callback: FailCallback | None = None
+
+
+class AMQPRouteOptions(RouteOptions):
+    """Options of `app.amqp.consume`, which may name the connection as well."""
+
+    connection: Any = None  #: name of a connection, or the connection itself
+
+
+class TimerOptions(Schema):
+    """Options of `run_every`."""
+
+    model_config = ConfigDict(frozen=True)
+    noun: ClassVar[str] = "option"
+
+    max_concurrency: int = Field(default=1, ge=1)  #: runs at once; a tick beyond is skipped
+    singleton: bool = False  #: once over all replicas of the app
+
+
+def decision(outcome: Outcome) -> Decision:
+    """An action or a `Retry` in the words of `actors.logic.failure`."""
+    if isinstance(outcome, Retry):
+        return Decision(
+            Verdict.RETRY,
+            outcome.attempts,
+            outcome.first,
+            outcome.factor,
+            outcome.cap,
+            outcome.jitter,
+        )
+    return Decision(Verdict[outcome.name])
+
+
+def compile_table(on_exception: OnException | None) -> dict[type[BaseException], Decision]:
+    """The table of a route, complete for `logic.failure.decide`.
+
+    A bare action or `Retry` stands for what handlers raise and for timeouts; what can never
+    succeed (`InvalidMessage`, `InvalidHandler`, `HandlerCrashed`) is dead-lettered unless it is
+    named itself. What a mapping leaves out follows the default, `Retry()`.
+    """
+    if on_exception is None:
+        on_exception = Retry()
+    named = on_exception if isinstance(on_exception, Mapping) else {Exception: on_exception}
+    table: dict[type[BaseException], Decision] = {Exception: decision(Retry())}
+    table |= dict.fromkeys((InvalidMessage, InvalidHandler, HandlerCrashed), DEAD_LETTER)
+    return table | {error: decision(outcome) for error, outcome in named.items()}

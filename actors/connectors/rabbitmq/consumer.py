@@ -1,0 +1,50 @@
+"""One queue's epoch on a channel of a broker."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+from pika import frame
+from pika.channel import Channel
+
+from actors.logic.flow import Flow
+from actors.logic.frames import BODY, HEADER, METHOD, Intake
+from actors.roles.port import Fetched
+
+_ITEM = array("I").itemsize
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """What is fetched from a queue, from one opening of its channel to its end."""
+
+    queue: str
+    epoch: int
+    window: int
+    channel: Channel
+    intake: Intake
+    flow: Flow
+    more: str = ""  #: the tag of a second consumer, which fetches what a wider window has room for
+    widened: int = 0  #: how often there was one
+    consuming: bool = False
+    stopping: bool = False
+
+    def deliver(self, channel: Channel, method: Any, properties: Any, body: bytes) -> None:
+        """One delivery by pika's own path, put back into frames: none comes so while a `Link`
+        slices."""
+        number = channel.channel_number
+        self.intake.add(METHOD, frame.Method(number, method).marshal())
+        self.intake.add(HEADER, frame.Header(number, len(body), properties).marshal())
+        if body:
+            self.intake.add(BODY, frame.Body(number, body).marshal())
+
+    def take(self) -> Fetched | None:
+        """What came whole since the last time."""
+        cut = self.intake.take()
+        if cut is None:
+            return None
+        self.flow.took(len(cut.ends) // _ITEM, len(cut.blob), time.monotonic())
+        return Fetched(self.queue, self.epoch, *cut)

@@ -1,0 +1,294 @@
+"""A spool as a connection to the world: its `ConnectionClient`.
+
+All that one turn has to say to the file is one transaction: what was settled and moved
+since the last, and what is claimed in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from actors.connectors.spool.consumer import Intake, Pending
+from actors.connectors.spool.file import SpoolBusy, SpoolError, SpoolFile
+from actors.connectors.spool.owner import (
+    LOCK,
+    Claim,
+    Owner,
+    Unreadable,
+    count_ready,
+    has_ready,
+    next_delayed,
+)
+from actors.errors import ConfigurationError, Fault
+from actors.logic.copying import Refusal
+from actors.logic.ledger import Flush
+from actors.plan.plan import UnitPlan
+from actors.roles.port import (
+    Buried,
+    Consuming,
+    Depth,
+    Lost,
+    Move,
+    Moved,
+    MoveFailed,
+    Opened,
+    Patient,
+    Stopped,
+)
+
+MOST = 1024  #: messages claimed from one queue in one turn
+SIZE = 8 * 1024 * 1024  #: bytes claimed in one turn, over all queues
+SETTLE = 0.02  #: seconds that a settlement waits for company at the most
+POLL = 1.0  #: seconds between looks at the file where nobody rings
+SWEEP = 5.0  #: seconds between looks for dead owners
+PATIENCE = 30.0  #: seconds without the lock until the spool counts as lost
+
+
+class SpoolClient(Patient):
+    """Serves a unit's queues from one spool file; `plan.settings` is `{"path": …}`.
+
+    A settlement is written at the next turn: at once where a quarter of a window has come
+    free, otherwise within 20 ms.
+    """
+
+    def __init__(self, plan: UnitPlan) -> None:
+        self._file = SpoolFile(Path(json.loads(plan.settings)["path"]), durable=False)
+        self._owner: Owner | None = None
+        self._intakes: dict[tuple[str, int], Intake] = {}
+        self._pending = Pending()
+        self._events: list[Any] = []
+        self._measured: list[str] = []
+        self._due = float("inf")  #: monotonic: when the next turn is wanted
+        self._changed = True  #: the file may hold something that nobody has looked at
+        self._seen = (0, 0)  #: the file that was looked at last, and its version
+        self._next_delayed = float("inf")  #: wall clock
+        self._sweep_at = 0.0
+        self._stuck_at = float("inf")  #: monotonic: when patience with the lock ends
+
+    # ── what the connection asks ───────────────────────────────────────────────
+
+    def open(self) -> None:
+        try:
+            with self._file.reading() as at:
+                (version,) = at.execute("SELECT sqlite_version()").fetchone()
+            self._owner = Owner(self._file)
+            self._owner.free_dead_owners()
+            buried = self._owner.bury_strays()
+        except (ConfigurationError, SpoolError, OSError) as error:
+            self._lose(error)
+        else:
+            self._sweep_at = time.monotonic() + SWEEP
+            self._events.append(Opened(f"SQLite {version}, {self._file.path}"))
+            self._report_buried(buried)
+        self._hurry()
+
+    def consume(self, queue: str, epoch: int, window: int) -> None:
+        if self._owner:
+            self._intakes = {
+                key: intake for key, intake in self._intakes.items()
+                if key[0] != queue or intake.rows
+            }  # fmt: skip
+            self._intakes[queue, epoch] = Intake(queue, epoch, window)
+            self._hurry()
+
+    def cancel(self, queue: str, epoch: int) -> None:
+        if intake := self._intakes.get((queue, epoch)):
+            intake.open = False
+            self._events.append(Stopped(queue, epoch))
+            self._hurry()
+
+    def resume(self, queue: str, epoch: int) -> None:
+        if intake := self._intakes.get((queue, epoch)):
+            intake.open, intake.announced = True, False
+            self._hurry()
+
+    def settle(self, queue: str, epoch: int, flush: Flush) -> None:
+        if intake := self._intakes.get((queue, epoch)):
+            self._pending.add(intake.rows, flush)
+            soon = 4 * len(self._pending) >= intake.window
+            self._hurry(0.0 if soon else SETTLE)
+
+    def move(self, move: Move) -> None:
+        if intake := self._intakes.get((move.queue, move.epoch)):
+            self._pending.moves.append((intake.rows.pop(move.position, None), move))
+            self._hurry(SETTLE)
+
+    def measure(self, queue: str) -> None:
+        self._measured.append(queue)
+        self._hurry()
+
+    def shut(self) -> None:
+        if self._owner is None:
+            self._lose(None)
+            return
+        try:
+            with self._file.transaction() as at:
+                self._pending.write(self._owner, at)
+            self._report_moves()
+            self._owner.leave()
+        except (SpoolError, OSError) as error:
+            self._lose(error)
+        else:
+            self._lose(None)
+
+    # ── the stage's side ───────────────────────────────────────────────────────
+
+    def fileno(self) -> int:
+        return self._owner.fileno if self._owner else -1
+
+    def deadline(self) -> float | None:
+        return None if self._due == float("inf") else self._due
+
+    def turn(self, now: float) -> list[Any]:
+        self._due = float("inf")
+        if self._owner:
+            try:
+                self._work(self._owner, now)
+                self._stuck_at = float("inf")
+            except SpoolBusy as error:
+                self._wait(error, now)
+            except (SpoolError, ConfigurationError, OSError) as error:
+                self._lose(error)
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        if self._owner:
+            self._owner.abandon()
+            self._owner = None
+        self._file.close()
+
+    # ── one turn ───────────────────────────────────────────────────────────────
+
+    def _work(self, owner: Owner, now: float) -> None:
+        self._announce()
+        if now >= self._sweep_at:
+            owner.free_dead_owners()
+            self._report_buried(owner.bury_strays())
+            self._sweep_at = now + SWEEP
+        self._changed |= owner.drain()
+        hungry = self._hungry()
+        if hungry or self._pending:
+            with self._file.transaction(LOCK) as at:
+                self._pending.write(owner, at)
+                self._keep_unfit()
+                claimed = list(self._claim(owner, at, hungry))
+            self._written(owner, claimed)
+        self._measure()
+        self._plan_next(now)
+
+    def _announce(self) -> None:
+        for intake in self._intakes.values():
+            if intake.open and not intake.announced:
+                intake.announced = self._changed = True
+                self._events.append(Consuming(intake.queue, intake.epoch))
+
+    def _hungry(self) -> list[Intake]:
+        """Intakes with room, where the file may have something for them."""
+        hungry = [intake for intake in self._intakes.values() if intake.room > 0]
+        if not hungry:
+            return []
+        with self._file.reading(LOCK) as at:
+            (version,) = at.execute("PRAGMA data_version").fetchone()
+            seen = (self._file.generation, version)  # each connection counts by itself
+            self._changed |= seen != self._seen or time.time() >= self._next_delayed
+            self._seen = seen
+            if not self._changed and not self._pending:
+                return []
+            self._changed = False
+            return [intake for intake in hungry if has_ready(at, intake.queue)]
+
+    def _claim(
+        self, owner: Owner, at: sqlite3.Connection, hungry: list[Intake]
+    ) -> Iterator[tuple[Intake, list[Claim], list[Unreadable]]]:
+        for intake in hungry:
+            most, size = min(intake.room, MOST), SIZE // len(hungry)
+            if most <= 0:  # what could not be written has taken it
+                continue
+            yield intake, *owner.claim(at, intake.queue, most, size)
+
+    def _written(
+        self, owner: Owner, claimed: list[tuple[Intake, list[Claim], list[Unreadable]]]
+    ) -> None:
+        """Say what has happened, now that it is committed."""
+        self._report_moves()
+        if self._pending.released:
+            self._changed = True  # what was released may be fetched again
+            self._file.wake(besides=owner.name)
+        self._pending = Pending()
+        for intake, claims, unreadable in claimed:
+            if claims or unreadable:
+                self._changed = True  # there may be more of them
+            if claims:
+                self._events.append(intake.take(claims))
+            self._report_buried(unreadable)
+
+    def _keep_unfit(self) -> None:
+        """What could not be written is still in hand, and takes its room."""
+        for row, move in self._pending.moves:
+            intake = self._intakes.get((move.queue, move.epoch))
+            if row is not None and intake and move.token in self._pending.unfit:
+                intake.rows[move.position] = row
+
+    def _report_moves(self) -> None:
+        for _, move in self._pending.moves:
+            if cause := self._pending.unfit.get(move.token):
+                self._events.append(MoveFailed(move.token, cause, Refusal.UNFIT))
+            else:
+                self._events.append(Moved(move.token))
+
+    def _report_buried(self, unreadable: list[Unreadable]) -> None:
+        epochs = dict(self._intakes.keys())
+        for queue in dict.fromkeys(message.queue for message in unreadable):
+            reasons = tuple(reason for name, reason in unreadable if name == queue)
+            self._events.append(Buried(queue, epochs.get(queue, 0), reasons))
+
+    def _measure(self) -> None:
+        if self._measured:
+            with self._file.reading(LOCK) as at:
+                self._events += [Depth(queue, count_ready(at, queue)) for queue in self._measured]
+            self._measured = []
+
+    def _plan_next(self, now: float) -> None:
+        self._due = min(self._due, self._sweep_at)
+        hungry = [intake.queue for intake in self._intakes.values() if intake.room > 0]
+        if not hungry:
+            return
+        if self._changed:
+            self._due = now
+            return
+        with self._file.reading(LOCK) as at:
+            self._next_delayed = min(next_delayed(at, queue) for queue in hungry)
+        wait = max(0.0, min(POLL, self._next_delayed - time.time()))
+        self._due = min(self._due, now + wait)
+
+    # ── small parts ────────────────────────────────────────────────────────────
+
+    def _hurry(self, seconds: float = 0.0) -> None:
+        self._due = min(self._due, time.monotonic() + seconds)
+
+    def _wait(self, error: SpoolBusy, now: float) -> None:
+        """Somebody else writes for long: what is settled is kept, and tried again."""
+        self._changed = True  # what was seen could not be claimed
+        self._stuck_at = min(self._stuck_at, now + PATIENCE)
+        if now >= self._stuck_at:
+            self._lose(error)
+        else:
+            self._due = now + SETTLE
+
+    def _lose(self, error: Exception | None) -> None:
+        """Let go; without an error, in order. What was held is freed by whoever opens next."""
+        fault = Fault.REFUSED if isinstance(error, ConfigurationError) else Fault.UNREACHABLE
+        cause = "" if error is None else str(error).removeprefix("connection ")
+        self._events.append(Lost(cause, fault))
+        self.close()
+        self._intakes.clear()
+        self._pending = Pending()
+        self._measured = []
+        self._stuck_at = float("inf")
+        self._due = 0.0

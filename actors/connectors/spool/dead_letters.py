@@ -1,0 +1,63 @@
+"""Dead letters in the local spool: of what has no place for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from actors.api.decoding import decode_properties
+from actors.connectors.spool.file import SpoolFile
+from actors.connectors.spool.schema import DEAD
+from actors.errors import InvalidMessage
+from actors.logic.attempts import MOST
+from actors.logic.copying import Form
+from actors.logic.frames import Delivery
+from actors.logic.plain import encodable
+from actors.logic.records import unpack
+from actors.roles.port import Move
+
+_TIMEOUT = 1.0  #: seconds to wait for the spool's lock
+
+
+def bury_event(spool: SpoolFile, move: Move) -> None:
+    """Store an event as a dead letter of its stream, on the disk when it returns.
+
+    Raises `ConfigurationError` and `SpoolError`, as does the other.
+    """
+    record = unpack(move.raw)
+    headers = record.headers if move.form is Form.WHOLE else {}
+    _bury(spool, move, record.id, headers, record.enqueued, record.body)
+
+
+def bury_delivery(spool: SpoolFile, move: Move) -> None:
+    """The same of a broker's delivery."""
+    delivery = Delivery(move.raw)
+    id, headers = "", None
+    try:
+        properties = decode_properties(delivery.properties)
+        id, headers = properties.message_id or "", dict(properties.headers or {})
+        json.dumps(headers, default=str)
+    except (InvalidMessage, TypeError, ValueError, RecursionError):
+        headers = {"x-callboard-properties": delivery.properties.hex()}  # the bytes are kept
+    _bury(spool, move, id, headers, time.time(), delivery.body)
+
+
+def _bury(
+    spool: SpoolFile, move: Move, id: str, headers: dict[str, Any], enqueued: float, body: bytes
+) -> None:
+    told = json.dumps(headers, default=str).encode()
+    reason = f"{move.reason} ({move.lacking})" if move.lacking else move.reason
+    with spool.transaction(_TIMEOUT) as connection:
+        (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+        connection.execute(
+            "INSERT INTO message (seq, queue, state, priority, attempts, died, reason, error,"
+            " route) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?)",
+            (last + 1, encodable(move.queue), DEAD, min(move.attempts, MOST), time.time(),
+             *map(encodable, (reason, move.error, move.route))),
+        )  # fmt: skip
+        connection.execute(
+            "INSERT INTO content VALUES (?, ?, ?, ?, ?)",
+            (last + 1, encodable(str(id)) or os.urandom(16).hex(), told, enqueued, body),
+        )

@@ -1,0 +1,424 @@
+"""The batcher: groups deliveries into bulks, and answers for a handler that died.
+
+It knows every chunk until the connection confirms its settlement, and every bulk
+until its handler answers. What gets lost on the way is asked for again by `Held`.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from actors.errors import DeliveryLimit, HandlerCrashed
+from actors.logic.ages import Old
+from actors.logic.bulk import Chunk, pieces
+from actors.logic.credit import Handed
+from actors.logic.failure import DEAD_LETTER, Decision, class_name
+from actors.logic.hands import Deaths, identity
+from actors.logic.limits import endangered, tighter
+from actors.logic.line import NO_BULK, Line, Losses
+from actors.logic.sequence import Sequence
+from actors.logic.settling import Settling
+from actors.logic.sizes import TOGETHER
+from actors.logic.staff import Assignment, Staff
+from actors.plan.plan import RoutePlan, UnitPlan
+from actors.roles.alarm import Alarm
+from actors.roles.context import Context, Memory
+from actors.roles.protocol import (
+    Bulk,
+    Configure,
+    Deliveries,
+    Drain,
+    Drained,
+    HandlerLost,
+    Held,
+    Neighbours,
+    Range,
+    Ready,
+    Recalled,
+    Received,
+    Reminder,
+    Report,
+    ReportStatus,
+    Retired,
+    Settlement,
+    Single,
+    Status,
+)
+from actors.roles.staffing import staffs_of
+
+#: Seconds between two rounds of `Held`, while anything is outstanding.
+ROUND = 2.0
+#: Seconds for which what a killed worker had in hand runs alone, and all else waits for it.
+TRIALS = 60.0
+#: Dead handlers of which it is remembered whether they held a bulk.
+REMEMBERED = 256
+
+
+class Sentence(NamedTuple):
+    """What becomes of a message for what befell it outside its handler."""
+
+    decision: Decision
+    error: type[Exception]
+    reason: str
+
+
+class Batcher:
+    """Between one connection and the handlers of its routes."""
+
+    _hands: Memory
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._alarm = Alarm(context)
+        self._supervisor = ""
+        self._connection = ""
+        self._introduced = 0  # by the number of the introduction
+        self._incarnation = 0  # of the connection
+        self._chunks: Sequence[Deliveries] = Sequence()
+        self._epochs: dict[str, int] = {}  # the live one, by queue
+        self._routes: dict[str, RoutePlan] = {}
+        self._lines: dict[str, Line] = {}  # by queue
+        self._staffs: dict[str, Staff] = {}  # by pool
+        self._settling = Settling({}, broker_copies=False, random=context.random)
+        self._working: dict[str, Staff] = {}  # by handler
+        self._lost: set[str] = set()  # handlers that may still be introduced as living
+        self._deaths: dict[str, str] = {}  # "busy" or "idle", by handler
+        self._condemned: dict[str, int] = {}  # the overdue bulk, by handler
+        self._waiting: set[str] = set()  # routes that nobody can work on
+        self._next_bulk = 1
+        self._last_chunk: int | None = None  # of a drain
+        self._trials_end = 0.0  # of suspects of a killed worker, with nothing beside them
+        self._stale = 0
+        self._reports: list[Report] = []  # to be passed on to the connection
+        self._next_round = 0.0
+
+    def on(self, message: object, sender: str, now: float) -> None:
+        match message:
+            case Deliveries():
+                self._deliveries(message, sender, now)
+            case Settlement():
+                self._settlement(message, sender, now)
+            case Held() if sender == self._connection:
+                self._held_by_connection(message, now)
+            case Held():
+                self._held_by_handler(message, sender, now)
+            case Received():
+                if staff := self._working.get(sender):
+                    staff.workers[sender].received(message.numbers)
+            case Reminder():
+                self._alarm.rang(message)
+            case HandlerLost():
+                self._lost.add(message.handler)
+                self._handler_lost(message, now)
+            case Neighbours():
+                self._neighbours(message, now)
+            case Drain():
+                self._drain(message.chunk, now)
+            case ReportStatus():
+                self._context.send(sender, Status(message.round, self._report()))
+            case Configure():
+                self._configure(message, sender)
+            case _:
+                raise TypeError(f"a batcher has no use for {message}")
+        self._hand_out(now)
+        for route in self._waiting:
+            self._settling.hand_back(self._lines[self._routes[route].queues[0]], now)
+        self._tell(self._settling.take())
+        self._watch(now)
+
+    # ── who is who ────────────────────────────────────────────────────────────
+
+    def _configure(self, message: Configure, sender: str) -> None:
+        plan = message.plan
+        assert isinstance(plan, UnitPlan)
+        if not self._staffs:
+            self._staffs = staffs_of(plan)
+            for route in plan.routes:
+                line = self._staffs[route.pool or route.name].lines[route.name]
+                self._routes[route.name] = route
+                self._lines.update(dict.fromkeys(route.queues, line))
+            self._settling = Settling(
+                self._lines, broker_copies=plan.kind == "amqp", random=self._context.random
+            )
+            self._hands = self._context.client("hands", plan)
+        self._supervisor = sender
+        self._context.send(sender, Ready("batcher", self._context.pid))
+
+    def _neighbours(self, message: Neighbours, now: float) -> None:
+        if message.number <= self._introduced:
+            return
+        self._introduced = message.number
+        self._connection = message.connection
+        # It may have been on its way when one of these died.
+        self._lost &= {name for name, _ in message.handlers}
+        present = {name: pool for name, pool in message.handlers if name not in self._lost}
+        for handler in [name for name in self._working if name not in present]:
+            self._handler_lost(HandlerLost(handler, "gone"), now)
+        for handler, pool in present.items():
+            self._working[handler] = self._staffs[pool]
+            self._staffs[pool].hire(handler, retiring=handler in message.retiring)
+        self._waiting = set(message.waiting)
+
+    # ── deliveries in, bulks out ──────────────────────────────────────────────
+
+    def _deliveries(self, message: Deliveries, sender: str, now: float) -> None:
+        if self._connection and sender != self._connection:
+            self._stale += 1
+            return
+        self._settling.register.confirm((), below=message.open_from)
+        self._enter(self._chunks.put(message.number, message), now)
+
+    def _enter(self, arrived: Iterable[Deliveries], now: float) -> None:
+        for message in arrived:
+            queue, line = message.queue, self._lines[message.queue]
+            self._incarnation = message.incarnation
+            if message.epoch > self._epochs.get(queue, 0):
+                self._epochs[queue] = message.epoch
+                line.drop(queue, message.epoch)
+                self._settling.register.drop(queue, message.epoch)
+            chunk = Chunk(
+                message.number,
+                queue,
+                message.epoch,
+                message.first,
+                message.blob,
+                array("I", message.ends),
+                dict(message.flagged),
+            )
+            self._settling.enter(chunk)
+            plan = self._routes[line.name]
+            limit = tighter(message.limit, plan.delivery_limit)
+            judged = self._convicted(chunk, plan) | self._endangered(chunk, limit)
+            chunk.withheld.update(judged)
+            self._suspect(chunk, now)
+            line.add(chunk, now)
+            for index, sentence in judged.items():  # in line by now: it may have to wait there
+                self._carry_out(plan, [(chunk, index)], sentence, now)
+            (line.spent.add if message.spent else line.spent.discard)(queue)
+
+    def _endangered(self, chunk: Chunk, limit: int | None) -> dict[int, Sentence]:
+        """What the broker would soon delete becomes a dead letter before anybody has it."""
+        return {
+            index: Sentence(
+                DEAD_LETTER,
+                DeliveryLimit,
+                f"came back {count} times, and RabbitMQ deletes it after {limit}",
+            )
+            for index, count in endangered(chunk, limit).items()
+        }
+
+    def _convicted(self, chunk: Chunk, plan: RoutePlan) -> dict[int, Sentence]:
+        """What has killed too many workers is not handed out again."""
+        convicted: dict[int, Sentence] = {}
+        for index in chunk.attempts if self._hands.deaths else ():
+            message = identity(chunk.raw(index))
+            deaths = self._hands.deaths.get(message, Deaths())
+            if deaths.convicts(plan.max_crashes):
+                reason = f"in hand when {deaths.all} workers were killed, alone in {deaths.alone}"
+                convicted[index] = Sentence(plan.on_crash, HandlerCrashed, reason)
+                self._hands.forget(message)
+        return convicted
+
+    def _suspect(self, chunk: Chunk, now: float) -> None:
+        """What the last killed worker had in hand is handed out alone."""
+        for index in chunk.attempts if self._hands.suspects else ():
+            if index not in chunk.withheld and identity(chunk.raw(index)) in self._hands.suspects:
+                chunk.suspected.add(index)
+                self._trials_end = self._trials_end or now + TRIALS
+
+    def _hand_out(self, now: float) -> None:
+        flush = self._last_chunk is not None and self._chunks.next > self._last_chunk
+        trials = now < self._trials_end and self._last_chunk is None
+        for line in self._lines.values() if trials else ():
+            line.bring_suspects(now)
+        if trials and any(line.suspected for line in self._lines.values()):
+            self._try_alone(now)
+        elif not (trials and self._is_alone()):
+            for staff in self._staffs.values():
+                self._assign(staff, staff.hand_out(now, flush))
+        if flush and self._connection and not self._settling.register.open:
+            self._context.send(self._connection, Drained())
+
+    def _try_alone(self, now: float) -> None:
+        """Hand out the next suspect, once nobody works on anything."""
+        staffs = self._staffs.values()
+        if any(staff.in_hand for staff in staffs):
+            return
+        for staff in staffs:
+            if assigned := staff.hand_out_suspect(now):
+                self._assign(staff, assigned)
+                return
+
+    def _is_alone(self) -> bool:
+        """Whether a suspect is at work, and nothing else."""
+        held = [
+            h
+            for staff in self._staffs.values()
+            for w in staff.workers.values()
+            for h in w.bulks.values()
+        ]
+        return len(held) == 1 and held[0].draft.alone
+
+    def _assign(self, staff: Staff, assigned: list[Assignment]) -> None:
+        for handler, route, bulks in assigned:
+            self._next_bulk = bulks[-1].number + 1
+            self._send(staff, handler, route, bulks)
+
+    def _send(self, staff: Staff, handler: str, route: str, bulks: list[Handed]) -> None:
+        content = tuple(pieces(part for handed in bulks for part in handed.draft.parts))
+        if len(bulks) > 1 and sum(len(piece.blob) for piece in content) > TOGETHER:
+            half = len(bulks) // 2
+            self._send(staff, handler, route, bulks[:half])
+            self._send(staff, handler, route, bulks[half:])
+            return
+        flagged: list[tuple[int, int]] = []
+        sizes = tuple(handed.draft.size for handed in bulks)
+        offset = 0
+        for handed, size in zip(bulks, sizes, strict=True):
+            flagged += handed.draft.flagged(offset)
+            offset += size
+        self._hands.give([handed.number for handed in bulks], content)
+        bulk = Bulk(
+            bulks[0].number,
+            next(iter(staff.workers[handler].bulks)),  # the lowest: they are given in order
+            route,
+            content,
+            sizes,
+            tuple(flagged),
+        )
+        self._context.send(handler, bulk)
+
+    # ── answers in, settlements out ───────────────────────────────────────────
+
+    def _settlement(self, message: Settlement, sender: str, now: float) -> None:
+        staff = self._working.get(sender)
+        if staff is None:
+            self._stale += 1
+        elif answered := staff.answer(sender, message.numbers, now, message.reports):
+            self._note_answers(answered)
+            self._reports += message.reports
+            raised = any(report.error for report in message.reports)
+            self._stale += self._settling.settle(
+                message.ranges, message.singles, now, raised=raised
+            )
+
+    def _note_answers(self, answered: list[Handed]) -> None:
+        """What was answered has killed nobody."""
+        self._hands.let_go(handed.number for handed in answered)
+        for handed in answered if self._hands.deaths else ():
+            if handed.draft.alone:
+                for chunk, index in handed.draft.deliveries():
+                    self._hands.forget(identity(chunk.raw(index)))
+
+    def _tell(self, entries: list[Range | Single]) -> None:
+        size = sum(len(entry.raw) for entry in entries if isinstance(entry, Single))
+        if len(entries) > 1 and size > TOGETHER:
+            half = len(entries) // 2
+            self._tell(entries[:half])
+            self._tell(entries[half:])
+            return
+        reports, self._reports = tuple(self._reports), []
+        if entries or reports:
+            ranges = tuple(entry for entry in entries if isinstance(entry, Range))
+            singles = tuple(entry for entry in entries if isinstance(entry, Single))
+            settlement = Settlement(self._incarnation, (), ranges, singles, reports)
+            self._context.send(self._connection, settlement)
+
+    def _handler_lost(self, death: HandlerLost, now: float) -> None:
+        handler, staff = death.handler, self._working.pop(death.handler, None)
+        overdue = self._condemned.pop(handler, NO_BULK if death.innocent else 0)
+        if staff is not None:
+            self._hands.let_go(staff.workers[handler].bulks)
+            losses = staff.lose(handler, overdue, now)
+            for route, lost in losses.items():
+                self._condemn(self._routes[route], lost, death.cause, now)
+            self._deaths[handler] = "busy" if losses else "idle"
+            while len(self._deaths) > REMEMBERED:
+                del self._deaths[next(iter(self._deaths))]
+        # The supervisor charges a death to the bulk in hand, or else to the handler; it may
+        # ask again.
+        held = self._deaths.get(handler, "idle")
+        self._context.send(self._supervisor, HandlerLost(handler, held))
+
+    def _condemn(self, plan: RoutePlan, lost: Losses, cause: str, now: float) -> None:
+        late = f"the bulk took longer than TIMEOUT, {plan.timeout:g} s"
+        died = f"alone in a process that died, {plan.max_crashes} times: {cause}"
+        for deliveries, sentence in (
+            (lost.timed_out, Sentence(plan.on_timeout, TimeoutError, late)),
+            (lost.crashed, Sentence(plan.on_crash, HandlerCrashed, died)),
+        ):
+            if deliveries:
+                self._carry_out(plan, deliveries, sentence, now)
+
+    def _carry_out(
+        self, plan: RoutePlan, deliveries: list[tuple[Chunk, int]], sentence: Sentence, now: float
+    ) -> None:
+        self._settling.condemn(deliveries, *sentence, now)
+        error = f"{class_name(sentence.error)}: {sentence.reason}"
+        self._reports.append(Report(plan.name, error=error))
+
+    def _drain(self, last_chunk: int, now: float) -> None:
+        if self._last_chunk is None:
+            self._settling.give_back(now)
+        self._last_chunk = last_chunk
+
+    # ── what may have got lost ────────────────────────────────────────────────
+
+    def _held_by_connection(self, message: Held, now: float) -> None:
+        register = self._settling.register
+        self._enter(self._chunks.give_up(message.numbers, message.next), now)
+        register.confirm(message.numbers, message.next)
+        self._tell(register.repeat(message.numbers))
+        known = tuple(register.numbers + self._chunks.early())
+        self._context.send(self._connection, Held(known, self._chunks.next))
+        if message.old:
+            self._recall(dict(message.old), now)
+
+    def _recall(self, old: Old, now: float) -> None:
+        """The broker will not wait for what no handler begins by now."""
+        aged = [line for line in set(self._lines.values()) if line.batching.holds(old)]
+        for line in aged:
+            line.hurried = True
+        self._hand_out(now)
+        for line in aged:
+            line.hurried = False
+        self._settling.recall(old)
+        for staff in self._staffs.values():
+            for handler, numbers in staff.recallable(old):
+                self._context.send(handler, Recalled(tuple(numbers)))
+
+    def _held_by_handler(self, message: Held, sender: str, now: float) -> None:
+        if staff := self._working.get(sender):
+            worker = staff.workers[sender]
+            worker.arrange(message.numbers)
+            for handed in worker.unknown(set(message.numbers), before=now - ROUND):
+                staff.again(sender, handed, now)
+                self._send(staff, sender, handed.route, [handed])
+
+    def _watch(self, now: float) -> None:
+        """Have handlers killed that hang, ask the others what they hold, and look again
+        when something is due."""
+        working = any(staff.in_hand for staff in self._staffs.values())
+        round_is_due = working and now >= self._next_round
+        for staff in self._staffs.values():
+            for handler, handed in staff.overdue(now):
+                if round_is_due or handler not in self._condemned:
+                    self._condemned[handler] = handed.number
+                    self._context.send(self._supervisor, HandlerLost(handler, "overdue"))
+            for handler, worker in staff.workers.items():
+                if round_is_due and worker.bulks:
+                    self._context.send(handler, Held(tuple(worker.bulks), self._next_bulk))
+            for handler in staff.retired():
+                self._context.send(self._supervisor, Retired(handler))
+        if round_is_due:
+            self._next_round = now + ROUND
+        times = [staff.due(now) for staff in self._staffs.values()]
+        times.append(self._trials_end if self._trials_end > now else None)
+        self._alarm.set([*times, self._next_round if working else None], now)
+
+    def _report(self) -> str:
+        bulks = sum(staff.in_hand for staff in self._staffs.values())
+        return json.dumps({"bulks": bulks, "stale": self._stale})

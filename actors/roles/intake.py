@@ -1,0 +1,238 @@
+"""What a connection fetches: its queues, each on a channel of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+
+from actors.errors import Fault
+from actors.log import own_logger
+from actors.logic.pace import Pace
+from actors.logic.report import Report
+from actors.logic.sources import Channel, Source, Sources
+from actors.plan.plan import RoutePlan, UnitPlan
+from actors.roles.context import Context
+from actors.roles.port import ConnectionClient, Consuming, Depth, QueueLost, Stopped
+from actors.roles.traffic import Traffic
+
+log = own_logger("actors.connection")
+
+#: Seconds until it is said again that deliveries of a queue wait for too long.
+TELL_AGAIN = 600.0
+
+
+class Intake:
+    """The part of a connection that opens, stops and reopens queues."""
+
+    def __init__(
+        self, plan: UnitPlan, context: Context, client: ConnectionClient, traffic: Traffic
+    ) -> None:
+        self.ending = False  #: nothing is opened any more
+        self._name = plan.name
+        self._max_bytes = plan.max_bytes
+        self._context = context
+        self._client = client
+        self._traffic = traffic
+        self._paused = False  # more bytes are unsettled than may be
+        self._sources = Sources(
+            Source(queue, route.name, pace_of(route, plan))
+            for route in plan.routes
+            for queue in route.queues
+        )
+
+    @property
+    def consumes(self) -> bool:
+        """Whether every queue is fetched from."""
+        return self._sources.all(Channel.CONSUMING)
+
+    @property
+    def trouble(self) -> str:
+        """Why a queue is not fetched from; empty where none was lost."""
+        lost = (source for source in self._sources if source.reason)
+        return next((f"queue {source.queue}: {source.reason}" for source in lost), "")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more comes."""
+        return self._sources.all(Channel.STOPPED)
+
+    @property
+    def empty(self) -> bool:
+        """Whether every queue was measured empty, and nothing came since."""
+        return all(source.empty for source in self._sources)
+
+    @property
+    def routes(self) -> list[str]:
+        return sorted({source.route for source in self._sources})
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Deliveries that were ready and in nobody's hand, by route; where it was measured."""
+        waiting: dict[str, int] = {}
+        for source in self._sources:
+            if source.ready is not None:
+                waiting[source.route] = waiting.get(source.route, 0) + source.ready
+        return waiting
+
+    def due(self) -> list[float]:
+        """When queues without a channel are to be tried."""
+        return self._sources.due()
+
+    def open(self, served: Collection[str], now: float) -> None:
+        """Open every queue that has a handler and no channel."""
+        if self.ending:
+            return
+        for source in self._sources.to_open(served, now):
+            patience = self._client.patience(source.queue)
+            source.window = source.pace.first(patience)
+            self._traffic.custody.begin(
+                source.epoch, source.queue, source.route, source.window, patience
+            )
+            self._client.consume(source.queue, source.epoch, source.window)
+
+    def came(self, queue: str) -> None:
+        """Something was fetched."""
+        self._sources[queue].empty = False
+
+    def measure(self) -> None:
+        """Ask how much is ready; the answers come to `hear`."""
+        for source in self._sources:
+            self._client.measure(source.queue)
+
+    def hear(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> float:
+        """What the world says of one queue; of a channel that is gone already: nothing.
+        Returns the seconds until a queue that was lost is tried again.
+        """
+        if isinstance(event, Depth):
+            self._sources[event.queue].measured(event.ready)
+        elif source := self._sources.living(event.queue, event.epoch):
+            match event:
+                case Consuming():
+                    source.consumes(now)
+                    self._traffic.limits[event.queue] = event.limit
+                    log.info("connection %s: consumes %s", self._name, source.queue)
+                    if self.ending or source.idle:
+                        self._stop(source)
+                    else:
+                        self._widen(source, now)
+                case QueueLost():
+                    return self._lose(source, event, now)
+                case Stopped():
+                    source.channel = Channel.STOPPED
+        return 0.0
+
+    def lose_all(self) -> None:
+        """The connection is gone, and every channel with it."""
+        for source in self._sources:
+            self._traffic.end(source.epoch)
+            source.epoch = 0
+            source.channel = Channel.STOPPED if self.ending else Channel.IDLE
+
+    def end(self) -> None:
+        """Fetch no more; what came may still be settled."""
+        self.ending = True
+        for source in self._sources:
+            if source.channel in (Channel.OPENING, Channel.CONSUMING):
+                self._stop(source)
+            elif source.channel is Channel.IDLE:
+                source.channel = Channel.STOPPED
+
+    def serve(self, waiting: Collection[str]) -> None:
+        """Fetch nothing for routes that wait for somebody who can work on them."""
+        for source in self._sources:
+            source.idle = source.route in waiting
+            if source.idle and source.channel is Channel.CONSUMING and not self.ending:
+                self._stop(source)
+        self._resume()
+
+    def learn(self, reports: Iterable[Report], now: float) -> None:
+        """Handlers report on their work: what is held follows their pace."""
+        for report in reports:
+            for source in self._sources:
+                if source.route == report.route:
+                    source.pace.learn(report.deliveries, report.seconds)
+                    self._widen(source, now)
+
+    def recall(self, now: float) -> list[tuple[int, int]]:
+        """What the broker will soon have waited too long for, as (epoch, last position): what is
+        held returns at once, and what no handler has begun is to."""
+        custody = self._traffic.custody
+        recalled: list[tuple[int, int]] = []
+        for source in self._sources:
+            patience = self._client.patience(source.queue)
+            if source.epoch and not math.isinf(patience):
+                ages = custody.ages(source.epoch)
+                old = ages.before(now - source.pace.begun_within(patience))
+                if old:
+                    custody.release(source.epoch, old)
+                    recalled.append((source.epoch, old))
+                if ages.before(now - patience / 2) and now >= source.told + TELL_AGAIN:
+                    source.told = now
+                    log.warning(
+                        "connection %s: queue %s: a delivery of route %s is unsettled for half of"
+                        " the %g s after which RabbitMQ takes back all that its channel holds;"
+                        " %s: give the route a smaller prefetch or bulk_size, or more concurrency,"
+                        " or the broker a longer consumer_timeout",
+                        *(self._name, source.queue, source.route, patience, source.pace),
+                    )
+        self._traffic.flush(now)
+        return recalled
+
+    def _widen(self, source: Source, now: float) -> None:
+        if source.channel is Channel.CONSUMING and not self.ending:
+            unsettled = self._traffic.custody.unsettled_of(source.epoch)
+            patience = self._client.patience(source.queue)
+            window = source.pace.change(source.window, unsettled, patience, now)
+            if window != source.window:
+                source.window = window
+                self._traffic.custody.resize(source.epoch, window)
+                self._client.widen(source.queue, source.epoch, window)
+
+    def bound_memory(self) -> None:
+        """Pause while more bytes are unsettled than `--max-bytes`, until it is half of it."""
+        held = self._traffic.custody.outbox.bytes
+        if not self._max_bytes or self.ending:
+            return
+        if not self._paused and held > self._max_bytes:
+            self._paused = True
+            for source in self._sources:
+                if source.channel is Channel.CONSUMING:
+                    self._stop(source)
+        elif self._paused and held <= self._max_bytes // 2:
+            self._paused = any(s.channel is Channel.STOPPING for s in self._sources)
+            self._resume()
+
+    def _resume(self) -> None:
+        for source in self._sources:
+            held_back = self._paused or self.ending or source.idle
+            if source.channel is Channel.STOPPED and not held_back:
+                source.channel = Channel.OPENING
+                source.window = source.pace.first(self._client.patience(source.queue))
+                self._traffic.custody.resize(source.epoch, source.window)
+                self._client.resume(source.queue, source.epoch)
+
+    def _stop(self, source: Source) -> None:
+        source.channel = Channel.STOPPING
+        self._client.cancel(source.queue, source.epoch)
+
+    def _lose(self, source: Source, event: QueueLost, now: float) -> float:
+        self._traffic.end(source.epoch)
+        permanent = event.fault != Fault.UNREACHABLE
+        random = self._context.random
+        delay = source.lose(event.cause, permanent, now, random, proven=event.proven)
+        if self.ending:
+            source.channel = Channel.STOPPED
+        return delay
+
+
+def pace_of(route: RoutePlan, plan: UnitPlan) -> Pace:
+    """The pace of each queue of a route, as long as nothing is known of its handlers."""
+    pool = plan.pools[route.pool or route.name]
+    sharers = sum(len(other.queues) for other in pool if other.row == route.row)
+    return Pace(
+        route.bulk_size,
+        max(other.concurrency for other in pool) * route.in_flight,
+        route.prefetch,
+        sharers,
+        ordered=bool(route.order_by),
+    )

@@ -1,0 +1,301 @@
+"""A unit: one connection, its batcher and its handlers, under one supervisor.
+
+Along connection, batcher, handlers a death takes with it what was started after;
+handlers among themselves are restarted one by one. The connection never ends because its
+peer does: it says so, and this supervisor says when to try again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from actors.log import own_logger
+from actors.logic.children import Slot
+from actors.logic.placement import spelled
+from actors.plan.plan import UnitPlan
+from actors.roles.context import Context
+from actors.roles.guests import Guests, handler_slots
+from actors.roles.joining import Present
+from actors.roles.peer import Peer
+from actors.roles.protocol import (
+    Configure,
+    ConnectionLost,
+    Drain,
+    Drained,
+    Failed,
+    HandlerLost,
+    Neighbours,
+    NotReady,
+    Ready,
+    Reminder,
+    Retire,
+    Retired,
+)
+from actors.roles.report import of_unit
+from actors.roles.supervisor import MARGIN, ROUND, Supervisor
+from actors.roles.upkeep import Upkeep
+
+log = own_logger("actors.supervisor")
+
+
+class UnitSupervisor(Supervisor):
+    """Restarts along the stream; when to connect is its `Peer`'s to say."""
+
+    _plan: UnitPlan
+    _connection: Slot
+    _batcher: Slot
+    _peer: Peer
+    _guests: Guests
+    _upkeep: Upkeep
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._fallen: Slot | None = None  # waits until all that fell with it is dead
+        self._fallen_cause = ""
+        self._stopping = False  # handlers end
+        self._told_left = False  # what a drain left is known
+        self._introductions = 0
+
+    def on(self, message: object, sender: str, now: float) -> None:
+        self._now = now
+        super().on(message, sender, now)
+        if self._parent:
+            self._guests.tell()
+
+    def _configured(self, message: Configure, now: float) -> None:
+        assert isinstance(message.plan, UnitPlan)
+        if not list(self._children):
+            self._plan = plan = message.plan
+            self._connection = self._children.add(Slot("connection", f"{plan.name}/connection"))
+            self._peer = Peer(plan, self._context, self._parent, self._connection)
+            self._batcher = self._children.add(Slot("batcher", f"{plan.name}/batcher"))
+            self._guests = Guests(plan, self._context, self._children)
+            self._upkeep = Upkeep(
+                plan, self._context, self._children, self._batcher, self._restart, self._kill
+            )
+            for slot in handler_slots(plan, plan.offers):
+                self._children.add(slot)
+            for slot in self._children:
+                self._start(slot, now)
+            self._context.remind(ROUND, Reminder("round"))
+        self._context.send(self._parent, Ready("unit", self._context.pid))
+
+    def _configure(self, slot: Slot) -> Configure:
+        # What the connection's peer is to be told is not for other hosts.
+        plan = replace(self._plan, settings="") if slot.host else self._plan
+        return Configure(plan, slot.role, slot.pool, guest=bool(slot.host))
+
+    def _start(self, slot: Slot, now: float) -> None:
+        if slot.host:
+            self._guests.start(slot, now)
+            return
+        super()._start(slot, now)
+        if slot is self._connection:
+            self._peer.connect()
+
+    def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
+        news = isinstance(message, Ready) != slot.ready or not slot.pid
+        super()._heard(slot, message, now)
+        if isinstance(message, NotReady) and message.fault:
+            self._give_up_if(self._peer.queue_lost(message))
+        if isinstance(message, NotReady) and slot.role == "handler":
+            self._give_up_if(self._upkeep.start_failed(slot))
+        if news:
+            self._introduce()
+            self._retire_next()
+
+    def _introduce(self) -> None:
+        """Tell connection and batcher who stands next to them: only who has spoken."""
+        waiting = tuple(self._waiting())
+        introduced = [slot for slot in self._children.of("handler") if slot.introduced]
+        present = tuple((slot.introduced, slot.pool) for slot in introduced)
+        retiring = tuple(slot.name for slot in introduced if slot.retiring)
+        connection = self._connection.name if self._connection.pid else ""
+        batcher = self._batcher.name if self._batcher.ready else ""
+        self._introductions += 1
+        neighbours = Neighbours(
+            connection, batcher, present, self._introductions, retiring, waiting
+        )
+        if batcher:
+            self._context.send(batcher, neighbours)
+        if batcher and connection:
+            self._context.send(connection, neighbours)
+
+    # ── the connection's peer ─────────────────────────────────────────────────
+
+    def _connection_lost(self, message: ConnectionLost, now: float) -> None:
+        self._connection.ready = False
+        self._connection.state, self._connection.reason = "reconnecting", message.cause
+        if self._deadline is None:
+            self._give_up_if(self._peer.lost(message, now))
+
+    def _give_up_if(self, failed: Failed | None) -> None:
+        if failed:
+            self._fail(failed.code, failed.reason)
+
+    # ── deaths ────────────────────────────────────────────────────────────────
+
+    def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
+        if self._stopping:
+            self._advance_drain(now)
+        elif slot.role == "handler":
+            if not self._fallen:
+                self._upkeep.died(slot, name, cause, known, now)
+        elif self._fallen is None or slot in (self._connection, self._fallen):
+            self._fallen, self._fallen_cause = slot, cause
+            for other in self._children.after(slot):
+                other.due, other.mourned = None, ""
+                self._kill(other)
+        self._rebuild(now)
+
+    def _kill(self, slot: Slot) -> None:
+        if slot.host:
+            self._guests.end(slot)
+        elif slot.name:
+            self._context.kill(slot.name)
+
+    def _rebuild(self, now: float) -> None:
+        """Once all that fell is dead, begin again from the first of it."""
+        fallen = self._fallen
+        if fallen is None or any(other.name for other in self._children.after(fallen)):
+            return
+        self._fallen = None
+        if self._deadline is not None:
+            self._end_drain()
+            return
+        self._restart(fallen, self._fallen_cause, now, charged=True)
+        if fallen.due is not None or fallen.name:
+            for other in self._children.after(fallen):
+                other.due = fallen.due if fallen.due is not None else now
+            self._start_due(now)
+
+    def _restart(self, slot: Slot, cause: str, now: float, *, charged: bool) -> None:
+        if slot.host and not self._guests.stays(slot):
+            return  # the slot goes with its host
+        if slot.retiring:
+            log.info("%s retired: %s; its successor starts", slot.path, slot.worn)
+            slot.due = now
+            self._start_due(now)
+        else:
+            super()._restart(slot, cause, now, charged=charged and not slot.innocent)
+
+    def _retire_next(self) -> None:
+        if self._deadline is None and self._children.retire():
+            self._introduce()
+
+    # ── joined hosts ──────────────────────────────────────────────────────────
+
+    def _present(self, message: Present, sender: str, now: float) -> None:
+        """A host says who lives there, and may have room for more."""
+        for slot, death in list(self._guests.hear(message, sender, now)):
+            self._lose(slot, death.cause, now, innocent=death.innocent)
+        if self._plan.spread and self._fallen is None and self._deadline is None:
+            self._guests.welcome(message, sender, now)
+            self._start_due(now)
+        if self._guests.retire(message.host):
+            self._introduce()
+        for slot in self._guests.slots(message.host):
+            if slot.name in message.handlers and not slot.pid:
+                self._context.send(slot.name, self._configure(slot))
+
+    def _lose_hosts(self, now: float) -> None:
+        for slot, death in list(self._guests.look(now)):
+            self._lose(slot, death.cause, now, innocent=death.innocent)
+
+    def _waiting(self) -> dict[str, str]:
+        """Why routes have no place, by their names."""
+        placed = {slot.pool for slot in self._children.of("handler")}
+        waiting = [r for r in self._plan.routes if (r.pool or r.name) not in placed]
+        return {r.name: f"no host offers {spelled(r.requires)}" for r in waiting}
+
+    # ── the end ───────────────────────────────────────────────────────────────
+
+    def _on_other(self, message: object, sender: str, now: float) -> None:
+        match message:
+            case ConnectionLost() if sender == self._connection.name:
+                self._connection_lost(message, now)
+            case ConnectionLost():
+                pass  # of an incarnation that is dead
+            case Reminder(what="connect"):
+                self._peer.connect_if_due(now)
+            case HandlerLost():
+                self._upkeep.heard(message, now)
+            case Retire(handler=handler, cause=cause):
+                self._upkeep.retire(handler, cause)
+                self._retire_next()
+            case Retired(handler=handler):
+                self._upkeep.retired(handler, now)
+            case Present():
+                self._present(message, sender, now)
+            case Reminder(what="guests"):
+                self._lose_hosts(now)
+            case Drain(seconds=seconds):
+                self._drain(seconds, now)
+            case Drained(left=left):
+                self._drained(sender, left, now)
+            case Reminder(what="deadline"):
+                self._end_drain()
+            case _:
+                raise TypeError(f"a unit has no use for {message}")
+
+    def _drained(self, sender: str, left: int, now: float) -> None:
+        if sender == self._connection.name and self._deadline is None:
+            self._context.send(self._parent, Drained())  # a burst: its queues are empty
+        elif sender == self._connection.name:
+            self._left = left  # said again to each `Drain` that comes late
+            self._told_left = True
+            self._stopping = True
+            self._advance_drain(now)
+
+    def _drain(self, seconds: float, now: float) -> None:
+        if self._deadline is None:
+            self._deadline = now + seconds
+            self._context.remind(seconds, Reminder("deadline"))
+            for slot in self._children:
+                slot.state = "draining" if slot.name else slot.state
+            if not self._connection.name:
+                self._stopping = self._told_left = True
+        self._advance_drain(now)
+
+    def _advance_drain(self, now: float) -> None:
+        """The connection has the others finish and leaves; then the handlers end."""
+        assert self._deadline is not None
+        if not self._stopping:
+            seconds = max(MARGIN, self._deadline - now - 2 * MARGIN)
+            self._context.send(self._connection.name, Drain(seconds))
+            return
+        handlers = [slot for slot in self._children.of("handler") if slot.name]
+        for slot in handlers:
+            if slot.reachable:
+                self._context.send(slot.name, Drain(self._deadline - now))
+            else:
+                self._kill(slot)
+        if not handlers:
+            self._end_drain()
+
+    def _end_drain(self) -> None:
+        """The connection has counted what it left; without its word it is one at least."""
+        self._stopping = True
+        for slot in self._children:
+            self._kill(slot)
+        self._context.send(self._parent, Drained(self._left if self._told_left else 1))
+
+    def _round(self, now: float) -> None:
+        super()._round(now)
+        self._introduce()
+        self._peer.look(now)
+        self._upkeep.look(now)
+        if self._deadline is not None:
+            self._advance_drain(now)
+
+    def _report(self) -> dict[str, Any]:
+        draining = self._deadline is not None
+        report = of_unit(
+            self._plan, self._context.pid, self._children, self._waiting(), draining=draining
+        )
+        wait = self._peer.wait(self._now)
+        for actor in report["actors"]:
+            if actor["role"] == "connection" and wait is not None:
+                actor["reason"] += f", tried again in {wait:.0f} s"
+        return report

@@ -1,0 +1,236 @@
+"""The world, as a connection actor sees it: one port, three clients behind it.
+
+Clients touch the world and decide nothing: what to acknowledge, when to reconnect
+and what to give up is the connection's and its supervisor's to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from actors.logic.copying import Form, Refusal
+from actors.logic.ledger import Flush
+from actors.logic.report import Report
+from actors.roles.context import Client
+
+
+class Move(NamedTuple):
+    """Put a delivery elsewhere, durably; it is acknowledged only once that is confirmed."""
+
+    token: int  #: comes back in `Moved` or `MoveFailed`
+    queue: str
+    epoch: int
+    position: int
+    dead: bool  #: to `<queue>.dead`; otherwise back to `queue` after `delay`
+    delay: float = 0.0  #: seconds
+    attempts: int = 0  #: of the next hand-out; of a dead letter, all that there were
+    route: str = ""
+    error: str = ""  #: class of the exception
+    reason: str = ""
+    raw: bytes = b""  #: the delivery as it came
+    form: Form = Form.WHOLE
+    lacking: str = ""  #: why it is not made whole
+
+
+class ConnectionClient(Client, Protocol):
+    """What every connection to the world can do.
+
+    `epoch`s are given by the caller, never reused; positions count 1, 2, 3 … within
+    an epoch, in order of arrival. An epoch ends with `QueueLost` or `Lost`;
+    calls for an epoch that has ended are ignored.
+    """
+
+    def open(self) -> None:
+        """Begin to connect; `Opened` or `Lost` follows."""
+
+    def patience(self, queue: str) -> float:
+        """Seconds for which the world lets a delivery of a queue be unsettled, as far as is
+        known."""
+
+    def consume(self, queue: str, epoch: int, window: int) -> None:
+        """Fetch with at most `window` unsettled; `Consuming` or `QueueLost` follows."""
+
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        """Fetch with at most `window` unsettled from now on, and no less than `consume` said;
+        of a world whose patience has an end."""
+
+    def cancel(self, queue: str, epoch: int) -> None:
+        """Stop intake, keep what is unsettled; `Stopped` follows the last `Fetched`."""
+
+    def resume(self, queue: str, epoch: int) -> None:
+        """Fetch again after `cancel`, in the same epoch; `Consuming` or `QueueLost` follows."""
+
+    def settle(self, queue: str, epoch: int, flush: Flush) -> None:
+        """Carry out a flush in one write."""
+
+    def move(self, move: Move) -> None:
+        """Begin to put a delivery elsewhere; `Moved` or `MoveFailed` follows, unless its epoch
+        ends. What it raises concerns this move alone."""
+
+    def measure(self, queue: str) -> None:
+        """Ask how many deliveries are ready; `Depth` follows."""
+
+    def shut(self) -> None:
+        """Close in order, all that was settled written; `Lost` with an empty cause follows."""
+
+
+class Patient:
+    """A world that waits for a settlement without end, so that no window is ever widened."""
+
+    def patience(self, queue: str) -> float:
+        """Without end."""
+        return math.inf
+
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        """Nobody asks for it."""
+
+
+# ── what clients report ────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Connected; nothing is consumed yet."""
+
+    peer: str = ""  #: for people: product and version
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The connection is gone, or could not be made. All epochs have ended."""
+
+    cause: str  #: empty after `shut`
+    fault: str = "unreachable"  #: an `actors.errors.Fault`
+
+
+@dataclass(frozen=True, slots=True)
+class Consuming:
+    queue: str
+    epoch: int
+    limit: int | None = None  #: returns of a message beyond which the world drops it; None: none
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLost:
+    """The broker closed the channel or cancelled the consumer; its epoch has ended."""
+
+    queue: str
+    epoch: int
+    cause: str
+    fault: str = "unreachable"
+    proven: bool = False  #: it had brought what it is there for: past failures no longer count
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Deliveries of one queue as they came, cut but not decoded."""
+
+    queue: str
+    epoch: int
+    first: int
+    blob: bytes
+    ends: bytes  #: `array("I")` of end offsets
+    flagged: tuple[tuple[int, int], ...] = ()  #: (index, attempts before) where not 0
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """Deliveries that nobody can be given became dead letters where they lay."""
+
+    queue: str
+    epoch: int  #: 0 where the queue is not consumed
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Intake has ended as asked; deliveries of the epoch may still be settled."""
+
+    queue: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveFailed:
+    token: int
+    cause: str
+    refusal: Refusal = Refusal.AWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many deliveries are ready to be fetched now, as far as the world tells."""
+
+    queue: str
+    ready: int
+
+
+# ── the handler's side of the world: the user's code ───────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Hooks and `on_start` are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Bulks were handled: verdicts, and what more there is to say, by delivery."""
+
+    numbers: tuple[int, ...]
+    ranges: tuple[Any, ...]  #: `protocol.Range`
+    singles: tuple[Any, ...] = ()  #: `protocol.Single`
+    reports: tuple[Report, ...] = field(default=(), compare=False)  #: one of each route
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`on_stop` and the shutdown hooks are done."""
+
+    cause: str = ""
+
+
+class Code(Client, Protocol):
+    """The user's code, off the actor's own thread where there is one."""
+
+    def start(self) -> None:
+        """Load it and run its hooks; `Started` or `StartFailed` follows."""
+
+    def stop(self) -> None:
+        """`on_stop` and the shutdown hooks; `Ended` follows."""
+
+
+class Runner(Code, Protocol):
+    """Runs the handlers of a pool."""
+
+    def submit(self, bulk: Any) -> None:
+        """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""
+
+    def lease(self, until: float) -> None:
+        """Begin no bulk from then on, by the clock of the host, until there is a later word."""
+
+    def recall(self, numbers: Collection[int]) -> None:
+        """Begin none of these bulks; a `Done` returns each that was not begun before."""
+
+    def memory(self) -> int:
+        """Bytes of memory that this process holds."""
+
+
+class ClockRunner(Code, Protocol):
+    """Runs the timers of an app, and its callbacks."""
+
+    def connection_failed(self, connection: str, cause: str, fault: str, retries: int) -> None:
+        """Tell the app, once it is loaded, in the order of these calls."""

@@ -1,0 +1,53 @@
+"""From a plan to the lines of its routes, and who is to work for them."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import count
+
+from actors.api.kinds import order_key
+from actors.logic.batching import Batching
+from actors.logic.failure import Verdict
+from actors.logic.line import Line
+from actors.logic.ordering import Ordering
+from actors.logic.staff import Staff
+from actors.plan.plan import RoutePlan, UnitPlan
+
+#: Seconds that a bulk waits for more at the most where the system runs until nothing is left.
+BURST_FLUSH = 0.25
+
+_COMES_BACK = (Verdict.REQUEUE, Verdict.RETRY)
+
+
+def staffs_of(plan: UnitPlan) -> dict[str, Staff]:
+    """The staff of each pool, nobody hired yet."""
+    numbers = count(1)
+    return {
+        pool: Staff([line_of(route, plan) for route in routes], numbers)
+        for pool, routes in plan.pools.items()
+    }
+
+
+def line_of(route: RoutePlan, plan: UnitPlan) -> Line:
+    """What waits of a route."""
+    return Line(
+        route.name,
+        open_bulks(route, plan),
+        route.in_flight,
+        route.timeout,
+        route.max_crashes,
+        row=route.row,
+        timeout_is_final=route.on_timeout.verdict not in _COMES_BACK,
+    )
+
+
+def open_bulks(route: RoutePlan, plan: UnitPlan) -> Batching | Ordering:
+    """The grouping that a route asks for."""
+    interval = route.bulk_flush_interval
+    if plan.burst:
+        interval = min(interval, BURST_FLUSH)
+    size, most, alone = route.bulk_size, route.bulk_bytes, route.last_alone
+    if route.order_by:
+        key_of = partial(order_key, plan.kind, order_by=route.order_by)
+        return Ordering(size, most, interval, alone, key_of)
+    return Batching(size, most, interval, alone)

@@ -1,0 +1,265 @@
+"""What passes through a connection: deliveries to its batcher, settlements to the world."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from actors.log import own_logger
+from actors.logic.copying import Refusal, next_form
+from actors.logic.custody import Custody
+from actors.logic.failure import Verdict, next_attempts
+from actors.logic.outbox import Outbox
+from actors.logic.plain import encodable
+from actors.roles.context import Context
+from actors.roles.port import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
+from actors.roles.protocol import Deliveries, Held, Reminder, Settlement, Single
+
+log = own_logger("actors.connection")
+
+#: Seconds between two looks at what is outstanding.
+ROUND = 2.0
+#: Seconds that a snoozed delivery may wait here; for longer it waits outside.
+SNOOZE_HERE = 60.0
+#: Seconds until it is said again why copies cannot be stored.
+TELL_AGAIN = 60.0
+#: Seconds for which the batcher may owe an answer.
+SILENCE = 4 * ROUND
+#: Seconds that a requeue waits where half the prefetch is held already.
+CROWDED = 1.0
+
+_ITEM = array("I").itemsize
+
+
+@dataclass(slots=True)
+class _Moving:
+    """A delivery that is being put elsewhere."""
+
+    move: Move
+    back: Verdict  #: how its message returns where there is no copy
+    refused: int = 0  #: times, in this form
+
+
+class Traffic:
+    """The part of a connection that answers for deliveries."""
+
+    def __init__(self, name: str, context: Context, client: ConnectionClient) -> None:
+        self.custody = Custody()
+        self.batcher = ""
+        self.draining = False
+        self.last_came = 0.0
+        self.limits: dict[str, int | None] = {}  #: of deliveries, by queue
+        self._name = name
+        self._context = context
+        self._client = client
+        self._incarnation = context.random.getrandbits(64)
+        self._moves: dict[int, _Moving] = {}
+        self._stuck: dict[int, str] = {}  # why a move is tried again, by its token
+        self._last_token = 0
+        self._asked: float | None = None  # since when the batcher owes an answer
+        self._told: dict[str, float] = {}  # why a copy could not be stored, and when it was said
+
+    def meet(self, batcher: str) -> None:
+        """A new batcher knows nothing of what the old one held: that returns to the world."""
+        if batcher == self.batcher:
+            return
+        if self.batcher:
+            count = self.custody.give_back()
+            log.warning("connection %s: its batcher is gone, returns %d", self._name, count)
+        self.batcher, self._asked = batcher, None
+        self.custody.outbox = Outbox()
+
+    def end(self, epoch: int) -> None:
+        """A channel is gone: nothing that came on it can be settled any more."""
+        self.custody.end(epoch)
+        self._moves = {t: one for t, one in self._moves.items() if one.move.epoch != epoch}
+        self._stuck = {t: trouble for t, trouble in self._stuck.items() if t in self._moves}
+
+    # ── out to the batcher ────────────────────────────────────────────────────
+
+    def fetched(self, event: Fetched, now: float) -> None:
+        count = len(event.ends) // _ITEM
+        entered = self.custody.deliver(event.epoch, count, len(event.blob), now)
+        if entered is None:
+            return
+        self.last_came = now
+        number, first, spent = entered
+        deliveries = Deliveries(
+            number,
+            self.custody.outbox.open_from(),
+            self._incarnation,
+            event.queue,
+            event.epoch,
+            first,
+            event.blob,
+            event.ends,
+            event.flagged,
+            spent,
+            self.limits.get(event.queue),
+        )
+        self._context.send(self.batcher, deliveries)
+
+    def buried(self, event: Buried) -> None:
+        """What nobody can be given was never handed on: it is only counted and told."""
+        for reason in event.reasons:
+            trouble = f"a message of {event.queue} cannot be read: {reason}"
+            self.custody.buried(event.epoch, trouble)
+            log.error("connection %s: %s; kept as a dead letter", self._name, trouble)
+
+    # ── back to the world ─────────────────────────────────────────────────────
+
+    def settlement(self, message: Settlement, now: float) -> None:
+        if message.incarnation != self._incarnation:
+            self.custody.stale += 1
+            return
+        for epoch, first, last, verdict in message.ranges:
+            self.custody.settle(epoch, first, last, verdict)
+        for single in message.singles:
+            self._single(single, now)
+        for report in message.reports:
+            if report.error:
+                self.custody.blame(report.route, report.error)
+
+    def _single(self, single: Single, now: float) -> None:
+        verdict, delay = single.verdict, single.delay
+        attempts = next_attempts(verdict, single.attempts)
+        room = self.custody.may_hold(single.epoch)
+        if verdict == Verdict.SNOOZE and delay <= SNOOZE_HERE and room:
+            verdict = Verdict.RETURN
+        if verdict in (Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE):
+            self._move(single, attempts, now)
+        elif delay and not self.draining:
+            # Where all fails at once, what finds no room waits too, or it would spin.
+            wait = delay if room else min(delay, CROWDED)
+            self.custody.hold(single.epoch, single.position, verdict, now + wait, attempts)
+        else:
+            position = single.position
+            self.custody.settle(single.epoch, position, position, verdict, attempts)
+
+    def _move(self, single: Single, attempts: int, now: float) -> None:
+        account = self.custody.decide(single.epoch, single.position, single.verdict)
+        if account is None:
+            return
+        self._last_token += 1
+        move = Move(
+            self._last_token,
+            account.queue,
+            single.epoch,
+            single.position,
+            single.verdict == Verdict.DEAD_LETTER,
+            single.delay,
+            attempts,
+            encodable(account.route),
+            encodable(single.error),
+            encodable(single.reason),
+            single.raw,
+        )
+        snoozed = single.verdict == Verdict.SNOOZE
+        back = Verdict.RETURN if snoozed else Verdict.REQUEUE
+        self._moves[move.token] = _Moving(move, back)
+        self._begin(move, now)
+
+    def _begin(self, move: Move, now: float) -> None:
+        try:
+            self._client.move(move)
+        except Exception as error:  # of this message's: its neighbours are not to wait with it
+            log.warning("connection %s: a copy failed", self._name, exc_info=True)
+            self.moved(MoveFailed(move.token, repr(error), Refusal.UNFIT), now)
+
+    @property
+    def trouble(self) -> str:
+        """Why a dead letter or a retry cannot be stored just now; empty where all can."""
+        return next(iter(self._stuck.values()), "")
+
+    def moved(self, event: Moved | MoveFailed, now: float) -> None:
+        """The original is acknowledged once its copy is safe, and not before."""
+        self._stuck.pop(event.token, None)
+        if isinstance(event, MoveFailed):
+            if moving := self._moves.get(event.token):
+                self._failed(moving, event, now)
+        elif moving := self._moves.pop(event.token, None):
+            self.custody.finish(moving.move.epoch, moving.move.position)
+        else:  # its channel is gone: the original comes back beside the copy
+            self.custody.stale += 1
+            log.warning("connection %s: a copy too many: its original is back", self._name)
+
+    def _failed(self, moving: _Moving, event: MoveFailed, now: float) -> None:
+        """Try it again, in another form where this one has no future, or give it up."""
+        move = moving.move
+        moving.refused += event.refusal is not Refusal.AWAY
+        form = next_form(move.form, event.refusal, moving.refused, dead=move.dead)
+        trouble = f"{'dead letters' if move.dead else 'retries'} of {move.queue}: {event.cause}"
+        if form is None:
+            trouble += "; without a copy the message waits here and returns to its queue"
+            self._return(moving, now)
+        elif form != move.form:
+            lacking = encodable(event.cause) if form > move.form else ""
+            moving.move, moving.refused = move._replace(form=form, lacking=lacking), 0
+        self._tell(move.route, trouble, now)
+        if form is not None and form > move.form:
+            self._begin(moving.move, now)
+        elif form is not None:
+            self._stuck[event.token] = trouble
+            self._context.remind(ROUND, Reminder("move", event.token))
+
+    def _return(self, moving: _Moving, now: float) -> None:
+        """There will be no copy: the message itself waits as long as it may, and returns."""
+        move = moving.move
+        del self._moves[move.token]
+        room = self.custody.may_hold(move.epoch)
+        wait = 0.0 if self.draining else min(move.delay, SNOOZE_HERE if room else CROWDED)
+        self.custody.postpone(move.epoch, move.position, moving.back, now + wait, move.attempts)
+
+    def _tell(self, route: str, trouble: str, now: float) -> None:
+        self.custody.blame(route, trouble)
+        if now >= self._told.get(trouble, -math.inf) + TELL_AGAIN:
+            self._told = {what: at for what, at in self._told.items() if now < at + TELL_AGAIN}
+            self._told[trouble] = now
+            log.error("connection %s: %s", self._name, trouble)
+
+    def move_again(self, token: int, now: float) -> None:
+        if moving := self._moves.get(token):
+            self._begin(moving.move, now)
+
+    def release(self, now: float) -> None:
+        """What is held for later returns now."""
+        self.custody.due(math.inf)
+        self.flush(now)
+
+    def flush(self, now: float) -> None:
+        """All that was settled in this turn goes out in one write a queue."""
+        self.custody.due(now)
+        for queue, epoch, flush in self.custody.flushes():
+            self._client.settle(queue, epoch, flush)
+
+    # ── what may have got lost ────────────────────────────────────────────────
+
+    def cut_off(self, now: float) -> bool:
+        """Whether the batcher answers no question: frames to it or from it are lost."""
+        return self._asked is not None and now >= self._asked + SILENCE
+
+    def ask_what_is_held(self, now: float, old: Iterable[tuple[int, int]] = ()) -> None:
+        """Tell the batcher which chunks are open here, and what of them is too old to begin.
+
+        In a drain also that none is: it may wait for one that got lost, and then was settled
+        or came to its epoch's end.
+        """
+        outbox = self.custody.outbox
+        open_chunks = tuple(outbox.open())
+        if not len(outbox):
+            self._asked = None
+        elif self._asked is None:
+            self._asked = now
+        if len(outbox) or (self.draining and self.batcher):
+            self._context.send(self.batcher, Held(open_chunks, outbox.next, tuple(old)))
+
+    def held(self, message: Held, now: float) -> None:
+        """The batcher's answer: a chunk that it does not know, round after round, is lost."""
+        self._asked = None
+        outbox = self.custody.outbox
+        outbox.open()
+        for sent in outbox.missing(set(message.numbers), message.next, now - ROUND):
+            log.warning("connection %s: a chunk got lost, returned", self._name)
+            self.custody.lose(sent)

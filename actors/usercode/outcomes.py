@@ -1,0 +1,220 @@
+"""From a bulk to the messages that a handler receives, and back to verdicts."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+from actors.api.message import Handout, Mark, Message
+from actors.logic.bulk import Piece
+from actors.logic.failure import Decision, Verdict, class_name, decide, describe, said
+from actors.roles.port import Done
+from actors.roles.protocol import Bulk, Range, Report, Single
+
+#: Verdicts that say all there is to say, so that neighbours can share them.
+PLAIN = (Verdict.ACK, Verdict.REJECT, Verdict.RETURN)
+
+
+class Rules(NamedTuple):
+    """What a route wants done with what its handler does not mark."""
+
+    on_success: Decision
+    table: Mapping[type[BaseException], Decision]  #: has an entry for `Exception`
+
+    def of(self, kind: type[BaseException]) -> Decision:
+        return decide(self.table, kind)
+
+
+class Portion(NamedTuple):
+    """The deliveries of a piece that belong to one bulk, by index: `start` up to `stop`."""
+
+    piece: Piece
+    start: int
+    stop: int
+
+    def range(self, verdict: int) -> Range:
+        first = self.piece.first
+        return Range(self.piece.epoch, first + self.start, first + self.stop - 1, int(verdict))
+
+
+class Share(NamedTuple):
+    """One bulk of a `protocol.Bulk`, not yet cut into messages."""
+
+    number: int
+    portions: tuple[Portion, ...]
+    begin: int  #: index of its first delivery over all bulks
+    attempts: dict[int, int]  #: hand-outs before, by index over all bulks, where not 0
+
+    def messages(self, kind: type[Message[Any]], handout: Handout) -> list[Message[Any]]:
+        """Its messages, nothing in them decoded."""
+        messages: list[Message[Any]] = []
+        offset, attempts = self.begin, self.attempts.get
+        for piece, start, stop in self.portions:
+            ends = array("I", piece.ends)
+            blob, base, queue = piece.blob, piece.base, piece.queue
+            begin = ends[start - 1] - base if start else 0
+            for index, end in enumerate(ends[start:stop], len(messages)):
+                end -= base
+                before = attempts(offset + index, 0)
+                messages.append(kind(blob[begin:end], handout, index, queue, before))
+                begin = end
+        return messages
+
+    def apart(self, told: Sequence[int]) -> Iterator[tuple[Portion, int | None]]:
+        """Its deliveries in order, each of `told` by itself and with its index in the bulk;
+        what stands between them with None."""
+        begin = 0
+        for piece, start, stop in self.portions:
+            shift, end = start - begin, begin + stop - start
+            for index in told[bisect_left(told, begin) : bisect_left(told, end)]:
+                if begin < index:
+                    yield Portion(piece, shift + begin, shift + index), None
+                begin = index + 1
+                yield Portion(piece, shift + index, shift + begin), index
+            if begin < end:
+                yield Portion(piece, shift + begin, stop), None
+            begin = end
+
+
+def shares(bulk: Bulk) -> Iterator[Share]:
+    """Cut a message of several bulks into them."""
+    pieces = iter(bulk.pieces)
+    piece, start, stop = Piece("", 0, 0, b"", b"", 0), 0, 0
+    attempts = dict(bulk.flagged)
+    begin = 0
+    for number, size in enumerate(bulk.sizes, bulk.number):
+        portions: list[Portion] = []
+        missing = size
+        while missing:
+            if start == stop:
+                piece = next(pieces)
+                start, stop = 0, len(piece.ends) // array("I").itemsize
+            taken = min(missing, stop - start)
+            portions.append(Portion(piece, start, start + taken))
+            start += taken
+            missing -= taken
+        yield Share(number, tuple(portions), begin, attempts)
+        begin += size
+
+
+def returned(share: Share) -> Done:
+    """The answer to a bulk that was not begun."""
+    return Done((share.number,), tuple(one.range(Verdict.RETURN) for one in share.portions))
+
+
+def settle(
+    share: Share,
+    messages: list[Message[Any]],
+    handout: Handout,
+    error: BaseException | None,
+    rules: Rules,
+    seconds: float = 0.0,
+) -> Done:
+    """What becomes of each message of a bulk that its handler has returned or raised on, and
+    which took so long."""
+    handout.closed = True
+    report = Report(handout.route, 1, len(messages), seconds)
+    usual, exceptional = rules.on_success.verdict, handout.marks or handout.invalid
+    if error is None and usual in PLAIN and not exceptional:
+        plain = merged(portion.range(usual) for portion in share.portions)
+        return Done((share.number,), plain, (), (report,))
+    # An invalid message that the handler stumbled over says nothing about its neighbours.
+    stumbled = any(error is invalid for invalid in handout.invalid.values())
+    rest = rules.on_success if error is None else rules.of(Exception if stumbled else type(error))
+    told: Sequence[int] = range(len(messages))  # of which more is said than `rest`
+    if rest.verdict in PLAIN:
+        told = sorted(handout.marks.keys() | handout.invalid.keys())
+    ranges: list[Range] = []
+    singles: list[Single] = []
+    for portion, index in share.apart(told):
+        if index is None:
+            ranges.append(portion.range(rest.verdict))
+            continue
+        mark, invalid = handout.marks.get(index), handout.invalid.get(index)
+        if mark is not None:
+            single = _marked(mark, messages[index])
+        elif invalid is not None:
+            single = _decided(rules.of(type(invalid)), messages[index], invalid)
+        else:
+            single = _decided(rest, messages[index], error)
+        if single.verdict in PLAIN and not single.reason:
+            ranges.append(portion.range(single.verdict))
+        else:
+            epoch, position = portion.piece.epoch, portion.piece.first + portion.start
+            singles.append(single._replace(epoch=epoch, position=position))
+    failure = error if error is not None else next(iter(handout.invalid.values()), None)
+    report = report._replace(error=describe(failure))
+    return Done((share.number,), merged(ranges), tuple(singles), (report,))
+
+
+def joined(answers: list[Done]) -> Done:
+    """Several answers as one, with one report of each route."""
+    reports: dict[str, Report] = {}
+    for answer in answers:
+        for one in answer.reports:
+            reports[one.route] = together(reports[one.route], one) if one.route in reports else one
+    return Done(
+        tuple(chain.from_iterable(done.numbers for done in answers)),
+        merged(chain.from_iterable(done.ranges for done in answers)),
+        tuple(chain.from_iterable(done.singles for done in answers)),
+        tuple(reports.values()),
+    )
+
+
+def together(first: Report, second: Report) -> Report:
+    """What a handler did for one route, in all."""
+    return Report(
+        first.route,
+        first.bulks + second.bulks,
+        first.deliveries + second.deliveries,
+        first.seconds + second.seconds,
+        second.error or first.error,
+    )
+
+
+def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Neighbours of one epoch with one verdict made into one."""
+    whole: list[Range] = []
+    for range in ranges:
+        epoch, first, last, verdict = range
+        before = whole[-1] if whole else None
+        if before and (before.epoch, before.last + 1, before.verdict) == (epoch, first, verdict):
+            whole[-1] = before._replace(last=last)
+        else:
+            whole.append(range)
+    return tuple(whole)
+
+
+def _marked(mark: Mark, message: Message[Any]) -> Single:
+    if mark.verdict in PLAIN and not mark.reason:
+        return Single(0, 0, int(mark.verdict))
+    reason = said(mark.reason)
+    return Single(0, 0, int(mark.verdict), mark.delay, reason, attempts=_attempts(message))
+
+
+def _decided(decision: Decision, message: Message[Any], error: BaseException | None) -> Single:
+    if decision.verdict in PLAIN:
+        return Single(0, 0, int(decision.verdict))
+    attempts = _attempts(message)
+    verdict, delay = decision.apply(attempts, _content(message))
+    if error is None:
+        return Single(0, 0, int(verdict), delay, attempts=attempts)
+    return Single(0, 0, int(verdict), delay, said(error), class_name(type(error)), attempts)
+
+
+def _attempts(message: Message[Any]) -> int:
+    """Hand-outs, this one included."""
+    try:
+        return message.attempts + 1
+    except Exception:  # an answer is owed even for what is no delivery at all
+        return 1
+
+
+def _content(message: Message[Any]) -> bytes:
+    try:
+        return message.serialized_data
+    except Exception:  # as above
+        return b""

@@ -1,0 +1,109 @@
+"""A thread that stores what handlers put, so that no event loop waits for a broker or a disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple, Protocol
+
+from actors.errors import ConfigurationError, PublishError
+from actors.logic.entry import Outgoing
+
+#: Seconds within which a message is stored, a broker that comes back included.
+PATIENCE = 30.0
+
+#: Messages that are sent together, and wait for their confirms together.
+MOST = 256
+
+
+class Store(Protocol):
+    """A broker or a spool, as far as it takes messages."""
+
+    def properties(self, given: Mapping[str, Any]) -> Any:
+        """Properties as this store wants them; raises `TypeError` or `ValueError`."""
+
+    def send(self, messages: Sequence[Outgoing], timeout: float) -> None:
+        """Set the outcome of each; raises where that of some remains open."""
+
+    def close(self) -> None: ...
+
+
+class _Item(NamedTuple):
+    message: Outgoing
+    future: Future[None]
+    due: float
+
+
+class Lane:
+    """One store, and the thread in which it may block. What is put goes out in order."""
+
+    def __init__(self, store: Store) -> None:
+        self.pid = os.getpid()  #: a forked child has neither the thread nor the connection
+        self.properties = store.properties
+        self._store = store
+        self._waiting: SimpleQueue[_Item | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="outlet", daemon=True)
+        self._thread.start()
+
+    def begin(self, message: Outgoing) -> Future[None]:
+        """Done once the message is stored; fails with `PublishError` where it is not."""
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # what is on its way cannot be called back
+        self._waiting.put(_Item(message, future, time.monotonic() + PATIENCE))
+        return future
+
+    def close(self) -> None:
+        """After all that was begun."""
+        self._waiting.put(None)
+        self._thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        batch: list[_Item] = []
+        for item in iter(self._waiting.get, None):
+            # What goes through an exchange goes alone: the broker ends the channel for one
+            # that does not exist, and the fate of its neighbours would be open.
+            if item.message.exchange:
+                self._flush(batch)
+            batch.append(item)
+            if item.message.exchange or len(batch) >= MOST or self._waiting.empty():
+                self._flush(batch)
+        self._flush(batch)
+        self._store.close()
+
+    def _flush(self, batch: list[_Item]) -> None:
+        if not batch:
+            return
+        failure: Exception = PublishError("not proven to be stored")
+        try:
+            left = max(0.0, batch[0].due - time.monotonic())
+            self._store.send([item.message for item in batch], left)
+        except Exception as error:  # whatever it is, whoever waits is to hear of it
+            failure = error
+        for message, future, _ in batch:
+            if message.outcome == "":
+                future.set_result(None)
+            elif message.outcome:
+                future.set_exception(PublishError(f"{message.routing_key}: {message.outcome}"))
+            else:
+                future.set_exception(failure)
+        batch.clear()
+
+
+def open_lane(kind: str, settings: str) -> Lane:
+    """The way to the store of a connection. Raises `ConfigurationError` where it has none."""
+    # What a connection does without is not imported.
+    if kind == "amqp":
+        from actors.connectors.rabbitmq.publisher import AMQPPublisher
+
+        return Lane(AMQPPublisher(settings))
+    if kind == "spool":
+        from actors.connectors.spool.publisher import SpoolStore
+
+        return Lane(SpoolStore(Path(json.loads(settings)["path"])))
+    raise ConfigurationError(f"a connection of kind {kind} takes no messages")
