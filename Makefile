@@ -10,10 +10,10 @@
 
 BIN := .venv/bin
 QUICK := $(wildcard tests/unit tests/property tests/simulation tests/component)
-ON_BROKERS := tests/integration $(wildcard tests/stress/test_quick_*.py)
+ON_BROKERS := tests/services $(wildcard tests/stress/test_quick_*.py)
 # What RabbitMQ does to messages: the subset that runs on every version, not on the oldest and
 # the newest alone.
-ON_EVERY_BROKER := $(addprefix tests/integration/test_,broker_admin.py rabbitmq_consuming.py \
+ON_EVERY_BROKER := $(addprefix tests/services/test_,broker_admin.py rabbitmq_consuming.py \
 	rabbitmq_limits.py rabbitmq_losses.py rabbitmq_moves.py retry_lost_ack.py retry_queues.py run_faults.py \
 	topology_declared.py)
 

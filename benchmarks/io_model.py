@@ -33,7 +33,7 @@ from actors.logic.ledger import Flush
 from actors.plan.plan import UnitPlan
 from actors.roles.port import Fetched, Opened
 from benchmarks.bare import Bare
-from tests.broker import Broker
+from tests.support.broker import Broker
 
 PREFETCH, EVERY = 512, 256
 BODY = b"x" * 120

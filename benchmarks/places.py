@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.bare import Bare
 from benchmarks.setting import Setting
 from benchmarks.workers import PROGRAMS, ROOT
-from tests.broker import Broker, free_port
+from tests.support.broker import Broker, free_port
 
 FOREIGN = ("celery", "dramatiq", "dramatiq.DQ", "dramatiq.XQ")  #: queues that peers declare
 PATIENCE = 10.0  #: seconds for a Redis to start

@@ -28,8 +28,8 @@ from benchmarks.bare import Bare
 from benchmarks.job import DIRECTORY, total
 from benchmarks.setting import Setting
 from benchmarks.workers import PROGRAMS, ROOT
-from tests.broker import Broker
-from tests.namespaces import Host, Network
+from tests.support.broker import Broker
+from tests.support.namespaces import Host, Network
 
 PORT = 7101
 HANDLERS = 3

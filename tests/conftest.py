@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from pika.exceptions import AMQPError
 
-from tests.broker import Admin, Broker, ForeignBroker, binaries, missing
-from tests.namespaces import Network, switch
+from tests.support.broker import Admin, Broker, ForeignBroker, binaries, missing
+from tests.support.namespaces import Network, switch
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from actors import Actions, App, Events, Message, Options, Retry, SpoolConnection, SSEConnection
-from tests.integration.apps import BULKS, PACE, act, note
+from tests.services.apps import BULKS, PACE, act, note
 
 FEW_RETRIES = Retry(attempts=3, first=0.1, cap=0.1)
 

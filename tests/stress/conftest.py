@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.broker import Broker
-from tests.integration.conftest import own_rabbitmq, place, rabbitmq, run, spool, stage_vhost
+from tests.services.conftest import own_rabbitmq, place, rabbitmq, run, spool, stage_vhost
 from tests.stress.proxy import Proxy
+from tests.support.broker import Broker
 
 __all__ = ["own_rabbitmq", "place", "proxy", "rabbitmq", "run", "spool", "stage_vhost"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.integration.worker import Place, Worker, until
+from tests.services.worker import Place, Worker, until
 from tests.stress.checker import Total, total_queue
 
 

@@ -24,11 +24,11 @@ from random import Random
 
 from actors import Publisher
 from actors.errors import PublishError
-from tests.broker import Broker
-from tests.integration.worker import BrokerPlace, Worker, until
+from tests.services.worker import BrokerPlace, Worker, until
 from tests.stress.checker import Total, total_queue
 from tests.stress.proxy import Mode, Proxy
 from tests.stress.rig import descriptors, memory
+from tests.support.broker import Broker
 
 QUEUES = ("work", "more", "async", "class")
 RATE = 100  #: messages a second

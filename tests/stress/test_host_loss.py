@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker, binaries
-from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
-from tests.namespaces import Host, Network, switch
+from tests.services.worker import BrokerPlace, Worker, numbers, put, until
 from tests.stress.checker import Total, total_queue
 from tests.stress.rig import stop
+from tests.support.broker import Broker, binaries
+from tests.support.namespaces import Host, Network, switch
 
 COUNT = 2000
 

@@ -15,8 +15,8 @@ from random import Random
 
 import pytest
 
-from tests.integration.conftest import Run
-from tests.integration.worker import Place, Worker, numbers, put, until
+from tests.services.conftest import Run
+from tests.services.worker import Place, Worker, numbers, put, until
 from tests.stress.checker import total_queue
 
 SECONDS = float(os.environ.get("CALLBOARD_STRESS_SECONDS", "15"))

@@ -12,8 +12,8 @@ import pytest
 
 from actors import Publisher
 from actors.errors import PublishError
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Worker, numbers, put, until
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Worker, numbers, put, until
 from tests.stress.checker import Total, total_queue
 from tests.stress.proxy import Mode, Proxy
 

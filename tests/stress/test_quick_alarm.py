@@ -10,8 +10,8 @@ import pytest
 
 from actors import Publisher
 from actors.errors import PublishError
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Worker, numbers, put, until, until_is
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Worker, numbers, put, until, until_is
 
 
 @pytest.fixture

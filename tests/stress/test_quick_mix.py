@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Place, Worker, numbers, put, until
 from tests.stress.proxy import Proxy
 from tests.stress.rig import account, stop
 

@@ -10,10 +10,10 @@ import gzip
 import pytest
 
 from actors.connectors.spool.admin import Stored
-from tests.broker import RawProperties
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Place, SpoolPlace, Worker, put, until, until_is
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Place, SpoolPlace, Worker, put, until, until_is
 from tests.stress.rig import callboard, memory, stop
+from tests.support.broker import RawProperties
 
 APPS = "tests.stress.apps"
 

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from actors.stages.link.session import GREETING_SIZE, Identity, Sender
-from tests.broker import Broker
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
-from tests.sse_server import SSEServer, status, stream
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
 from tests.stress.proxy import Proxy
 from tests.stress.rig import account, callboard, listening, stop
+from tests.support.broker import Broker
+from tests.support.sse_server import SSEServer, status, stream
 
 APPS = "tests.stress.apps"
 

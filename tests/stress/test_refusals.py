@@ -12,11 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.broker import Broker
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Worker, numbers, put, until, until_is
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Worker, numbers, put, until, until_is
 from tests.stress.proxy import Proxy
 from tests.stress.rig import account
+from tests.support.broker import Broker
 
 RETRY = 60.0 + 5.0
 

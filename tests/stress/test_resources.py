@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from actors.roles.connection import CUT_OFF
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
 from tests.stress.proxy import Proxy
 from tests.stress.rig import account, called, limit, memory, stop
 

@@ -16,8 +16,8 @@ import pytest
 
 from actors import Publisher
 from actors.errors import PublishError
-from tests.integration.conftest import Run
-from tests.integration.worker import SpoolPlace, numbers, put, until
+from tests.services.conftest import Run
+from tests.services.worker import SpoolPlace, numbers, put, until
 from tests.stress.checker import total_queue
 from tests.stress.rig import account, stop
 

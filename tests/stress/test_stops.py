@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Run
-from tests.integration.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
+from tests.services.conftest import Run
+from tests.services.worker import BrokerPlace, Place, Worker, numbers, put, until, until_is
 from tests.stress.checker import total_queue
 from tests.stress.rig import account, stop
 

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from tests.integration.conftest import Run
-from tests.integration.worker import Worker, until, until_is
-from tests.sse_server import Answer, SSEServer, Wire, status, stream
+from tests.services.conftest import Run
+from tests.services.worker import Worker, until, until_is
 from tests.stress.rig import memory, stop
+from tests.support.sse_server import Answer, SSEServer, Wire, status, stream
 
 APP = "tests.stress.apps:stream"
 COUNT = 10

@@ -1,0 +1,219 @@
+"""Each delivery gets the one verdict of its handler, whatever becomes of the settlements.
+
+The decisions of batcher and connection, with the way between them: it loses, repeats and
+swaps settlements, and the rounds in which the two tell each other what they hold.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import count as counting
+from random import Random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.logic.batching import Batching
+from actors.logic.bulk import Draft
+from actors.logic.failure import Verdict
+from actors.logic.frames import settle
+from actors.logic.ledger import Flush
+from actors.logic.line import Line
+from actors.logic.settling import Range, Settling, Single
+from actors.logic.staff import Staff
+from actors.roles.port import Fetched, Move, Moved
+from actors.roles.protocol import Deliveries, Held, Settlement
+from actors.roles.traffic import Traffic
+from tests.support.channel import Channel
+from tests.support.deliveries import chunk, delivery, receipts
+
+RANGED = (Verdict.ACK, Verdict.REJECT)
+SINGLE = (Verdict.REQUEUE, Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE)
+
+
+class World:
+    """The client of a connection: a broker, and copies that are made in a while."""
+
+    def __init__(self) -> None:
+        self.channel = Channel()
+        self.moves: list[Move] = []
+        self.copied: list[tuple[int, bool]] = []
+
+    def settle(self, queue: str, epoch: int, flush: Flush) -> None:
+        self.channel.receive(settle(1, flush))
+
+    def move(self, move: Move) -> None:
+        assert move.raw == delivery(b"%d" % move.position)  # the very delivery
+        self.moves.append(move)
+
+
+class Context:
+    """What a connection's traffic needs of an actor's."""
+
+    def __init__(self) -> None:
+        self.random = Random(0)
+        self.sent: list[Any] = []
+
+    def send(self, to: str, message: Any) -> None:
+        self.sent.append(message)
+
+    def remind(self, seconds: float, reminder: Any) -> None:
+        raise AssertionError("no copy fails here")
+
+
+class Pair:
+    """A connection and a batcher, a handler that takes all, and a bad way between them."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.random = Random(seed)
+        self.now = 0.0
+        self.world, context = World(), Context()
+        self.sent = context.sent
+        made: Any = context
+        client: Any = self.world
+        self.traffic = Traffic("amqp", made, client)
+        self.traffic.meet("batcher")
+        self.traffic.custody.begin(1, "q", "r", 1000)
+        self.line = Line("q", Batching(size, 10_000, 10.0), 2, 100.0, 3)
+        self.staff = Staff([self.line], counting(1))
+        self.settling = Settling({"q": self.line}, broker_copies=True, random=self.random)
+        self.incarnation = 0
+        self.way: list[Settlement] = []
+        self.verdicts: dict[int, Verdict] = {}
+
+    def deliver(self, count: int) -> None:
+        first = len(self.world.channel.unacked) + len(self.world.channel.told) + 1
+        bodies = [delivery(b"%d" % (first + index)) for index in range(count)]
+        self.world.channel.unacked += range(first, first + count)
+        made = chunk(bodies, first=first)
+        ends = array("I", made.ends).tobytes()
+        self.traffic.fetched(Fetched("q", 1, first, made.blob, ends), self.now)
+        deliveries = self.sent.pop()
+        assert isinstance(deliveries, Deliveries)
+        assert deliveries.first == first
+        self.incarnation = deliveries.incarnation
+        made.number = deliveries.number
+        self.settling.register.confirm((), deliveries.open_from)
+        self.settling.enter(made)
+        self.line.batching.add(made, self.now)
+
+    def work(self) -> None:
+        """A handler takes what there is, answers bulk by bulk, and may say it twice."""
+        self.staff.hire("h")
+        while assigned := self.staff.hand_out(self.now, True):
+            for handed in (handed for assignment in assigned for handed in assignment.bulks):
+                ranges, singles = self.decide(handed.draft)
+                for _ in range(self.random.choice([1, 2])):
+                    if self.staff.answer("h", (handed.number,), self.now):
+                        self.settling.settle(ranges, singles, self.now)
+        self.tell(self.settling.take())
+
+    def decide(self, draft: Draft) -> tuple[list[Range], list[Single]]:
+        ranges, singles = [], []
+        for epoch, position in receipts(draft):
+            verdict = self.random.choice(RANGED + SINGLE)
+            assert position not in self.verdicts  # it is handed out once
+            self.verdicts[position] = verdict
+            delay = self.random.choice([0.0, 3.0, 90.0])
+            if verdict in RANGED:
+                ranges.append(Range(epoch, position, position, verdict))
+            else:
+                singles.append(Single(epoch, position, verdict, delay, attempts=2))
+        return ranges, singles
+
+    def tell(self, entries: list[Range | Single]) -> None:
+        ranges = tuple(entry for entry in entries if isinstance(entry, Range))
+        singles = tuple(entry for entry in entries if isinstance(entry, Single))
+        if entries:
+            self.way.append(Settlement(self.incarnation, (), ranges, singles))
+
+    def travel(self, fate: str) -> None:
+        """One settlement of those on the way, not the first perhaps, arrives; or does not."""
+        if not self.way:
+            return
+        place = self.random.randrange(len(self.way))
+        message = self.way[place] if fate == "twice" else self.way.pop(place)
+        if fate != "lost":
+            self.traffic.settlement(message, self.now)
+            self.traffic.flush(self.now)
+
+    def copy(self) -> None:
+        """A copy is safe; that may be said twice."""
+        if self.world.moves:
+            move = self.world.moves.pop(self.random.randrange(len(self.world.moves)))
+            self.world.copied.append((move.position, move.dead))
+            self.traffic.moved(Moved(move.token), self.now)
+            self.traffic.moved(Moved(move.token), self.now)
+            self.traffic.flush(self.now)
+
+    def round(self) -> None:
+        """The connection says what it holds open, and the batcher repeats what it has said."""
+        self.now += 2.0
+        self.traffic.flush(self.now)
+        self.traffic.ask_what_is_held(self.now)
+        if self.sent:
+            held = self.sent.pop()
+            assert isinstance(held, Held)
+            register = self.settling.register
+            register.confirm(held.numbers, held.next)
+            self.tell(register.repeat(held.numbers))
+            self.traffic.held(Held(tuple(register.numbers), held.next), self.now)
+
+    def finish(self) -> None:
+        """Nothing gets lost any more."""
+        self.work()
+        for _ in range(3):
+            while self.way:
+                self.travel("arrives")
+            while self.world.moves:
+                self.copy()
+            self.round()
+        self.traffic.release(self.now)
+
+
+def expected(verdict: Verdict, copied: bool) -> Verdict:
+    """What the broker is told of a delivery, as far as it sees verdicts."""
+    if verdict is Verdict.SNOOZE and not copied:
+        return Verdict.RETURN
+    return verdict if verdict in (*RANGED, Verdict.REQUEUE) else Verdict.ACK
+
+
+STEPS = st.one_of(
+    st.integers(1, 9),
+    st.sampled_from(["work", "copy", "round", "arrives", "arrives", "lost", "twice"]),
+)
+
+
+@given(st.lists(STEPS, min_size=5, max_size=40), st.integers(1, 6), st.integers(0, 2**32))
+def test_settlements_lost_swapped_and_repeated_leave_each_delivery_its_one_verdict(
+    steps: list[int | str], size: int, seed: int
+) -> None:
+    pair = Pair(size, seed)
+    for step in steps:
+        match step:
+            case int(count):
+                pair.deliver(count)
+            case "work" | "copy" | "round":
+                getattr(pair, step)()
+            case fate:
+                pair.travel(fate)
+        assert all(made.open >= 0 for made in pair.settling.register._chunks.values())
+    pair.finish()
+    copies = [position for position, _ in pair.world.copied]
+    told = {position: expected(v, position in copies) for position, v in pair.verdicts.items()}
+    assert pair.world.channel.told == told
+    assert pair.world.channel.unacked == []
+    assert len(set(copies)) == len(copies)
+    dead = {position for position, verdict in pair.verdicts.items() if verdict == SINGLE[1]}
+    assert {position for position, is_dead in pair.world.copied if is_dead} == dead
+    # Nothing is kept of what is over.
+    assert pair.traffic.custody.unsettled == 0
+    assert pair.traffic.custody.outbox.open() == []
+    assert pair.traffic.custody.outbox.bytes == 0
+    assert not pair.settling.register.open
+    pair.settling.register.confirm((), pair.traffic.custody.outbox.next)
+    assert pair.settling.register.numbers == []
+    counts = pair.traffic.custody.counts["r"]
+    total = counts.acked + counts.rejected + counts.requeued + counts.retried + counts.dead
+    assert total == counts.received == len(told)
