@@ -1,7 +1,8 @@
 # make run      index 10,000 words through real actors, on the embedded spool
 #               CONNECTION=amqp://guest:guest@127.0.0.1:5672/  the same on RabbitMQ
 # make test     lint, types and every test, against real RabbitMQs too: the distribution's, 4.0, 4.3
-# make check    lint, types and the quick tests
+# make fast     the tests without a process, a socket or a broker
+# make check    lint, types, the fast tests and a short simulation
 # make bench    every scene beside the peers and the limit, in half an hour: docs/performance.md
 # make stress   every fault that one machine can inject: docs/reliability.md
 # make soak     MINUTES=20 of random faults under load: is anything lost, does anything grow?
@@ -9,7 +10,6 @@
 # What is missing is set up first; PYTHON names the interpreter to do it with.
 
 BIN := .venv/bin
-QUICK := $(wildcard tests/unit tests/property tests/simulation tests/component)
 ON_BROKERS := tests/services $(wildcard tests/stress/test_quick_*.py)
 # What RabbitMQ does to messages: the subset that runs on every version, not on the oldest and
 # the newest alone.
@@ -17,7 +17,7 @@ ON_EVERY_BROKER := $(addprefix tests/services/test_,broker_admin.py rabbitmq_con
 	rabbitmq_limits.py rabbitmq_losses.py rabbitmq_moves.py retry_lost_ack.py retry_queues.py run_faults.py \
 	topology_declared.py)
 
-.PHONY: run test check lint bench stress soak setup clean
+.PHONY: run test fast check lint bench stress soak setup clean
 MAKEFLAGS += --no-print-directory
 
 run:
@@ -29,14 +29,18 @@ test: setup
 	@.ci/broker 4.0 4.3
 	@command -v ip >/dev/null || .ci/install iproute2 || true
 	@$(MAKE) lint
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n auto tests/fast  # workers collect in one order
 	@CALLBOARD_SEEDS=$${CALLBOARD_SEEDS:-20000} \
-		$(BIN)/python -m pytest $(QUICK) $(ON_BROKERS)
+		$(BIN)/python -m pytest tests/simulation tests/processes $(ON_BROKERS)
 	@$(BIN)/python -m pytest --rabbitmq 4.3 $(ON_BROKERS)
 	@$(BIN)/python -m pytest --rabbitmq 4.0 $(ON_EVERY_BROKER)
 
+fast: setup
+	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n auto tests/fast  # workers collect in one order
+
 check: setup
-	@$(MAKE) lint
-	@$(BIN)/python -m pytest $(QUICK)
+	@$(MAKE) lint fast
+	@$(BIN)/python -m pytest tests/simulation --deselect tests/simulation/test_mutants.py
 
 lint: setup
 	@$(BIN)/ruff check --quiet

@@ -42,15 +42,15 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "app": ("App", "SSEApplication"),
-    "connections": ("AMQPConnection", "SSEConnection", "SpoolConnection"),
-    "kinds": ("Event", "RabbitMQMessage", "SpoolMessage"),
-    "message": ("Message",),
-    "options": ("AMQPRouteOptions", "Actions", "Events", "Options", "Retry", "RouteOptions"),
+    "api.app": ("App", "SSEApplication"),
+    "api.connections": ("AMQPConnection", "SSEConnection", "SpoolConnection"),
+    "api.kinds": ("Event", "RabbitMQMessage", "SpoolMessage"),
+    "api.message": ("Message",),
+    "api.options": ("AMQPRouteOptions", "Actions", "Events", "Options", "Retry", "RouteOptions"),
     "publisher": ("Publisher",),
-    "route": ("HandlerActor", "RouteTypes"),
-    "timeit": ("Timeit",),
-    "topology": ("Binding", "Exchange", "Queue"),
+    "api.route": ("HandlerActor", "RouteTypes"),
+    "api.timeit": ("Timeit",),
+    "api.topology": ("Binding", "Exchange", "Queue"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -16,6 +16,7 @@ from actors.connectors.memory.wire import Sent, Stored
 from actors.connectors.memory.world import World
 from actors.logic.entry import MAX_DELAY, Entry, check_seconds
 from actors.metrics import declared, keep_in
+from actors.plan.build import build_plan
 from actors.plan.plan import UnitPlan
 from actors.plan.settings import Settings
 from actors.roles.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
@@ -88,7 +89,7 @@ class InMemorySystem:
 
     def __enter__(self) -> Self:
         global _playing
-        plan = self._app.plan(self._settings)
+        plan = build_plan(self._app, self._settings)
         self._queues = {queue for unit in plan.units for r in unit.routes for queue in r.queues}
         self._kept = dict(self._app.state)
         if self._state is not None:

@@ -17,11 +17,13 @@ import click
 
 from actors import AMQPConnection, App, Message, Publisher, log
 from actors.api.connections import parse_connection
+from actors.api.state_dir import state_dir
 from actors.cli import invoke
 from actors.errors import ConfigurationError, Exit
 from actors.log import redact
+from actors.plan.build import build_plan
 from actors.plan.load import load
-from actors.plan.settings import Settings, state_dir
+from actors.plan.settings import Settings
 from handlers import words
 
 PLACE = Path(__file__).resolve().parent.parent / ".callboard"
@@ -57,7 +59,9 @@ def demo(connection: str, count: int) -> int:
         _prepare(connection, queue)
         _put(connection, queue, count)
         settings = Settings(connections=(connection,), burst=True, name="demo")
-        plan = load("handlers.demo:app", str(PLACE.parent)).plan(settings, "handlers.demo:app")
+        plan = build_plan(
+            load("handlers.demo:app", str(PLACE.parent)), settings, "handlers.demo:app"
+        )
         with _progress("index", count) as show:
             code = system.run(
                 plan, name=plan.name, on_status=lambda report: show(report["totals"]["acked"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from actors import App, HandlerActor, Message, Options
-from actors.plan.settings import state_dir
+from actors.api.state_dir import state_dir
 from handlers.index import ElasticsearchIndex, Entry, Index, SQLiteIndex, id_of
 
 app = App()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from actors.api.annotations import Unresolved, name_of, payload_type
 from actors.api.callables import fault
@@ -20,15 +21,13 @@ from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRo
 from actors.log import own_logger
 from actors.logic.names import broken_text
 from actors.logic.routing import numbered
-from actors.plan.load import loading
-from actors.plan.settings import Settings
-
-if TYPE_CHECKING:
-    from actors.plan.plan import Plan
 
 H = TypeVar("H", bound=Handler)
 Hook = Callable[["App"], Any]
 HookT = TypeVar("HookT", bound=Hook)
+
+#: Whether an app is being imported just now, as part of running or checking it.
+loading: ContextVar[bool] = ContextVar("loading", default=False)
 
 
 @dataclass(frozen=True)
@@ -236,19 +235,13 @@ class App(State):
 
     # ── running ────────────────────────────────────────────────────────────────
 
-    def plan(self, settings: Settings | None = None, import_string: str = "") -> Plan:
-        """What is to be played under these settings. Raises `ConfigurationError`."""
-        from actors.plan.build import build_plan
-
-        return build_plan(self, import_string, settings or Settings())
-
     def run(self) -> None:
         """Run this app until it is told to stop, then exit the process with its exit code.
 
         For the script that Python was started with; while the script is only imported, by
         `callboard run` for one, it does nothing.
         """
-        if loading():
+        if loading.get():
             return
         try:
             from actors.cli import invoke

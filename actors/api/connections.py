@@ -15,12 +15,12 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 from actors.api.options import FailCallback
 from actors.api.outlet import ConnectionOutlet, Outlet
 from actors.api.schema import Schema
+from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
 from actors.log import name_secret
 from actors.logic.names import broken_text
 from actors.logic.routing import stream_url
 from actors.logic.secrets import masked_url
-from actors.plan.settings import state_dir
 
 SCHEMES = "amqp://, amqps://, sse+http://, sse+https://, spool:"
 UNREADABLE = (

@@ -14,7 +14,7 @@ from actors.cli.output import say
 from actors.cli.table import table
 from actors.log import own_logger, redact
 from actors.logic.placement import spelled
-from actors.plan.build import build_host_plan, check_app, check_host
+from actors.plan.build import build_host_plan, build_plan, check_app, check_host
 from actors.plan.load import load
 from actors.plan.network import network_of
 from actors.plan.plan import HostPlan, Plan, RoutePlan, UnitPlan
@@ -85,7 +85,11 @@ def check(app: str, **values: Any) -> None:
 
 
 def _plan(loaded: App, app: str, settings: Settings) -> Plan | HostPlan:
-    return build_host_plan(loaded, app, settings) if settings.join else loaded.plan(settings, app)
+    return (
+        build_host_plan(loaded, settings, app)
+        if settings.join
+        else build_plan(loaded, settings, app)
+    )
 
 
 def _announce(plan: Plan | HostPlan, settings: Settings) -> None:

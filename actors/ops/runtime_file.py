@@ -17,12 +17,11 @@ from typing import Any
 from urllib.parse import quote
 
 from actors.errors import ConfigurationError
+from actors.stages.thespian.processes import held_locks
 
 #: Seconds to wait for a lock: processes of a system that was killed may hold it still,
 #: or somebody looks whether it is held.
 LOCK_PATIENCE = 0.5
-
-_held: set[int] = set()  #: descriptors of the files that are locked
 
 
 def runtime_directory() -> Path:
@@ -61,7 +60,7 @@ class RuntimeFile:
                 raise ConfigurationError(f"--name {self._name}: a system of this name is running")
             time.sleep(0.01)
         os.ftruncate(self._fd, 0)
-        _held.add(self._fd)
+        held_locks.add(self._fd)
         return self
 
     @property
@@ -81,14 +80,8 @@ class RuntimeFile:
         # Emptied, not removed: between a look at the path and the lock, a name
         # could come to stand for another file.
         os.ftruncate(self._fd, 0)
-        _held.discard(self._fd)
+        held_locks.discard(self._fd)
         os.close(self._fd)
-
-
-def let_go() -> None:
-    """In a fork: leave the locks to the other processes. User code may outlive them."""
-    while _held:
-        os.close(_held.pop())
 
 
 def find(directory: Path, name: str | None, admin_port: int | None) -> dict[str, Any] | None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.api.options import Actions
+from actors.api.state_dir import state_dir
 from actors.errors import HandlerCrashed
 from actors.log import own_logger
 from actors.logic.failure import Decision, Verdict, decide
 from actors.logic.placement import Offer, parse_offers, satisfies, spelled
 from actors.plan.plan import HostPlan, Outlets, Plan, RoutePlan, UnitPlan
 from actors.plan.resolve import NO_CONNECTION, Served, resolve_connections, serve
-from actors.plan.settings import Settings, state_dir
+from actors.plan.settings import Settings
 
 if TYPE_CHECKING:
     from actors.api.app import App
@@ -41,8 +42,9 @@ LEADERS_OWN = {
 }
 
 
-def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
-    """What is to be played. Raises `ConfigurationError`; logs what deserves a warning."""
+def build_plan(app: App, settings: Settings | None = None, import_string: str = "") -> Plan:
+    """The plan of an app. Raises `ConfigurationError`; logs what deserves a warning."""
+    settings = settings or Settings()
     served = serve(app, settings)
     for warning in _warnings(app, served, settings):
         logger.warning("%s", warning)
@@ -69,7 +71,7 @@ def build_plan(app: App, import_string: str, settings: Settings) -> Plan:
     )
 
 
-def build_host_plan(app: App, import_string: str, settings: Settings) -> HostPlan:
+def build_host_plan(app: App, settings: Settings, import_string: str) -> HostPlan:
     """What is to be played on a host that joins another; logs what deserves a warning."""
     for warning in check_host(settings):
         logger.warning("%s", warning)

@@ -6,21 +6,12 @@ import importlib
 import sys
 import threading
 import traceback
-from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from actors.api.app import App, loading
 from actors.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from actors.api.app import App
-
-_loading: ContextVar[bool] = ContextVar("loading", default=False)
-
-
-def loading() -> bool:
-    """Whether an app is being imported just now, as part of running or checking it."""
-    return _loading.get()
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def load(import_string: str, app_dir: str = ".") -> App:
@@ -28,21 +19,19 @@ def load(import_string: str, app_dir: str = ".") -> App:
 
     A module that is imported already is used as it is. Raises `ConfigurationError`.
     """
-    from actors.api.app import App  # which imports this module
-
     module_name, colon, attribute = import_string.partition(":")
     if not module_name or (colon and not attribute):
         raise ConfigurationError(f"app {import_string!r}: must be MODULE:APP")
     if module_name.endswith(".py") or "/" in module_name:
         raise ConfigurationError(f"app {import_string!r}: {_as_module(module_name, attribute)}")
     _put_on_path(app_dir)
-    token, before = _loading.set(True), set(threading.enumerate())
+    token, before = loading.set(True), set(threading.enumerate())
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise _explained(error, import_string, module_name, app_dir) from error
     finally:
-        _loading.reset(token)
+        loading.reset(token)
     found = getattr(module, attribute or "app", None)
     if isinstance(found, App):
         begun = [thread.name for thread in threading.enumerate() if thread not in before]
@@ -68,7 +57,7 @@ def _put_on_path(app_dir: str) -> None:
     if not directory.is_dir():
         raise ConfigurationError(f"app-dir {app_dir!r} is no directory")
     for rival in (directory / "actors", directory / "actors.py"):
-        if rival.exists() and rival.resolve() != Path(__file__).resolve().parent:
+        if rival.exists() and rival.resolve() != PACKAGE:
             mended = "rename it"
             if (rival / "py.typed").exists():  # a checkout, beside a copy that is installed
                 mended = "install the checkout with pip install -e, or run elsewhere"
@@ -100,7 +89,7 @@ def _place(error: BaseException, directory: Path) -> str:
     """File and line that the error comes from, below the directory where there is one."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
-    ours = f"{Path(__file__).resolve().parent}/"
+    ours = f"{PACKAGE}/"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

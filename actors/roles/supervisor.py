@@ -1,6 +1,6 @@
 """Supervisors: create, restart and drain their children, and know how they are.
 
-Here is what every supervisor does. The root is in `actors.roles.system`, a unit in `actors.roles.pipeline`.
+`actors.roles.system` and `actors.roles.pipeline` add what the system and a pipeline need.
 """
 
 from __future__ import annotations

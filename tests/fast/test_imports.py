@@ -15,15 +15,44 @@ import actors
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for folder in ("actors", "handlers") for path in (ROOT / folder).rglob("*.py"))
 
-#: Actors meet in messages, never in code.
-SUPERVISORS = {f"actors.{name}" for name in ("root", "unit")}
-ACTORS = SUPERVISORS | {
-    f"actors.{name}" for name in ("connection", "batcher", "handler", "supervisor", "host", "clock")
+#: Imports point to the left, those in functions and for type checkers too.
+LAYERS = (
+    "logic", "errors", "log", "api", "plan", "roles", "connectors", "usercode", "stages", "ops",
+    "cli",
+)  # fmt: skip
+
+#: Modules that lie in no folder of a layer, or in one of another name.
+ELSEWHERE = {
+    "actors.version": "errors",
+    "actors.metrics": "logic",
+    "actors.publisher": "ops",
+    "actors.testing": "cli",
+    "actors.__main__": "cli",
+    "actors.asyncworker": "cli",
 }
 
-#: What only the clients import; these do it in functions, for what a spool can do without.
-CLIENTS = {"pika", "httpx", "sseclient", "sqlite3", "prometheus_client"}
-LAZY = {"decoding", "publisher", "wire"}
+#: Imports that point to the right, each with its reason.
+EXCEPTIONS = {
+    ("actors.api.app", "actors.cli"): "App.run is the command line for scripts",
+    ("actors.api.outlet", "actors.usercode.publisher_thread"): "a put before any system runs",
+}
+
+#: Actors meet in messages, never in code.
+SUPERVISORS = {f"actors.roles.{name}" for name in ("system", "pipeline")}
+ACTORS = SUPERVISORS | {
+    f"actors.roles.{name}"
+    for name in ("connection", "batcher", "handler", "supervisor", "node", "clock")
+}
+
+#: The world: who may import these.
+WORLD = {
+    "pika": ("connectors/rabbitmq", "connectors/memory", "api/decoding.py"),
+    "httpx": ("connectors/sse",),
+    "sseclient": ("connectors/sse",),
+    "sqlite3": ("connectors/spool",),
+    "prometheus_client": ("metrics.py", "usercode/metrics_registry.py", "ops/exposition.py"),
+    "thespian": ("stages/thespian",),
+}
 
 
 def module_of(path: Path) -> str:
@@ -42,25 +71,25 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def statements(node: ast.AST, functions: bool) -> Iterator[ast.AST]:
-    """All nodes but those only for type checkers, and only on request those in functions."""
+def statements(node: ast.AST, functions: bool, typing: bool) -> Iterator[ast.AST]:
+    """All nodes; those in functions and those only for type checkers on request."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not functions:
             continue
-        if is_type_checking(child):
+        if is_type_checking(child) and not typing:
             assert isinstance(child, ast.If)
             for other in child.orelse:
                 yield other
-                yield from statements(other, functions)
+                yield from statements(other, functions, typing)
             continue
         yield child
-        yield from statements(child, functions)
+        yield from statements(child, functions, typing)
 
 
-def imports(path: Path, *, functions: bool = True) -> set[str]:
-    """The full names of the modules that a file imports when it runs."""
+def imports(path: Path, *, functions: bool = True, typing: bool = False) -> set[str]:
+    """The full names of the modules that a file imports when it runs, or is checked."""
     found: set[str] = set()
-    for node in statements(tree_of(path), functions):
+    for node in statements(tree_of(path), functions, typing):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -93,7 +122,7 @@ def test_the_framework_knows_no_handlers(path: Path) -> None:
 
 @rule([path for path in IN_ACTORS if module_of(path) in ACTORS])
 def test_actors_do_not_import_each_other(path: Path) -> None:
-    base = {"actors.supervisor"} if module_of(path) in SUPERVISORS else set()
+    base = {"actors.roles.supervisor"} if module_of(path) in SUPERVISORS else set()
     assert not (imports(path) & ACTORS) - base
 
 
@@ -109,16 +138,35 @@ def test_logic_imports_only_the_standard_library_and_itself(path: Path) -> None:
     assert not roots(path) & {"socket", "sqlite3", "asyncio", "threading", "subprocess", "time"}
 
 
-@rule([path for path in FILES if not below(path, "stages")])
-def test_only_the_stages_know_thespian(path: Path) -> None:
-    assert "thespian" not in roots(path)
+@rule(IN_ACTORS)
+def test_the_world_is_touched_by_the_rooms_that_it_belongs_to(path: Path) -> None:
+    for package in roots(path) & WORLD.keys():
+        rooms = [ROOT / "actors" / room for room in WORLD[package]]
+        assert any(path.is_relative_to(room) for room in rooms), f"{path} imports {package}"
 
 
-@rule([path for path in IN_ACTORS if not below(path, "clients")])
-def test_only_the_clients_touch_the_world(path: Path) -> None:
-    assert not roots(path, functions=False) & CLIENTS
-    if path.stem not in LAZY and not below(path, "cli"):
-        assert not roots(path) & CLIENTS
+def layer_of(module: str) -> str:
+    for prefix, layer in ELSEWHERE.items():
+        if f"{module}.".startswith(f"{prefix}."):
+            return layer
+    return module.split(".")[1]
+
+
+@rule([path for path in IN_ACTORS if module_of(path) != "actors"])
+def test_imports_point_to_the_layers_on_the_left(path: Path) -> None:
+    module = module_of(path)
+    own = LAYERS.index(layer_of(module))
+    wrong = {
+        name
+        for name in imports(path, typing=True) & MODULES - {"actors"}
+        if LAYERS.index(layer_of(name)) > own and (module, name) not in EXCEPTIONS
+    }
+    assert not wrong, f"{module} is in the layer {layer_of(module)}"
+
+
+def test_every_exception_of_the_layers_is_needed() -> None:
+    found = {(module_of(path), name) for path in IN_ACTORS for name in imports(path, typing=True)}
+    assert set(EXCEPTIONS) <= found
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -13,6 +13,7 @@ from actors.api.connections import parse_connection
 from actors.connectors.hands import NoHands
 from actors.connectors.memory.wire import Stored
 from actors.connectors.memory.world import World
+from actors.plan.build import build_plan
 from actors.plan.plan import Plan, UnitPlan
 from actors.roles.protocol import ActorMessage, Configure, Drain, Drained
 from actors.stages.memory import ClientFactory, MemoryStage
@@ -123,8 +124,8 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
     def make(app: App) -> Theatre:
         if request.param == "memory":
-            return Memory(app, app.plan())
-        opened.append(Simple(app, app.plan()))
+            return Memory(app, build_plan(app))
+        opened.append(Simple(app, build_plan(app)))
         return opened[-1]
 
     yield make

@@ -20,6 +20,7 @@ from typing import Any
 
 from actors import Actions, AMQPConnection, App, Message, Options
 from actors.logic.placement import Offer
+from actors.plan.build import build_plan
 from actors.plan.plan import HostPlan
 from actors.plan.settings import Settings
 from actors.roles.joining import Leave
@@ -227,7 +228,7 @@ class HostsSystem(InMemorySystem):
         self.stage.die(FIRST)
         self.advance(seconds)
         self.stage.create(ROOT, "root")
-        plan = self._app.plan(self._settings)
+        plan = build_plan(self._app, self._settings)
         self.stage.post("launcher", ROOT, Configure(plan, "root"))
         self.run_until_idle()
 

@@ -24,6 +24,14 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _M_TRIM_THRESHOLD = -1, 64 * 1024 * 1024
 _M_MMAP_THRESHOLD = -3, 32 * 1024 * 1024
 
+held_locks: set[int] = set()  #: descriptors of files that this process has locked
+
+
+def let_go_of_locks() -> None:
+    """In a fork: leave the locks to the other processes. User code may outlive them."""
+    while held_locks:
+        os.close(held_locks.pop())
+
 
 def die_with_parent() -> None:
     """Ask the kernel to kill this process once the one that forked it is gone (Linux)."""

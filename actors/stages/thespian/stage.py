@@ -18,13 +18,13 @@ from thespian.system.transport.IPBase import IPActorAddress
 
 from actors.log import own_logger
 from actors.logic.fuse import Fuse
-from actors.ops.runtime_file import let_go
 from actors.roles.context import CLIENT, SELF, STAGE, Actor
 from actors.roles.protocol import ActorMessage, ChildExited
 from actors.stages.thespian.process_context import Envelope, HostContext
 from actors.stages.thespian.processes import (
     die_with_parent,
     end_with_parent,
+    let_go_of_locks,
     obey_only_the_supervisor,
     restore_signals_in_forks,
     show_as,
@@ -58,7 +58,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
             show_as(f"callboard: {requirements['name']}")
             if requirements["role"] in USER_CODE:
                 end_with_parent()
-                let_go()
+                let_go_of_locks()
                 leaving.begin()
                 restore_signals_in_forks()
             logging.root = logging.Logger.root = _ROOT_LOGGER

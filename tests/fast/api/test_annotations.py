@@ -33,7 +33,7 @@ from actors.api.annotations import payload_type
 from actors.api.decoding import decoder_for
 from actors.api.kinds import Event, SpoolMessage
 from actors.errors import InvalidMessage
-from actors.plan.build import build_host_plan, check_app
+from actors.plan.build import build_host_plan, build_plan, check_app
 from actors.plan.settings import Settings
 
 SPOOL = Settings(connections=("spool:",))
@@ -493,8 +493,8 @@ if sys.version_info < (3, 12):
     "way",
     [
         check_app,
-        lambda app: app.plan(SPOOL),
-        lambda app: build_host_plan(app, "app:app", Settings(join=("h:1",))),
+        lambda app: build_plan(app, SPOOL),
+        lambda app: build_host_plan(app, Settings(join=("h:1",)), "app:app"),
     ],
     ids=["check", "run", "join"],
 )

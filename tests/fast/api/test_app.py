@@ -27,6 +27,7 @@ from actors import (
     SSEApplication,
     SSEConnection,
 )
+from actors.plan.build import build_plan
 from actors.plan.load import load
 
 
@@ -344,7 +345,7 @@ def test_fail_callbacks_of_connections_and_routes_are_called_once_each() -> None
     app.route(["a"], options={Options.CONNECTION_FAIL_CALLBACK: second})(count)
     app.route(["b"], options={Options.CONNECTION_FAIL_CALLBACK: first})(count)
     assert app.fail_callbacks("rabbitmq") == [second, first]
-    assert app.plan().clock
+    assert build_plan(app).clock
 
 
 # ── finding an app ─────────────────────────────────────────────────────────────

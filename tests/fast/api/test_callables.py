@@ -28,11 +28,16 @@ def yields_twice(error: Any, retries: int) -> Iterator[int]:
     yield 1
 
 
+def shown(value: Any) -> str:
+    """A name for the report that is the same in each process."""
+    return getattr(value, "__qualname__", type(value).__name__ if callable(value) else repr(value))
+
+
 MISFITS = [nothing, two, keyword, yields, yields_too, "a name", None, functools.partial(one, 1)]
 
 
 @pytest.mark.parametrize("declare", ["run_on_startup", "run_on_shutdown", "run_every"])
-@pytest.mark.parametrize("hook", MISFITS, ids=repr)
+@pytest.mark.parametrize("hook", MISFITS, ids=shown)
 def test_a_hook_or_timer_that_cannot_take_the_app_is_refused(declare: str, hook: Any) -> None:
     app = App()
     place: Any = getattr(app, declare)
@@ -44,7 +49,7 @@ def test_a_hook_or_timer_that_cannot_take_the_app_is_refused(declare: str, hook:
 @pytest.mark.parametrize(
     "hook",
     [one, lambda *things: None, lambda app=None: None, functools.partial(two, 1), dict, print],
-    ids=repr,
+    ids=shown,
 )
 def test_whatever_takes_the_app_is_taken(hook: Any) -> None:
     app = App()
@@ -53,7 +58,7 @@ def test_whatever_takes_the_app_is_taken(hook: Any) -> None:
     app.run_every(1.0)(hook)
 
 
-@pytest.mark.parametrize("callback", [nothing, one, yields_twice, "a name", 5], ids=repr)
+@pytest.mark.parametrize("callback", [nothing, one, yields_twice, "a name", 5], ids=shown)
 def test_a_callback_that_cannot_take_its_arguments_is_refused(callback: Any) -> None:
     with pytest.raises(ConfigurationError, match="connection_fail_callback"):
         AMQPConnection(host="127.0.0.1", connection_fail_callback=callback)
@@ -73,7 +78,7 @@ def method(name: str, function: Callable[..., Any]) -> type[HandlerActor]:
 
 
 @pytest.mark.parametrize("name", ["on_start", "on_stop"])
-@pytest.mark.parametrize("function", [nothing, two, yields, keyword], ids=repr)
+@pytest.mark.parametrize("function", [nothing, two, yields, keyword], ids=shown)
 def test_a_class_whose_life_cannot_be_called_is_refused(name: str, function: Any) -> None:
     with pytest.raises(InvalidRoute, match=f"Odd: {name} (must take no argument but self|yields)"):
         App().route(["a"])(method(name, function))
@@ -101,7 +106,7 @@ NO_VALUES = [
 
 
 @pytest.mark.parametrize("awaits", [False, True])
-@pytest.mark.parametrize("hint", VALUES, ids=repr)
+@pytest.mark.parametrize("hint", VALUES, ids=shown)
 def test_a_handler_that_promises_a_value_is_refused(hint: Any, awaits: bool) -> None:
     with pytest.raises(InvalidRoute, match=r"handler .* returns .*: a handler returns nothing"):
         App().route(["a"])(handler(hint, awaits))
@@ -117,6 +122,6 @@ def _class(hint: Any) -> type[HandlerActor]:
 
 
 @pytest.mark.parametrize("awaits", [False, True])
-@pytest.mark.parametrize("hint", NO_VALUES, ids=repr)
+@pytest.mark.parametrize("hint", NO_VALUES, ids=shown)
 def test_a_handler_that_may_return_nothing_is_taken(hint: Any, awaits: bool) -> None:
     App().route(["a"])(handler(hint, awaits))

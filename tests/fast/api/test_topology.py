@@ -20,7 +20,7 @@ from actors import (
     Retry,
 )
 from actors.connectors.rabbitmq.topology import Topology
-from actors.plan.build import check_app
+from actors.plan.build import build_plan, check_app
 from actors.plan.settings import Settings
 
 AMQP = Settings(connections=("amqp://localhost/",))
@@ -38,7 +38,7 @@ def handle(messages: list[Any]) -> None:
 
 def test_a_declared_queue_stands_where_its_name_does() -> None:
     app = app_with(Queue("orders", quorum=True), "plain")
-    (route,) = app.plan(AMQP).units[0].routes
+    (route,) = build_plan(app, AMQP).units[0].routes
     assert (route.name, route.queues) == ("orders", ("orders", "plain"))
 
 
@@ -78,7 +78,7 @@ def test_declarations_travel_in_the_order_in_which_they_are_made() -> None:
         bindings=[Binding(events, "order.*"), Binding("known")],
         arguments={"x-max-length": 10},
     )
-    ((name, declared),) = app_with(queue).plan(AMQP).units[0].topology
+    ((name, declared),) = build_plan(app_with(queue), AMQP).units[0].topology
     assert name == "orders"
     assert json.loads(declared) == [
         ["exchange_declare", {
@@ -122,7 +122,7 @@ def test_a_delivery_limit_without_a_dead_letter_exchange_is_warned_of_at_start(
     queue: Queue, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "actors"):
-        app_with(queue).plan(AMQP)
+        build_plan(app_with(queue), AMQP)
     assert ("q has a delivery limit and no dead-letter exchange" in caplog.text) is warned
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from actors import Actions, Options
 from actors.asyncworker import App
+from actors.plan.build import build_plan
 from actors.testing import InMemorySystem
 
 Bulks = list[list[Any]]
@@ -68,7 +69,7 @@ def test_a_bulk_keeps_the_order_and_what_was_in_it_is_not_in_the_next() -> None:
 
 def test_a_route_without_options_has_the_documented_ones() -> None:
     """B6"""
-    (unit,) = collecting([]).plan().units
+    (unit,) = build_plan(collecting([])).units
     (route,) = unit.routes
     assert (route.bulk_size, route.bulk_flush_interval) == (1, 60)
     bulks: Bulks = []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from actors import Actions, AMQPConnection, App, InvalidConnection, InvalidRoute
+from actors.plan.build import build_plan
 from actors.testing import InMemorySystem
 from tests.support.away import AwaySystem
 
@@ -64,7 +65,7 @@ def test_a_route_that_names_none_of_several_connections_is_an_error() -> None:
     app = connections("one", "two")
     app.route(["queue"])(handler)
     with pytest.raises(InvalidRoute, match="route queue: several connections"):
-        app.plan()
+        build_plan(app)
 
 
 def test_a_route_without_any_connection_is_an_error() -> None:
@@ -72,7 +73,7 @@ def test_a_route_without_any_connection_is_an_error() -> None:
     app = App()
     app.route(["queue"])(handler)
     with pytest.raises(InvalidConnection, match="no connection is named"):
-        app.plan()
+        build_plan(app)
 
 
 def test_a_route_that_names_an_unknown_connection_is_an_error() -> None:
@@ -80,12 +81,12 @@ def test_a_route_that_names_an_unknown_connection_is_an_error() -> None:
     app = connections("one", "two")
     app.route(["queue"], connection="three")(handler)
     with pytest.raises(InvalidConnection, match="connection 'three' does not exist"):
-        app.plan()
+        build_plan(app)
 
 
 def test_the_slash_of_a_vhost_is_kept() -> None:
     """B43"""
     app = connections("one")
     app.route(["queue"], vhost="/fluentd")(handler)
-    (unit,) = app.plan().units
+    (unit,) = build_plan(app).units
     assert json.loads(unit.settings)["vhost"] == "/fluentd"

@@ -12,6 +12,7 @@ import pytest
 
 from actors import Actions, App, Events, Message, Options, SSEApplication, SSEConnection, Timeit
 from actors.logic.records import Record
+from actors.plan.build import build_plan
 from actors.testing import InMemorySystem
 from tests.support.sse_driver import Driver
 from tests.support.sse_server import SSEServer, stream
@@ -218,7 +219,7 @@ def test_the_prefetch_and_the_heartbeat_are_taken_as_they_are_given() -> None:
     """D1.10: `prefetch_count=` of a connection, and every heartbeat, were ignored."""
     app = App(host="127.0.0.1", user="u", password="p", prefetch_count=1024, heartbeat=20)
     app.route(["queue"], options={Options.BULK_SIZE: 256})(lambda messages: None)
-    (unit,) = app.plan().units
+    (unit,) = build_plan(app).units
     assert unit.routes[0].prefetch == 1024
     assert json.loads(unit.settings)["heartbeat"] == 20
 
@@ -342,7 +343,7 @@ def test_user_password_and_headers_of_an_event_stream_are_sent(tmp_path: Path) -
             headers={"X-Key": "k"},
         )
         app.route(["/events"], headers={"X-Route": "r"})(lambda events: None)
-        (unit,) = app.plan().units
+        (unit,) = build_plan(app).units
         with Driver(state_dir=tmp_path, **json.loads(unit.settings)) as driver:
             driver.client.consume("/events", 1, 1)
             driver.until(lambda: bool(server.requests))

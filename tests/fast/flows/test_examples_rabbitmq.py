@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from actors import Actions
+from actors.plan.build import build_plan
 from actors.testing import InMemorySystem
 from tests.support.moved import load
 
@@ -42,7 +43,7 @@ class Log(list[Any]):
 def test_a_worker_on_two_queues_of_a_vhost() -> None:
     log = Log()
     worker = load(APP + DRAIN, logger=log)
-    (unit,) = worker.app.plan().units
+    (unit,) = build_plan(worker.app).units
     assert (json.loads(unit.settings)["vhost"], unit.kind) == ("fluentd", "amqp")
     with InMemorySystem(worker.app) as system:
         counts = system.deliver("asgard/counts", [{"n": 1}, {"n": 2}])
@@ -218,7 +219,7 @@ class Elasticsearch:
 def test_words_of_several_queues_are_indexed_in_bulks_of_256() -> None:
     index = Elasticsearch()
     worker = load(WORDS, connect_to_elasticsearch=lambda: index)
-    (unit,) = worker.app.plan().units
+    (unit,) = build_plan(worker.app).units
     (route,) = unit.routes
     assert (route.prefetch, route.bulk_size) == (512, 256)
     with InMemorySystem(worker.app, raise_errors=False) as system:

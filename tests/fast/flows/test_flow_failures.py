@@ -9,6 +9,7 @@ import pytest
 
 from actors import Actions, App, Events, Message, Options, Retry
 from actors.errors import HandlerCrashed, InvalidMessage
+from actors.plan.build import build_plan
 from actors.testing import InMemorySystem, crash
 from tests.support.flow import ACK, DEAD_LETTER, KINDS, REJECT, REQUEUE, app_on
 
@@ -319,7 +320,7 @@ def test_def_handlers_have_one() -> None:
     def handle(messages: list[Message[int]]) -> None:
         pass
 
-    (unit,) = app.plan().units
+    (unit,) = build_plan(app).units
     assert unit.routes[0].in_flight == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from actors import Actions, App, HandlerActor, Message, Options, SpoolConnection
 from actors.errors import InvalidRoute
+from actors.plan.build import build_plan
 from actors.testing import InMemorySystem, crash
 from tests.support.flow import ACK, DEAD_LETTER, KINDS, app_on
 
@@ -64,7 +65,7 @@ def test_routes_of_one_pool_that_name_several_are_refused() -> None:
             pass
 
     with pytest.raises(InvalidRoute, match=r"a and b share pool 'small', .* is 1 and 2"):
-        app.plan()
+        build_plan(app)
 
 
 def test_a_pool_named_like_a_route_outside_it_is_refused() -> None:
@@ -76,7 +77,7 @@ def test_a_pool_named_like_a_route_outside_it_is_refused() -> None:
             pass
 
     with pytest.raises(InvalidRoute, match="route b: pool 'small' has the name of a route"):
-        app.plan()
+        build_plan(app)
 
 
 def test_routes_of_several_connections_are_pooled_for_each() -> None:

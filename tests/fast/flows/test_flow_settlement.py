@@ -9,6 +9,7 @@ import pytest
 
 from actors import Actions, App, Events, Message, Options, Retry
 from actors.errors import InvalidMessage
+from actors.plan.build import build_plan
 from actors.testing import InMemorySystem
 from tests.support.flow import ACK, DEAD_LETTER, KINDS, REJECT, REQUEUE, app_on
 
@@ -63,7 +64,7 @@ def test_a_route_without_options_has_the_defaults(kind: str) -> None:
     """B 6."""
     app = app_on(kind)
     recorder(app, [])
-    (unit,) = app.plan().units
+    (unit,) = build_plan(app).units
     (route,) = unit.routes
     assert (route.bulk_size, route.bulk_flush_interval) == (1, 60.0)
     assert (route.concurrency, route.timeout, route.max_crashes) == (1, 1500.0, 3)

@@ -366,4 +366,4 @@ def test_a_class_is_started_before_its_first_bulk_and_stopped_after_its_last() -
     code.stop()
     code.turn(0.0)
     code.close()
-    assert told == ["start value actors.roles.handler.words", "handle 1", "stop", "shutdown"]
+    assert told == ["start value actors.handler.words", "handle 1", "stop", "shutdown"]

@@ -20,11 +20,12 @@ from actors import (
     SSEConnection,
 )
 from actors.api.connections import Connection, parse_connection
+from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
 from actors.logic.failure import DEAD_LETTER, Verdict
 from actors.plan.build import build_plan, check_app
 from actors.plan.plan import Plan, UnitPlan
-from actors.plan.settings import Settings, state_dir
+from actors.plan.settings import Settings
 
 
 def a_handler(messages: list[Any]) -> None: ...
@@ -46,7 +47,7 @@ def settings_of(connection: Connection, vhost: str = "/") -> dict[str, Any]:
 
 
 def planned(app: App, *connections: str, **settings: Any) -> Plan:
-    return build_plan(app, "m:app", Settings(connections=connections, **settings))
+    return build_plan(app, Settings(connections=connections, **settings), "m:app")
 
 
 def only_unit(app: App, *connections: str, **settings: Any) -> UnitPlan:
@@ -241,7 +242,7 @@ def test_a_stream_is_below_the_path_of_its_connection_with_the_parameters_of_bot
 ) -> None:
     app = App()
     app.route([path])(a_handler)
-    (unit,) = app.plan(Settings(connections=(f"sse+{base}",))).units
+    (unit,) = build_plan(app, Settings(connections=(f"sse+{base}",))).units
     assert json.loads(unit.settings)["paths"][path]["url"] == url
 
 
@@ -467,7 +468,7 @@ def test_a_bad_setting_is_one_line(values: dict[str, Any], line: str) -> None:
 )
 def test_the_first_wait_of_a_retry_is_known(outcome: Any, first: float | None) -> None:
     app = an_app(options={"on_exception": outcome})
-    (unit,) = build_plan(app, "m:a", Settings(connections=("amqp://h",))).units
+    (unit,) = build_plan(app, Settings(connections=("amqp://h",)), "m:a").units
     assert unit.retries == ({} if first is None else {"words": first})
 
 
