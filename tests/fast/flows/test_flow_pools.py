@@ -142,7 +142,7 @@ def test_one_that_cannot_start_keeps_its_pool_waiting_and_is_named() -> None:
     with InMemorySystem(app, raise_errors=False) as system:
         (sent,) = system.deliver("a", [1])
         assert sent.actions == []
-        assert handlers(system)[0]["reason"] == "route b: OSError: no index"
+        assert handlers(system)[0]["reason"] == "route b: on_start raised OSError: no index"
         system.advance(60.0)
         assert sent.actions == [ACK]
         assert begun == ["sound", "broken", "broken", "broken"]
