@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.api.app import App, SSEApplication
-    from actors.api.connections import AMQPConnection, SpoolConnection, SSEConnection
-    from actors.api.kinds import Event, RabbitMQMessage, SpoolMessage
+    from actors.api.connections import AMQPConnection, RouteTypes, SpoolConnection, SSEConnection
     from actors.api.message import Message
     from actors.api.options import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
-    from actors.api.route import HandlerActor, RouteTypes
+    from actors.api.route import HandlerActor
     from actors.api.timeit import Timeit
     from actors.api.topology import Binding, Exchange, Queue
+    from actors.connectors.rabbitmq.message import RabbitMQMessage
+    from actors.connectors.spool.message import SpoolMessage
+    from actors.connectors.sse.message import Event
     from actors.errors import (
         CallboardError,
         ConfigurationError,
@@ -43,12 +45,14 @@ __all__ = [
 
 _HOMES = {
     "api.app": ("App", "SSEApplication"),
-    "api.connections": ("AMQPConnection", "SSEConnection", "SpoolConnection"),
-    "api.kinds": ("Event", "RabbitMQMessage", "SpoolMessage"),
+    "api.connections": ("AMQPConnection", "RouteTypes", "SSEConnection", "SpoolConnection"),
     "api.message": ("Message",),
     "api.options": ("AMQPRouteOptions", "Actions", "Events", "Options", "Retry", "RouteOptions"),
+    "connectors.rabbitmq.message": ("RabbitMQMessage",),
+    "connectors.spool.message": ("SpoolMessage",),
+    "connectors.sse.message": ("Event",),
     "publisher": ("Publisher",),
-    "api.route": ("HandlerActor", "RouteTypes"),
+    "api.route": ("HandlerActor",),
     "api.timeit": ("Timeit",),
     "api.topology": ("Binding", "Exchange", "Queue"),
 }

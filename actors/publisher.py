@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from actors.api.connections import parse_connection
+from actors.api.connector import connector_of
 from actors.api.puts import begun
-from actors.connectors.spool.file import SpoolError, SpoolFile
-from actors.errors import ConfigurationError, PublishError
+from actors.errors import ConfigurationError
 from actors.logic.entry import Entry, check_queue, check_seconds, serialized
 
-if TYPE_CHECKING:
-    from actors.connectors.rabbitmq.publisher import AMQPPublisher
+
+class Store(Protocol):
+    """The place that messages go to: a connector's publisher."""
+
+    def put(self, queue: str, entries: Sequence[Entry], timeout: float) -> list[str]: ...
+
+    def close(self) -> None: ...
 
 
 class Publisher:
@@ -30,16 +33,10 @@ class Publisher:
     def __init__(self, url: str) -> None:
         connection = parse_connection(url)
         settings = connection.as_json(getattr(connection, "vhost", ""), {})
-        self._store: SpoolFile | AMQPPublisher
-        if connection.kind == "spool":
-            self._store = SpoolFile(Path(json.loads(settings)["path"]))
-        elif connection.kind == "amqp":
-            # For a spool neither pika nor what it brings is imported.
-            from actors.connectors.rabbitmq.publisher import AMQPPublisher
-
-            self._store = AMQPPublisher(settings)
-        else:
+        connector = connector_of(connection.kind)
+        if not connector.publisher:
             raise ConfigurationError(f"a {connection.kind} connection takes no messages")
+        self._store: Store = connector.load("publisher")(settings)
 
     def put(
         self,
@@ -101,7 +98,4 @@ class Publisher:
     def _put(self, queue: str, entries: list[Entry], timeout: float) -> list[str]:
         check_queue(queue)
         check_seconds("timeout", timeout)
-        try:
-            return self._store.put(queue, entries, timeout)
-        except SpoolError as error:
-            raise PublishError(str(error)) from error
+        return self._store.put(queue, entries, timeout)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from actors.api.app import App
+from actors.api.connector import connectors
 from actors.connectors.hands import NoHands
 from actors.connectors.memory.publisher import WorldWay
 from actors.connectors.memory.wire import Sent, Stored
@@ -101,7 +102,7 @@ class InMemorySystem:
             "runner": self._runner,
             "hands": NoHands,
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
-            **dict.fromkeys(("amqp", "spool", "sse"), self.world.client),
+            **dict.fromkeys((one.kind for one in connectors()), self.world.client),
         }
         keep_in(self._kept_metrics)
         self.stage = self.stage_class(clients, self._seed)

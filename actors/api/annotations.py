@@ -10,12 +10,9 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actors.api.kinds import KINDS
+from actors.api.connector import connectors
 from actors.api.message import Message
 from actors.errors import InvalidRoute
-
-#: The classes of messages that a connection delivers.
-MESSAGES = {Message, *KINDS.values()}
 
 UNIONS = (typing.Union, types.UnionType)
 
@@ -284,4 +281,5 @@ def _form(hint: Any) -> str:
 
 
 def _is_message(kind: Any) -> bool:
-    return isinstance(kind, type) and kind in MESSAGES
+    delivered = (connector.load("message") for connector in connectors())
+    return isinstance(kind, type) and kind in {Message, *delivered}

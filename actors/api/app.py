@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from actors.api.annotations import Unresolved, name_of, payload_type
 from actors.api.callables import fault
-from actors.api.connections import AMQPConnection, Connection, SSEConnection
+from actors.api.connections import AMQPConnection, Connection, RouteTypes, SSEConnection
 from actors.api.options import AMQPRouteOptions, FailCallback, RouteOptions, TimerOptions
 from actors.api.outlet import ConnectionOutlet, OpenWay, Outlet, open_lane
-from actors.api.route import Handler, Route, RouteTypes, check_handler, checked_queues
+from actors.api.route import Handler, Route, check_handler, checked_queues
 from actors.api.state import State
 from actors.api.topology import Queue
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute

@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Mapping
 from concurrent.futures import Future
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from actors.api.connector import connector_for, connectors
 from actors.api.options import FailCallback
 from actors.api.outlet import ConnectionOutlet, Outlet
 from actors.api.schema import Schema
@@ -22,7 +24,6 @@ from actors.logic.names import broken_text
 from actors.logic.routing import stream_url
 from actors.logic.secrets import masked_url
 
-SCHEMES = "amqp://, amqps://, sse+http://, sse+https://, spool:"
 UNREADABLE = (
     "cannot be read: is the port a number of at most 65535, and is each of '/?#@%[]' and each"
     " blank in user and password, and each '@' after them, percent-encoded, as %40 for '@'?"
@@ -31,6 +32,15 @@ NO_URL = (
     "must be a host alone: give port=, user=, password= and vhost= beside it, or the URL as"
     " --connection or CALLBOARD_CONNECTION"
 )
+
+
+class RouteTypes(StrEnum):
+    """Which connections a route may be served by; the values are their kinds."""
+
+    AMQP_RABBITMQ = "amqp"
+    SSE = "sse"
+    SPOOL = "spool"
+    HTTP = "http"  #: known, so that it can be refused by name
 
 
 class Connection(Schema, Outlet):
@@ -85,6 +95,16 @@ class Connection(Schema, Outlet):
 
     def as_json(self, vhost: str, paths: Mapping[str, Mapping[str, str]]) -> str:
         """The settings of its client, secrets included; `paths` with the headers of each."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """The connection that a URL of its connector stands for. Raises `ConfigurationError`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def place_of(settings: Mapping[str, Any]) -> str:
+        """Its place, from what `as_json` wrote: a URL without secrets, for people."""
         raise NotImplementedError
 
 
@@ -146,6 +166,28 @@ class AMQPConnection(Connection):
             "connection_timeout": self.connection_timeout,
         })  # fmt: skip
 
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        parts = _split(url)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if taken := sorted(cls.endpoint & query.keys()):
+            raise ConfigurationError(f"{taken[0]} belongs before the '?'")
+        values: dict[str, Any] = {
+            **query,
+            "host": parts.hostname or "",
+            "vhost": _decoded(parts.path.removeprefix("/")) or "/",
+            "ssl": parts.scheme == "amqps",
+        }
+        if parts.port is not None:
+            values["port"] = parts.port
+        return cls.model_validate(values | _credentials(url), strict=False)
+
+    @staticmethod
+    def place_of(settings: Mapping[str, Any]) -> str:
+        scheme = "amqps" if settings.get("ssl") else "amqp"
+        vhost = settings["vhost"].lstrip("/")
+        return f"{scheme}://{settings['user']}@{settings['host']}:{settings['port']}/{vhost}"
+
 
 class SSEConnection(Connection):
     """A server of event streams; routes are paths below its URL, with its parameters too."""
@@ -191,6 +233,18 @@ class SSEConnection(Connection):
             "verify": self.verify_ssl and (self.ca_file or True),
         })  # fmt: skip
 
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        parts = _split(url.removeprefix("sse+"))
+        if not parts.hostname:
+            raise ConfigurationError("names no host")
+        clean = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+        return cls(clean.geturl(), **_credentials(url))
+
+    @staticmethod
+    def place_of(settings: Mapping[str, Any]) -> str:
+        return f"sse+{settings['url'].partition('?')[0]}"
+
 
 class SpoolConnection(Connection):
     """The embedded spool, one file on a local disk."""
@@ -222,6 +276,17 @@ class SpoolConnection(Connection):
     def as_json(self, vhost: str, paths: Mapping[str, Mapping[str, str]]) -> str:
         return json.dumps({"name": self.name, "path": str(self.file)})
 
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        parts = _split(url)
+        if parts.netloc:
+            raise ConfigurationError("a spool is a file of this host: spool:///path")
+        return cls(_decoded(parts.path) or None)
+
+    @staticmethod
+    def place_of(settings: Mapping[str, Any]) -> str:
+        return f"spool://{settings['path']}"
+
 
 def parse_connection(url: str, name: str | None = None) -> Connection:
     """The connection that a URL stands for, named by its kind where no name is given.
@@ -246,41 +311,17 @@ def split_name(argument: str) -> tuple[str, str]:
 
 
 def _from_url(url: str) -> Connection:
-    scheme = url.partition(":")[0]
-    if scheme in ("amqp", "amqps"):
-        return _amqp(url)
-    if scheme in ("sse+http", "sse+https"):
-        return _sse(url)
-    if scheme == "spool" and ":" in url:
-        parts = _split(url)
-        if parts.netloc:
-            raise ConfigurationError("a spool is a file of this host: spool:///path")
-        return SpoolConnection(_decoded(parts.path) or None)
-    raise ConfigurationError(f"is no URL of a connection; valid: {SCHEMES}")
-
-
-def _amqp(url: str) -> AMQPConnection:
-    parts = _split(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if taken := sorted(AMQPConnection.endpoint & query.keys()):
-        raise ConfigurationError(f"{taken[0]} belongs before the '?'")
-    values: dict[str, Any] = {
-        **query,
-        "host": parts.hostname or "",
-        "vhost": _decoded(parts.path.removeprefix("/")) or "/",
-        "ssl": parts.scheme == "amqps",
-    }
-    if parts.port is not None:
-        values["port"] = parts.port
-    return AMQPConnection.model_validate(values | _credentials(url), strict=False)
-
-
-def _sse(url: str) -> SSEConnection:
-    parts = _split(url.removeprefix("sse+"))
-    if not parts.hostname:
-        raise ConfigurationError("names no host")
-    clean = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    return SSEConnection(clean.geturl(), **_credentials(url))
+    scheme, colon, _ = url.partition(":")
+    connector = connector_for(scheme) if colon else None
+    if connector is None:
+        known = ", ".join(
+            f"{scheme}:" if one.local else f"{scheme}://"
+            for one in connectors()
+            for scheme in one.schemes
+        )
+        raise ConfigurationError(f"is no URL of a connection; valid: {known}")
+    made: Connection = connector.load("connection").from_url(url)
+    return made
 
 
 def _credentials(url: str) -> dict[str, Any]:

@@ -10,10 +10,8 @@ from pydantic_core import from_json
 
 from actors.errors import InvalidMessage
 from actors.logic.failure import describe
-from actors.logic.records import Record
 
 if TYPE_CHECKING:
-    from pika.spec import BasicProperties
     from pydantic import TypeAdapter, ValidationError
 
 
@@ -31,7 +29,7 @@ def decode_json(data: bytes) -> Any:
     return value
 
 
-def decode_event(data: bytes) -> Any:
+def decode_text(data: bytes) -> Any:
     """The value of a JSON text, or the text itself where it is not JSON."""
     try:
         return decode_json(data)
@@ -39,12 +37,12 @@ def decode_event(data: bytes) -> Any:
         return data.decode("utf-8", "replace")
 
 
-def decoder_for(adapter: TypeAdapter[Any] | None, kind: str) -> Callable[[bytes], Any]:
+def decoder_for(adapter: TypeAdapter[Any] | None, plain_text: bool) -> Callable[[bytes], Any]:
     """A decoder of JSON into the type that a handler asks for; None: any JSON.
 
-    Both read the same texts as JSON. Of an event stream, what is not JSON is taken as a text.
+    Both read the same texts as JSON. With `plain_text`, a body that is not JSON is a text.
     """
-    read = decode_event if kind == "sse" else decode_json
+    read = decode_text if plain_text else decode_json
     if adapter is None:
         return read
     from pydantic import ValidationError
@@ -84,26 +82,6 @@ def _is_no_json(error: ValidationError) -> bool:
     """Whether the whole text could not be parsed."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return first["type"] == "json_invalid" and not first["loc"]
-
-
-def decode_properties(payload: bytes) -> BasicProperties:
-    """AMQP properties from the payload of their frame; raises InvalidMessage."""
-    from pika.spec import BasicProperties  # 15 ms that a spool need not pay
-
-    properties = BasicProperties()
-    try:
-        properties.decode(payload)
-    except Exception as error:  # whatever pika raises on dates past 9999, deep tables, cut ones
-        raise InvalidMessage(f"properties: {type(error).__name__}: {error}") from None
-    return properties
-
-
-def read_headers(record: Record) -> dict[str, Any]:
-    """The headers of a spooled message; raises InvalidMessage."""
-    try:
-        return record.headers
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMessage(f"headers: {type(error).__name__}: {error}") from None
 
 
 def _without_input(errors: list[Any]) -> str:

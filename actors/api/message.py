@@ -60,6 +60,12 @@ class Message(Generic[T]):
         self._body: Any = _UNREAD
         self.queue = queue
 
+    @classmethod
+    def order_key(cls, raw: bytes, order_by: str) -> Any:
+        """The value that keeps messages in order: `order_by` is "routing_key" (of a spool the
+        queue) or "header:NAME". May raise whatever an unreadable message makes it raise."""
+        raise NotImplementedError
+
     @property
     def body(self) -> T:
         """The decoded message, of the type that the handler asks for.

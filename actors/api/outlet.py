@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from actors.api.connector import connector_of
 from actors.api.puts import begun
 from actors.logic.entry import Outgoing, check_properties, check_text, check_way, serialized
 
@@ -164,6 +165,6 @@ class ConnectionOutlet(Outlet):
             return way.begin(Outgoing(routing_key, body, packed, exchange, mandatory))
 
     def _on_vhost(self, vhost: str | None) -> str:
-        if vhost is None or self._kind != "amqp":
+        if vhost is None or not connector_of(self._kind).broker:
             return self._settings
         return json.dumps({**json.loads(self._settings), "vhost": vhost})

@@ -8,13 +8,13 @@ import logging
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from actors.api.annotations import function_of, name_of, payload_type, positional, spelled
 from actors.api.callables import accepts, method_fault, promised
+from actors.api.connections import RouteTypes
 from actors.api.options import RouteOptions
 from actors.api.topology import Queue
 from actors.errors import InvalidRoute
@@ -22,15 +22,6 @@ from actors.logic.names import broken_rule
 
 if TYPE_CHECKING:
     from actors.api.app import App
-
-
-class RouteTypes(StrEnum):
-    """Which connections a route may be served by; the values are their kinds."""
-
-    AMQP_RABBITMQ = "amqp"
-    SSE = "sse"
-    SPOOL = "spool"
-    HTTP = "http"  #: known, so that it can be refused by name
 
 
 class HandlerActor:

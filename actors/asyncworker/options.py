@@ -1,7 +1,7 @@
 """`asyncworker.options`."""
 
+from actors.api.connections import RouteTypes
 from actors.api.options import Actions, Events, Options, RouteOptions, TimerOptions
-from actors.api.route import RouteTypes
 
 __all__ = ["Actions", "DefaultValues", "Defaultvalues", "Events", "Options", "RouteTypes"]
 

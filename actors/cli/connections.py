@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from actors.api.connections import Connection, parse_connection, split_name
+from actors.api.connector import Connector, connectors
 from actors.errors import ConfigurationError
 from actors.plan.resolve import NO_CONNECTION
 
 
-def only(arguments: Sequence[str], kinds: Sequence[str]) -> tuple[str, Connection]:
-    """The URL and what it stands for, of the only connection named that is of these kinds.
+def only(arguments: Sequence[str], suits: Callable[[Connector], object]) -> tuple[str, Connection]:
+    """The URL of the only connection named whose connector suits, and the connection.
 
     Raises `ConfigurationError` where none or several are.
     """
@@ -18,6 +19,7 @@ def only(arguments: Sequence[str], kinds: Sequence[str]) -> tuple[str, Connectio
         raise ConfigurationError(NO_CONNECTION)
     named = [split_name(argument) for argument in arguments]
     found = [(url, parse_connection(url, name or None)) for name, url in named]
+    kinds = [connector.kind for connector in connectors() if suits(connector)]
     fitting = [(url, connection) for url, connection in found if connection.kind in kinds]
     if not fitting:
         raise ConfigurationError(

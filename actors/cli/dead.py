@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import click
 
-from actors.api.connections import AMQPConnection
+from actors.api.connector import connector_of
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION, flags
 from actors.cli.output import confirm, in_json, say, say_json
-from actors.cli.spool import at, moment, open_spool, shortened
+from actors.cli.spool import at, moment, shortened
 from actors.cli.table import table
 from actors.cli.values import Moment, QueueName, Whole
 from actors.connectors.spool.admin import ALL, DeadFilter, Stored
@@ -135,12 +135,10 @@ def purge(queue: str, dry_run: bool, yes: bool, as_json: bool, **selection: Any)
 
 
 def _letters(selection: dict[str, Any]) -> DeadLetters:
-    url, connection = only(selection["connection"], ("amqp", "spool"))
-    if isinstance(connection, AMQPConnection):
-        from actors.connectors.rabbitmq.admin import BrokerAdmin  # loads pika
-
-        return BrokerAdmin(connection.as_json(connection.vhost, {}))
-    return open_spool([url])
+    _, connection = only(selection["connection"], lambda connector: connector.admin)
+    settings = connection.as_json(getattr(connection, "vhost", ""), {})
+    admin: DeadLetters = connector_of(connection.kind).load("admin")(settings)
+    return admin
 
 
 def _which(selection: dict[str, Any]) -> DeadFilter:

@@ -51,7 +51,7 @@ def publish(
     """
     began = time.monotonic()
     confirmed = 0
-    url, _ = only(connection, ("amqp", "spool"))
+    url, _ = only(connection, lambda connector: connector.publisher)
     with Publisher(url) as publisher, _progress(file) as advance:
         for first, lines, size in _reads(file):
             if first == 1 and form != "raw":

@@ -9,6 +9,7 @@ import click
 
 from actors import log
 from actors.api.app import App
+from actors.api.connector import connector_of
 from actors.cli.flags import RUN
 from actors.cli.output import say
 from actors.cli.table import table
@@ -111,14 +112,7 @@ def _joins(plan: HostPlan, settings: Settings) -> str:
 def describe(unit: UnitPlan) -> str:
     """A connection in a few words, without its secrets."""
     settings = json.loads(unit.settings)
-    if unit.kind == "amqp":
-        scheme = "amqps" if settings.get("ssl") else "amqp"
-        vhost = settings["vhost"].lstrip("/")
-        place = f"{scheme}://{settings['user']}@{settings['host']}:{settings['port']}/{vhost}"
-    elif unit.kind == "spool":
-        place = f"spool://{settings['path']}"
-    else:
-        place = f"sse+{settings['url'].partition('?')[0]}"
+    place = connector_of(unit.kind).load("connection").place_of(settings)
     return f"{unit.name} at {place}"
 
 

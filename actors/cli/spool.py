@@ -7,15 +7,12 @@ from datetime import datetime, tzinfo
 
 import click
 
-from actors.api.connections import SpoolConnection
 from actors.cli.connections import only
 from actors.cli.flags import connection
 from actors.cli.output import confirm, say, say_json
 from actors.cli.table import table
 from actors.cli.values import QueueName, Whole
-from actors.connectors.spool.admin import SpoolAdmin
-from actors.connectors.spool.file import SpoolFile
-from actors.errors import ConfigurationError
+from actors.connectors.spool.admin import SpoolAdmin, open_admin
 
 SPOOL = connection("The spool: spool: or spool:///path.  [default: spool:]")
 
@@ -70,14 +67,8 @@ def purge(queue: str, connection: Sequence[str], yes: bool) -> None:
 
 def open_spool(arguments: Sequence[str]) -> SpoolAdmin:
     """The spool that is named, or the one in the state directory."""
-    _, connection = only(arguments or ("spool:",), ("spool",))
-    assert isinstance(connection, SpoolConnection)
-    if not connection.file.exists():  # to look is not to make one, least of all at a wrong path
-        raise ConfigurationError(
-            f"connection spool://{connection.file}: there is no such file; the first message"
-            " that is put makes it"
-        )
-    return SpoolAdmin(SpoolFile(connection.file))
+    _, connection = only(arguments or ("spool:",), lambda connector: connector.local)
+    return open_admin(connection.as_json("", {}))
 
 
 def moment(seconds: float | None) -> str:

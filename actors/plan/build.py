@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.api.connector import connector_of
 from actors.api.options import Actions
 from actors.api.state_dir import state_dir
 from actors.errors import HandlerCrashed
@@ -210,18 +211,19 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
     if not satisfies(offers, requires):
         yield f"it waits for a host that offers {spelled(requires)}: this one does not"
     route, kind, numbers = served.route, served.connection.kind, served.window
+    broker = connector_of(kind).broker
     if numbers.prefetch < numbers.enough:
         yield (
             f"a prefetch of {numbers.prefetch} is less than two bulks for each handler"
             f" ({numbers.enough}): handlers will wait; bulks hold {numbers.bulk_size} at the most"
         )
     patience = _patience(route)
-    if kind == "amqp" and route.options.timeout >= patience:
+    if broker and route.options.timeout >= patience:
         yield (
             f"timeout {route.options.timeout:g} s is not under RabbitMQ's own"
             f" ({patience:g} s): the broker may close the channel first"
         )
-    longest, bulks = patience / 2, kind == "amqp" and numbers.bulk_size > 1
+    longest, bulks = patience / 2, broker and numbers.bulk_size > 1
     if bulks and (interval := route.options.bulk_flush_interval) > longest:
         yield (
             f"bulk_flush_interval {interval:g} s: a bulk waits for {longest:g} s at the most, half"
@@ -235,7 +237,7 @@ def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
     yield from _of_retries(served, patience)
     yield from _of_rejects(served)
     for queue in route.declared:
-        if kind != "amqp":
+        if not broker:
             yield f"queue {queue.name} is declared on RabbitMQ only, not on a connection of {kind}"
         elif queue.limited and not queue.dead_letters:
             yield (
@@ -271,7 +273,7 @@ def _of_rejects(served: Served) -> Iterable[str]:
     rejects = [error for error, entry in served.table.items() if entry.verdict is Verdict.REJECT]
     if not rejects and route.options.on_success is not Actions.REJECT:
         return
-    if served.connection.kind != "amqp":
+    if not connector_of(served.connection.kind).broker:
         yield "REJECT drops messages: DEAD_LETTER keeps them"
         return
     kept = {queue.name for queue in route.declared if queue.dead_letters}

@@ -52,8 +52,8 @@ class RoutePlan:
 class UnitPlan:
     """One connection with all it serves: what a unit supervisor is to play."""
 
-    name: str  #: "rabbitmq", "spool" or as the connection is named; with the vhost where several
-    kind: str  #: "amqp", "spool" or "sse"
+    name: str  #: as the connection is named; with the vhost where there are several
+    kind: str  #: of its connector
     settings: str = field(repr=False)  #: the connection's settings as JSON, secrets included
     routes: tuple[RoutePlan, ...] = ()
     app: str = ""  #: import string

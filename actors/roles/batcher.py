@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from actors.api.connector import connector_of
 from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.ages import Old
 from actors.logic.bulk import Chunk, pieces
@@ -141,7 +142,9 @@ class Batcher:
                 self._routes[route.name] = route
                 self._lines.update(dict.fromkeys(route.queues, line))
             self._settling = Settling(
-                self._lines, broker_copies=plan.kind == "amqp", random=self._context.random
+                self._lines,
+                broker_copies=connector_of(plan.kind).frames,
+                random=self._context.random,
             )
             self._hands = self._context.client("hands", plan)
         self._supervisor = sender

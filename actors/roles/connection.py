@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+from actors.api.connector import connector_of
 from actors.log import own_logger
 from actors.logic.counts import Counts
 from actors.plan.plan import UnitPlan
@@ -293,7 +294,11 @@ class Connection:
         custody = self._traffic.custody
         oldest = custody.outbox.oldest()
         age = 0.0 if oldest is None else now - oldest
-        if self._plan.kind == "spool" and self._state == "open" and now >= self._next_measure:
+        if (
+            connector_of(self._plan.kind).counts_waiting
+            and self._state == "open"
+            and now >= self._next_measure
+        ):
             self._next_measure = now + MEASURED
             self._intake.measure()  # what it finds is in the next report
         waiting = self._intake.waiting

@@ -84,7 +84,7 @@ class Context(Protocol):
         """End this actor once this message is handled."""
 
     def client(self, kind: str, settings: Any) -> Any:
-        """The actor's client: "amqp", "spool" or "sse" for a connection, "runner" for a handler,
+        """The actor's client: of a connector's kind for a connection, "runner" for a handler,
         "hands" for a batcher."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import count
+from typing import Any
 
-from actors.api.kinds import order_key
+from actors.api.connector import connector_of
+from actors.api.message import Message
 from actors.logic.batching import Batching
 from actors.logic.failure import Verdict
 from actors.logic.line import Line
@@ -48,6 +50,16 @@ def open_bulks(route: RoutePlan, plan: UnitPlan) -> Batching | Ordering:
         interval = min(interval, BURST_FLUSH)
     size, most, alone = route.bulk_size, route.bulk_bytes, route.last_alone
     if route.order_by:
-        key_of = partial(order_key, plan.kind, order_by=route.order_by)
+        message = connector_of(plan.kind).load("message")
+        key_of = partial(order_key, message, order_by=route.order_by)
         return Ordering(size, most, interval, alone, key_of)
     return Batching(size, most, interval, alone)
+
+
+def order_key(message: type[Message[Any]], raw: bytes, order_by: str) -> str:
+    """The key of a delivery, as a text; empty where it cannot be read: never raises."""
+    try:
+        value = message.order_key(raw, order_by)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    except Exception:
+        return ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.api.app import App
-from actors.api.kinds import KINDS
+from actors.api.connector import connector_of
 from actors.api.message import Handout, Message
 from actors.connectors.memory.world import World
 from actors.plan.plan import UnitPlan
@@ -77,6 +77,6 @@ class ObservedCode(InlineUserCode):
 
     def _fate(self, bulk: Bulk) -> When | None:
         handout = Handout(bulk.route, json.loads)
-        kind = KINDS[self._unit.kind]
+        kind = connector_of(self._unit.kind).load("message")
         messages = [message for share in shares(bulk) for message in share.messages(kind, handout)]
         return next((when for when in self._doomed if any(map(when, messages))), None)

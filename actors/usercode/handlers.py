@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.api.callables import misfit
+from actors.api.connector import connector_of
 from actors.api.decoding import decoder_for
-from actors.api.kinds import KINDS
 from actors.api.message import Handout, Message
 from actors.api.options import compile_table, decision
 from actors.api.puts import Puts, leave
@@ -128,7 +128,8 @@ class RouteCode:
         self.name = name
         self.ready = False
         self._kind = kind
-        self._message = KINDS[kind]
+        self._connector = connector_of(kind)
+        self._message = self._connector.load("message")
         self._call = call
         self._live = live
         self._handler: Callable[..., Any]
@@ -146,7 +147,7 @@ class RouteCode:
         table = compile_table(route.options.on_exception)
         self.rules = Rules(decision(route.options.on_success), table)
         self._typed = route.adapter is not None
-        self._decode = decoder_for(route.adapter, self._kind)
+        self._decode = decoder_for(route.adapter, self._connector.plain_text)
         self._handler = route.handler
         if isinstance(self._handler, type):
             # What awaits finds a running loop in its __init__ too.

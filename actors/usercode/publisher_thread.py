@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
-from actors.errors import ConfigurationError, PublishError
+from actors.api.connector import connector_of
+from actors.errors import PublishError
 from actors.logic.entry import Outgoing
 
 #: Seconds within which a message is stored, a broker that comes back included.
@@ -96,14 +95,5 @@ class Lane:
 
 
 def open_lane(kind: str, settings: str) -> Lane:
-    """The way to the store of a connection. Raises `ConfigurationError` where it has none."""
-    # What a connection does without is not imported.
-    if kind == "amqp":
-        from actors.connectors.rabbitmq.publisher import AMQPPublisher
-
-        return Lane(AMQPPublisher(settings))
-    if kind == "spool":
-        from actors.connectors.spool.publisher import SpoolStore
-
-        return Lane(SpoolStore(Path(json.loads(settings)["path"])))
-    raise ConfigurationError(f"a connection of kind {kind} takes no messages")
+    """The way to the publisher of a connection. Raises `ConfigurationError` where it has none."""
+    return Lane(connector_of(kind).load("publisher")(settings))

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import actors
-from actors.api.kinds import Event, RabbitMQMessage
 from actors.api.options import Retry, compile_table, decision
 from actors.asyncworker import App
 from actors.asyncworker.conf import logger
 from actors.asyncworker.options import DefaultValues
 from actors.asyncworker.sse.app import SSEApplication
+from actors.connectors.rabbitmq.message import RabbitMQMessage
+from actors.connectors.sse.message import Event
 from actors.errors import ConfigurationError, InvalidConnection, InvalidMessage, InvalidRoute
 from actors.metrics import Counter, Gauge, Histogram
 from actors.plan.load import load as load_app

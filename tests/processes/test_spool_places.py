@@ -14,13 +14,13 @@ import pytest
 
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
+from actors.connectors.spool.lock import FileLock
 from actors.connectors.sse.checkpoint import CheckpointFile
 from actors.errors import ConfigurationError, Fault
 from actors.logic.entry import Entry
 from actors.plan.plan import UnitPlan
 from actors.publisher import Publisher
 from actors.roles.port import Fetched, Lost
-from actors.usercode.singleton import FileLock
 
 STRANGER = 65534
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")

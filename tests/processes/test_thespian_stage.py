@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from thespian.actors import ActorSystem, ActorSystemRequestTimeout, ChildActorExited
 
+from actors.api.connector import resolve
 from actors.errors import CallboardError
 from actors.logic.fuse import FAILURES
 from actors.roles.protocol import ReportStatus
 from actors.stages.thespian import processes
 from actors.stages.thespian.launcher import LAUNCHER, ROOT, Launcher
 from actors.stages.thespian.process_context import Envelope
-from actors.stages.thespian.roles import CLIENTS, ROLES, resolve
+from actors.stages.thespian.roles import CLIENTS, ROLES
 from actors.stages.thespian.transport import address_of
 from tests.support.thespian_cast import Play, on_stage, report, report_of, until
 

@@ -10,10 +10,10 @@ from typing import Any
 import pika
 import pytest
 
-from actors.api.decoding import decode_properties
 from actors.connectors.rabbitmq import retry_queues as ladder
 from actors.connectors.rabbitmq.admin import BrokerAdmin
 from actors.connectors.rabbitmq.connection import RabbitMQClient
+from actors.connectors.rabbitmq.message import decode_properties
 from actors.connectors.rabbitmq.retry_queues import arguments, is_safe
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.file import SpoolFile

@@ -15,8 +15,8 @@ import pytest
 from actors import App
 from actors.connectors.rabbitmq import lock as queuelock
 from actors.connectors.rabbitmq.lock import QueueLock
+from actors.connectors.spool.lock import FileLock
 from actors.testing import InMemorySystem
-from actors.usercode.singleton import FileLock
 from tests.services.conftest import Run
 from tests.services.worker import BrokerPlace, Place, Worker, until
 from tests.support.broker import Broker, free_port

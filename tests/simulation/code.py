@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from random import Random
 from typing import Any, NamedTuple
 
-from actors.api.kinds import KINDS
+from actors.api.connector import connector_of
 from actors.api.message import Handout, Message
 from actors.logic.failure import Decision, Verdict
 from actors.plan.plan import UnitPlan
@@ -50,7 +50,7 @@ class ScriptedCode:
         unit, pool = settings
         self._rows = {plan.name: plan.row for plan in unit.pools[pool]}
         self._room = {plan.row: plan.in_flight for plan in unit.pools[pool]}
-        self._kind = KINDS[unit.kind]
+        self._kind = connector_of(unit.kind).load("message")
         self._rules = Rules(Decision(Verdict.ACK), scene.table)
         self._peer = peer
         self._witness = witness

@@ -1,6 +1,6 @@
 """`asyncworker.rabbitmq.message`."""
 
-from actors.api.kinds import RabbitMQMessage
+from actors.connectors.rabbitmq.message import RabbitMQMessage
 
 __all__ = ["Message", "RabbitMQMessage"]
 

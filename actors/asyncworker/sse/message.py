@@ -1,5 +1,5 @@
 """`asyncworker.sse.message`."""
 
-from actors.api.kinds import Event as SSEMessage
+from actors.connectors.sse.message import Event as SSEMessage
 
 __all__ = ["SSEMessage"]

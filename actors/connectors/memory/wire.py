@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from actors.api.connector import connector_of
 from actors.api.options import Actions
 from actors.logic.attempts import proven
 from actors.logic.records import pack
@@ -87,16 +88,16 @@ class Wire:
     """What one kind of connection brings, and what its store counts."""
 
     def __init__(self, kind: str) -> None:
-        self._is_broker = kind == "amqp"
+        self._frames = connector_of(kind).frames
 
     @property
     def counts(self) -> bool:
         """Whether each hand-out is counted; a classic queue only knows that there was one."""
-        return not self._is_broker
+        return not self._frames
 
     def delivery(self, queue: str, tag: int, message: Stored) -> tuple[bytes, int]:
         """The bytes, and how often it was handed out before as far as the connection can tell."""
-        if self._is_broker:
+        if self._frames:
             return _frames(queue, tag, message), int(message.redelivered)
         headers = json.dumps(message.headers).encode() if message.headers else b""
         attempts = message.attempts

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
+from actors.errors import ConfigurationError
 
 _LAST = 253402214400  #: the last day of the year 9999, as a wall clock
 _IDS = "SELECT id FROM message LEFT JOIN content USING (seq) WHERE seq IN ({})"
@@ -215,3 +217,17 @@ def _whole(value: Any) -> int:
 def _time(value: Any) -> float | None:
     """Seconds that a calendar has a date for."""
     return value if isinstance(value, int | float) and 0 <= value <= _LAST else None
+
+
+def open_admin(settings: str) -> SpoolAdmin:
+    """The admin of the spool that these settings name.
+
+    Raises `ConfigurationError` where the file is missing: to look is not to make one.
+    """
+    file = Path(json.loads(settings)["path"])
+    if not file.exists():
+        raise ConfigurationError(
+            f"connection spool://{file}: there is no such file; the first message that is put"
+            " makes it"
+        )
+    return SpoolAdmin(SpoolFile(file))

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from actors.api.decoding import decode_properties
+from actors.connectors.rabbitmq.message import decode_properties
 from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.schema import DEAD
 from actors.errors import InvalidMessage

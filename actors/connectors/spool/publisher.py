@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,11 +13,19 @@ from actors.errors import PublishError
 from actors.logic.entry import Entry, Outgoing, entry_of
 
 
-class SpoolStore:
-    """A `Store`. Exchanges there are none: a message for one is refused."""
+class SpoolPublisher:
+    """A publisher that has no exchanges: a message for one is refused."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = SpoolFile(path)
+    def __init__(self, settings: str) -> None:
+        """`settings` as `UnitPlan.settings` has them."""
+        self._file = SpoolFile(Path(json.loads(settings)["path"]))
+
+    def put(self, queue: str, entries: Sequence[Entry], timeout: float = 5.0) -> list[str]:
+        """Store all or none, in order, and return their ids. Raises `PublishError`."""
+        try:
+            return self._file.put(queue, entries, timeout)
+        except SpoolError as error:
+            raise PublishError(str(error)) from error
 
     def properties(self, given: Mapping[str, Any]) -> Entry:
         """Of AMQP's properties those that a spool has a place for."""
@@ -37,11 +46,7 @@ class SpoolStore:
         left = [message for message in messages if message.outcome is None]
         for queue, group in groupby(left, key=lambda message: message.routing_key):
             together = list(group)
-            try:
-                entries = [m.properties._replace(body=m.body) for m in together]
-                self._file.put(queue, entries, timeout)
-            except SpoolError as error:
-                raise PublishError(str(error)) from error
+            self.put(queue, [m.properties._replace(body=m.body) for m in together], timeout)
             for message in together:
                 message.outcome = ""
 

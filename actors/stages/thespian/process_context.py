@@ -16,7 +16,7 @@ from actors.roles.context import Client
 from actors.roles.protocol import ActorMessage
 from actors.stages.link.throttled import Tally
 from actors.stages.thespian.processes import Child
-from actors.stages.thespian.roles import CLIENTS, resolve
+from actors.stages.thespian.roles import client_of
 from actors.usercode.boottime import boot_time
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class HostContext:
 
     def client(self, kind: str, settings: Any) -> Any:
         self.close_client()
-        self.current_client = resolve(CLIENTS[kind])(settings)
+        self.current_client = client_of(kind)(settings)
         return self.current_client
 
     # ── for the host ───────────────────────────────────────────────────────────

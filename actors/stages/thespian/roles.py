@@ -1,12 +1,13 @@
-"""Which class plays which role, and which client stands for which piece of the world."""
+"""Roles and clients by name."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from typing import Any
 
-#: What a role is played by. Resolved where it is played: one process needs one of them.
+from actors.api.connector import connector_of, resolve
+
+#: The class that plays a role. Resolved where it is played: one process needs one of them.
 ROLES = {
     "root": "actors.roles.system:RootSupervisor",
     "host": "actors.roles.node:HostSupervisor",
@@ -17,9 +18,6 @@ ROLES = {
     "clock": "actors.roles.clock:Clock",
 }
 CLIENTS = {
-    "amqp": "actors.connectors.rabbitmq.connection:RabbitMQClient",
-    "spool": "actors.connectors.spool.connection:SpoolClient",
-    "sse": "actors.connectors.sse.connection:SSEClient",
     "runner": "actors.usercode.runner:UserCode",
     "clock": "actors.usercode.runner:ClockCode",
     "hands": "actors.connectors.hands:Hands",
@@ -28,11 +26,12 @@ CLIENTS = {
 
 def preload(kinds: Iterable[str]) -> None:
     """Import what actors and these kinds of clients need; processes forked later share it."""
-    for path in (*ROLES.values(), *(CLIENTS[kind] for kind in kinds)):
-        importlib.import_module(path.partition(":")[0])
+    for path in ROLES.values():
+        resolve(path)
+    for kind in kinds:
+        client_of(kind)
 
 
-def resolve(path: str) -> Any:
-    """The object that `module:name` stands for."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+def client_of(kind: str) -> Any:
+    """The class of the clients of a kind: a connector's, or of user code."""
+    return resolve(CLIENTS[kind]) if kind in CLIENTS else connector_of(kind).load("client")

@@ -16,6 +16,7 @@ from typing import Any
 from thespian import actors as thespian
 from thespian.system.transport.IPBase import IPActorAddress
 
+from actors.api.connector import resolve
 from actors.log import own_logger
 from actors.logic.fuse import Fuse
 from actors.roles.context import CLIENT, SELF, STAGE, Actor
@@ -29,7 +30,7 @@ from actors.stages.thespian.processes import (
     restore_signals_in_forks,
     show_as,
 )
-from actors.stages.thespian.roles import ROLES, resolve
+from actors.stages.thespian.roles import ROLES
 from actors.stages.thespian.transport import SealedTransport
 from actors.usercode import leaving
 

@@ -31,7 +31,8 @@ from typing_extensions import TypeAliasType, TypedDict
 from actors import App, ConfigurationError, HandlerActor, InvalidRoute, Message, RabbitMQMessage
 from actors.api.annotations import payload_type
 from actors.api.decoding import decoder_for
-from actors.api.kinds import Event, SpoolMessage
+from actors.connectors.spool.message import SpoolMessage
+from actors.connectors.sse.message import Event
 from actors.errors import InvalidMessage
 from actors.plan.build import build_host_plan, build_plan, check_app
 from actors.plan.settings import Settings
@@ -537,7 +538,7 @@ def test_bodies_are_taken_and_refused_by_what_is_written(
 ) -> None:
     app = App()
     app.route(["q"])(handler_of(hint))
-    decode = decoder_for(app.routes["q"].adapter, "spool")
+    decode = decoder_for(app.routes["q"].adapter, plain_text=False)
     decode(good)
     with pytest.raises(InvalidMessage):
         decode(bad)

@@ -13,11 +13,14 @@ from pydantic import BaseModel, Json, TypeAdapter
 from typing_extensions import TypedDict
 
 from actors.api.decoding import decode_json, decoder_for
-from actors.api.kinds import Event, RabbitMQMessage, SpoolMessage, order_key
 from actors.api.message import Handout, Mark, Message
+from actors.connectors.rabbitmq.message import RabbitMQMessage
+from actors.connectors.spool.message import SpoolMessage
+from actors.connectors.sse.message import Event
 from actors.errors import InvalidMessage
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
+from actors.roles.staffing import order_key
 
 
 def amqp(
@@ -80,7 +83,7 @@ def test_a_spool_message_shows_all_that_came_with_it() -> None:
 def event(headers: bytes, data: bytes, wanted: Any = None) -> Event[Any]:
     return Event(
         spooled(headers, data),
-        Handout("events", decoder_for(wanted and TypeAdapter(wanted), "sse")),
+        Handout("events", decoder_for(wanted and TypeAdapter(wanted), plain_text=True)),
     )
 
 
@@ -178,21 +181,21 @@ def told(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("wanted", HOLDERS)
-@pytest.mark.parametrize("kind", ["amqp", "spool", "sse"])
+@pytest.mark.parametrize("plain_text", [False, True])
 @pytest.mark.parametrize("body", READABLE.values(), ids=READABLE)
-def test_typed_and_untyped_routes_read_the_same(body: bytes, kind: str, wanted: Any) -> None:
-    untyped = decoder_for(None, kind)(body)
+def test_typed_and_untyped_routes_read_the_same(body: bytes, plain_text: bool, wanted: Any) -> None:
+    untyped = decoder_for(None, plain_text)(body)
     assert told(untyped) == repr(json.loads(body)["x"])
-    assert told(decoder_for(TypeAdapter(wanted), kind)(body)) == told(untyped)
+    assert told(decoder_for(TypeAdapter(wanted), plain_text)(body)) == told(untyped)
 
 
 @pytest.mark.parametrize("wanted", HOLDERS)
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
 def test_typed_and_untyped_routes_refuse_the_same(body: bytes, wanted: Any) -> None:
-    for decode in (decode_json, decoder_for(TypeAdapter(wanted), "amqp")):
+    for decode in (decode_json, decoder_for(TypeAdapter(wanted), plain_text=False)):
         with pytest.raises(InvalidMessage, match=r"^not JSON: "):
             decode(body)
-    assert decoder_for(None, "sse")(body) == body.decode("utf-8", "replace")
+    assert decoder_for(None, plain_text=True)(body) == body.decode("utf-8", "replace")
 
 
 def test_a_text_of_another_encoding_is_validated_as_json_and_not_as_python() -> None:
@@ -201,7 +204,7 @@ def test_a_text_of_another_encoding_is_validated_as_json_and_not_as_python() -> 
         tags: set[str]
 
     body = '{"day": "2026-01-01", "tags": ["a"]}'
-    decode = decoder_for(TypeAdapter(Strict), "amqp")
+    decode = decoder_for(TypeAdapter(Strict), plain_text=False)
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         assert decode(body.encode(encoding)) == Strict(day=date(2026, 1, 1), tags={"a"})
 
@@ -211,9 +214,9 @@ def test_json_within_json_that_is_none_is_refused_and_not_taken_for_the_whole() 
         inner: Json[int]
 
     for wanted, body in ((Inner, b'{"inner": "{"}'), (Json[int], b'"{"')):
-        for kind in ("amqp", "sse"):
+        for plain_text in (False, True):
             with pytest.raises(InvalidMessage, match="Invalid JSON"):
-                decoder_for(TypeAdapter(wanted), kind)(body)
+                decoder_for(TypeAdapter(wanted), plain_text)(body)
 
 
 def test_the_body_is_decoded_once() -> None:
@@ -333,7 +336,7 @@ def test_a_typed_body_is_of_its_type_and_its_errors_do_not_show_it() -> None:
         id: int
         word: str
 
-    decode = decoder_for(TypeAdapter(Word), "amqp")
+    decode = decoder_for(TypeAdapter(Word), plain_text=False)
     assert decode(b'{"id": 1, "word": "a"}') == Word(id=1, word="a")
     with pytest.raises(InvalidMessage) as caught:
         decode(b'{"id": "secret-input"}')
@@ -345,19 +348,19 @@ def test_a_typed_body_is_of_its_type_and_its_errors_do_not_show_it() -> None:
 
 
 def test_order_keys() -> None:
-    assert order_key("amqp", amqp(), "routing_key") == "some.key"
-    assert order_key("amqp", amqp(headers={"user": "u1"}), "header:user") == "u1"
-    assert order_key("amqp", amqp(headers={"user": 5}), "header:user") == "5"
-    assert order_key("amqp", amqp(), "header:user") == ""
-    assert order_key("spool", spooled(b'{"user": "u1"}'), "header:user") == "u1"
-    assert order_key("spool", spooled(), "routing_key") == "words"
+    assert order_key(RabbitMQMessage, amqp(), "routing_key") == "some.key"
+    assert order_key(RabbitMQMessage, amqp(headers={"user": "u1"}), "header:user") == "u1"
+    assert order_key(RabbitMQMessage, amqp(headers={"user": 5}), "header:user") == "5"
+    assert order_key(RabbitMQMessage, amqp(), "header:user") == ""
+    assert order_key(SpoolMessage, spooled(b'{"user": "u1"}'), "header:user") == "u1"
+    assert order_key(SpoolMessage, spooled(), "routing_key") == "words"
 
 
 @pytest.mark.parametrize("properties", POISON)
 def test_an_order_key_that_cannot_be_read_is_empty(properties: bytes) -> None:
-    assert order_key("amqp", amqp(raw_properties=properties), "header:x") == ""
-    assert order_key("amqp", b"", "routing_key") == ""
-    assert order_key("spool", b"", "header:x") == ""
+    assert order_key(RabbitMQMessage, amqp(raw_properties=properties), "header:x") == ""
+    assert order_key(RabbitMQMessage, b"", "routing_key") == ""
+    assert order_key(SpoolMessage, b"", "header:x") == ""
 
 
 def test_a_message_is_generic_for_annotations() -> None:

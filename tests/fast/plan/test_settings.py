@@ -125,7 +125,9 @@ def test_a_bad_url_is_one_line_without_its_secrets(url: str) -> None:
 
 
 def test_an_unknown_scheme_is_told_with_the_valid_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"'redis://h'.*valid: amqp://, amqps://, sse\+"):
+    with pytest.raises(
+        ConfigurationError, match=r"'redis://h'.*valid: amqp://, amqps://, spool:, sse\+"
+    ):
         parse_connection("redis://h")
 
 
