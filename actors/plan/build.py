@@ -255,7 +255,7 @@ def _patience(route: Route) -> float:
 
 def _of_retries(served: Served, patience: float) -> Iterable[str]:
     """What waits to be tried again on an ordered route is unsettled meanwhile."""
-    if served.connection.kind != "amqp" or not served.route.options.order_by:
+    if not connector_of(served.connection.kind).broker or not served.route.options.order_by:
         return
     longest = max((entry.lasts for entry in served.table.values()), default=0.0)
     if longest > patience:

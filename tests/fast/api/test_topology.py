@@ -63,7 +63,7 @@ def test_the_consumer_timeout_of_a_declared_queue_counts(
     queue = Queue("q", arguments={"x-consumer-timeout": milliseconds})
     app = app_with(queue, **{"timeout": 10.0, "bulk_flush_interval": 1.0, **options})
     assert bool(check_app(app, AMQP)) is warned
-    (unit,) = app.plan(AMQP).units
+    (unit,) = build_plan(app, AMQP).units
     told = {"q": milliseconds / 1000} if milliseconds else {}
     assert Topology(unit.topology, unit.retries).patiences == told
 
