@@ -1,4 +1,5 @@
 """A broker's limit of deliveries: how it is asked for, and when a message is rescued from it.
+The same question tells whether a queue has a single active consumer.
 
 A quorum queue counts how often a message came back, and drops the message once the count passes
 its limit: into the dead-letter exchange where the queue has one, and else for good.
@@ -19,6 +20,8 @@ DEFAULT = 20
 _LIMITED_SINCE = (4, 0)
 
 _TYPE, _LIMIT, _DEAD_LETTERS = "x-queue-type", "x-delivery-limit", "x-dead-letter-exchange"
+_SINGLE = "x-single-active-consumer"
+_FLAGS = ("durable", "auto_delete")
 
 #: How a refused declaration shows an argument of the queue that is there.
 _UNLIKE = re.compile(
@@ -73,37 +76,60 @@ def endangered(chunk: Chunk, limit: int | None) -> dict[int, int]:
 
 
 class Inquiry:
-    """Finds the limit of a queue by declarations that the broker refuses.
+    """Finds out about a queue by declarations that the broker refuses.
 
-    Each refusal names one argument that the queue has and the declaration has not; it is added,
-    until the limit itself is named or nothing is refused.
+    Each refusal names one thing in which the queue differs from the declaration; the next
+    declaration has it too, until all is known or nothing is refused.
     """
 
     def __init__(self, broker: Mapping[str, Any]) -> None:
-        self.arguments: dict[str, Any] = {_TYPE: "quorum"}  #: of the next declaration
+        self.flags = {"durable": True}  #: of the next declaration, and so are
+        self.arguments: dict[str, Any] = {_TYPE: "quorum"}
         self._default = DEFAULT if release(broker) >= _LIMITED_SINCE else None
+        self._corrected: set[str] = set()
+        self._accepted = False
 
     @property
     def limit(self) -> int | None:
         """The limit beyond which messages are lost, by what is known; None: there is none."""
-        if self.arguments[_TYPE] != "quorum" or _DEAD_LETTERS in self.arguments:
+        if not self._quorum or _DEAD_LETTERS in self.arguments:
             return None
         limit = self.arguments.get(_LIMIT, self._default)
         return None if limit is None or limit < 0 else limit
 
+    @property
+    def single(self) -> bool:
+        """Whether the queue has a single active consumer, or may have one."""
+        return bool(self.arguments.get(_SINGLE, not self._accepted))
+
+    @property
+    def _quorum(self) -> bool:
+        return self.flags == {"durable": True} and self.arguments[_TYPE] == "quorum"
+
+    def accepted(self) -> None:
+        """The queue is as the last declaration."""
+        self._accepted = True
+
     def refused(self, text: str) -> bool:
         """Learn from a refusal; returns whether another declaration may tell more."""
         found = _UNLIKE.search(text)
-        if found is None:
+        if found is None or found["name"] in self._corrected:
             return False
         name, value, kind = found["name"], found["value"], found["type"]
-        if name == _TYPE or not name.startswith("x-"):
-            self.arguments[_TYPE] = value or "classic"  # quorum queues are durable, and shared
+        self._corrected.add(name)
+        if name in _FLAGS:
+            self.flags[name] = value == "true"
+            self.arguments[_TYPE] = "classic"  # quorum queues are durable, and stay
+        elif name == _TYPE:
+            self.arguments[_TYPE] = value or "classic"  # without a type it is a classic queue
+        elif not name.startswith("x-"):
+            self.arguments[_TYPE] = "classic"  # quorum queues are shared
             return False
-        if value is None or name in self.arguments:
+        elif value is None:
             return False
-        self.arguments[name] = _typed(value, kind)
-        return name != _LIMIT
+        else:
+            self.arguments[name] = _typed(value, kind)
+        return not (_SINGLE in self.arguments and (_LIMIT in self.arguments or not self._quorum))
 
 
 def _typed(value: str, kind: str | None) -> Any:

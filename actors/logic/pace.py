@@ -45,6 +45,13 @@ class Pace:
         """The window that a queue is consumed with, before it is widened."""
         return self.most if patience == inf else self.least
 
+    def alone(self, patience: float) -> int:
+        """The window of a queue that cannot be widened: one with a single active consumer.
+
+        What no handler has begun in time goes back, but not where that would break an order.
+        """
+        return self.wanted(patience) if self.ordered else self.most
+
     def learn(self, deliveries: int, seconds: float) -> None:
         """Learn from the time that handlers took for some deliveries."""
         if deliveries:

@@ -33,6 +33,7 @@ class Source:
     route: str
     pace: Pace
     window: int = 0  #: deliveries that may be unsettled now
+    fixed: bool = False  #: the window of its channel cannot be widened
     channel: Channel = Channel.IDLE
     epoch: int = 0  #: of its channel; 0: there is none
     since: float = 0.0  #: consuming

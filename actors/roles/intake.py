@@ -88,7 +88,8 @@ class Intake:
             self._traffic.custody.begin(
                 source.epoch, source.queue, source.route, source.window, patience
             )
-            self._client.consume(source.queue, source.epoch, source.window)
+            alone = source.pace.alone(patience)
+            self._client.consume(source.queue, source.epoch, source.window, alone)
 
     def came(self, queue: str) -> None:
         """Something was fetched."""
@@ -110,6 +111,10 @@ class Intake:
                 case Consuming():
                     source.consumes(now)
                     self._traffic.limits[event.queue] = event.limit
+                    source.fixed = bool(event.fixed)
+                    if source.fixed:
+                        source.window = event.fixed
+                        self._traffic.custody.resize(source.epoch, source.window)
                     log.info("connection %s: consumes %s", self._name, source.queue)
                     if self.ending or source.idle:
                         self._stop(source)
@@ -179,7 +184,7 @@ class Intake:
         return recalled
 
     def _widen(self, source: Source, now: float) -> None:
-        if source.channel is Channel.CONSUMING and not self.ending:
+        if source.channel is Channel.CONSUMING and not (self.ending or source.fixed):
             unsettled = self._traffic.custody.unsettled_of(source.epoch)
             patience = self._client.patience(source.queue)
             window = source.pace.change(source.window, unsettled, patience, now)

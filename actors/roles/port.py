@@ -50,8 +50,9 @@ class ConnectionClient(Client, Protocol):
         """Seconds for which the world lets a delivery of a queue be unsettled, as far as is
         known."""
 
-    def consume(self, queue: str, epoch: int, window: int) -> None:
-        """Fetch with at most `window` unsettled; `Consuming` or `QueueLost` follows."""
+    def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
+        """Fetch with at most `window` unsettled, or with `alone` where a window cannot be widened
+        later; `Consuming` or `QueueLost` follows."""
 
     def widen(self, queue: str, epoch: int, window: int) -> None:
         """Fetch with at most `window` unsettled from now on, and no less than `consume` said;
@@ -111,6 +112,7 @@ class Consuming:
     queue: str
     epoch: int
     limit: int | None = None  #: returns of a message beyond which the world drops it; None: none
+    fixed: int = 0  #: the window, where it cannot be widened; 0: it can be
 
 
 @dataclass(frozen=True, slots=True)

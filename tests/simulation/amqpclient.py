@@ -116,7 +116,7 @@ class BrokerClient:
         self._link = Link(self._broker, self) if self._broker.reachable else None
         self._events.append(Opened("memory") if self._link else Lost("nobody answers"))
 
-    def consume(self, queue: str, epoch: int, window: int) -> None:
+    def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
         if self._link is None:
             self._events.append(QueueLost(queue, epoch, "not connected"))
             return

@@ -148,7 +148,7 @@ class WorldClient(Patient):
         event = Opened("memory") if self._open else Lost("nobody answers")
         self._events.append(event)
 
-    def consume(self, queue: str, epoch: int, window: int) -> None:
+    def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
         if queue in self._world.missing:
             self._events.append(QueueLost(queue, epoch, f"no queue {queue!r}", Fault.MISSING))
             return

@@ -164,7 +164,7 @@ class RabbitMQClient:
     def patience(self, queue: str) -> float:
         return self._patiences.get(queue, self._patience)
 
-    def consume(self, queue: str, epoch: int, window: int) -> None:
+    def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
         if self._link is None or not self._link.is_open:
             lost = QueueLost(queue, epoch, "not connected", Fault.UNREACHABLE)
             self._later(lambda: self._events.append(lost))
@@ -179,15 +179,15 @@ class RabbitMQClient:
             return
         intake = Intake(channel.channel_number)
         self._link.slicer.sinks[channel.channel_number] = intake
-        consumer = Consumer(queue, epoch, window, channel, intake, Flow(window))
+        consumer = Consumer(queue, epoch, window, alone or window, channel, intake, Flow(window))
         channel.add_on_close_callback(partial(self._on_channel_closed, consumer))
         self._consumers[queue] = consumer
 
     def widen(self, queue: str, epoch: int, window: int) -> None:
         # A consumer's prefetch stays what it was at its begin. A second one beside it costs no
-        # pause, and a queue with a single active consumer does not change hands.
+        # pause, but gets nothing of a queue with a single active consumer.
         consumer = self._consumer(queue, epoch)
-        if consumer is None or not consumer.consuming or consumer.stopping:
+        if consumer is None or not consumer.consuming or consumer.stopping or consumer.fixed:
             return
         consumer.flow.window = window
         if window > consumer.window and not consumer.more:
@@ -239,6 +239,8 @@ class RabbitMQClient:
 
     def _fetch(self, consumer: Consumer) -> None:
         if self._is_current(consumer) and consumer.channel.is_open:
+            if self._topology.single(consumer.queue):
+                consumer.window = consumer.fixed = consumer.flow.window = min(consumer.alone, 65535)
             consumer.channel.basic_qos(prefetch_count=min(consumer.window, 65535))
             consumer.channel.basic_consume(
                 consumer.queue,
@@ -252,7 +254,8 @@ class RabbitMQClient:
         if self._is_current(consumer):
             consumer.consuming = True
             limit = self._topology.limit(consumer.queue)
-            self._events.append(Consuming(consumer.queue, consumer.epoch, limit))
+            consuming = Consuming(consumer.queue, consumer.epoch, limit, consumer.fixed)
+            self._events.append(consuming)
             if consumer.stopping:
                 self._stop(consumer)
 

@@ -24,11 +24,13 @@ class Consumer:
     queue: str
     epoch: int
     window: int
+    alone: int  #: the window of a queue whose window cannot be widened
     channel: Channel
     intake: Intake
     flow: Flow
     more: str = ""  #: the tag of a second consumer, which fetches what a wider window has room for
     widened: int = 0  #: how often there was one
+    fixed: int = 0  #: the window, where it cannot be widened
     consuming: bool = False
     stopping: bool = False
 

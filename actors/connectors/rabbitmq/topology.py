@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from pika import exceptions
@@ -46,6 +47,7 @@ class Topology:
         self._retries = retries
         self._done: set[tuple[Link, str]] = set()
         self._limits: dict[str, int | None] = {}
+        self._single: dict[str, bool] = {}
 
     @property
     def patiences(self) -> dict[str, float]:
@@ -64,6 +66,11 @@ class Topology:
         """How often a message may come back to a queue before the broker drops it; None: without
         end, or into a dead-letter exchange of the queue's own. Known once it is prepared."""
         return self._limits.get(queue)
+
+    def single(self, queue: str) -> bool:
+        """Whether the broker gives nothing to a queue's second consumer, or may give nothing.
+        Known once the queue is prepared."""
+        return self._single.get(queue, True)
 
     def prepare(
         self, link: Link, queue: str, done: Callable[[], None], failed: Callable[[str, Fault], None]
@@ -90,8 +97,8 @@ class Topology:
             else:
                 _Asking(link, queue, asked).begin()
 
-        def asked(limit: int | None) -> None:
-            self._limits[queue] = limit
+        def asked(limit: int | None, single: bool) -> None:
+            self._limits[queue], self._single[queue] = limit, single
             if limit is not None:
                 logger.warning(
                     "%s: RabbitMQ deletes a message of queue %s that comes back more than %d times;"
@@ -130,10 +137,11 @@ def _make_waiting_queue(
 
 
 class _Asking:
-    """Asks for the limit of a queue that is there. Changes nothing, for what it declares is
-    either as it is or refused; a channel for each question, for a refusal closes it."""
+    """Asks for the limit of a queue that is there, and whether its consumer is single. Changes
+    nothing, for what it declares is either as it is or refused; a channel for each question, for
+    a refusal closes it."""
 
-    def __init__(self, link: Link, queue: str, told: Callable[[int | None], None]) -> None:
+    def __init__(self, link: Link, queue: str, told: Callable[[int | None, bool], None]) -> None:
         """`told` is not called where the link is lost before."""
         self._link = link
         self._queue = queue
@@ -152,10 +160,14 @@ class _Asking:
         self._there = True
         channel.queue_declare(
             self._queue,
-            durable=True,
+            **self._inquiry.flags,
             arguments=self._inquiry.arguments,
-            callback=lambda _: channel.close(),
+            callback=partial(self._on_alike, channel),
         )
+
+    def _on_alike(self, channel: Channel, _: Any) -> None:
+        self._inquiry.accepted()
+        channel.close()
 
     def _on_closed(self, _: Channel, reason: Any) -> None:
         if self._link.is_closed:
@@ -164,7 +176,7 @@ class _Asking:
         if code == UNLIKE and self._inquiry.refused(reason.reply_text):
             self.begin()
         else:
-            self._told(self._inquiry.limit if self._there else None)
+            self._told(self._inquiry.limit if self._there else None, self._inquiry.single)
 
 
 class _Declaring:

@@ -87,7 +87,7 @@ class SpoolClient(Patient):
             self._report_buried(buried)
         self._hurry()
 
-    def consume(self, queue: str, epoch: int, window: int) -> None:
+    def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
         if self._owner:
             self._intakes = {
                 key: intake for key, intake in self._intakes.items()

@@ -92,7 +92,7 @@ class SSEClient(Patient):
             self._thread = StreamThread(http, self._bell, self._settings.idle_timeout)
             self._report(Opened(urlsplit(self._settings.url).hostname or ""))
 
-    def consume(self, queue: str, epoch: int, window: int) -> None:
+    def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
         if self._thread:
             if queue not in self._sources:
                 self._sources[queue] = self._source(queue)

@@ -226,9 +226,7 @@ def by_file(folder: Path) -> None:
     logging.config.fileConfig(file)
 
 
-@pytest.mark.parametrize(
-    "name", ["actors.handler", "actors.supervisor", "actors.roles.handler.later"]
-)
+@pytest.mark.parametrize("name", ["actors.handler", "actors.supervisor", "actors.handler.later"])
 @pytest.mark.parametrize(
     "configured",
     [
@@ -320,7 +318,7 @@ def test_a_text_line_says_nothing_twice(pipe: tuple[int, int]) -> None:
     assert os.read(pipe[0], 4096).endswith(b"lost: refused; again in 1.5 s queue=q\n")
 
 
-@pytest.mark.parametrize("name", ["shop", "actors.roles.handler.orders"])
+@pytest.mark.parametrize("name", ["shop", "actors.handler.orders"])
 def test_a_field_of_the_users_is_shown_whatever_the_line_says(
     pipe: tuple[int, int], name: str
 ) -> None:

@@ -79,6 +79,47 @@ def test_the_limit_of_a_queue_is_known_by_what_is_refused(
     assert inquiry.limit == limit
 
 
+SINGLE = ("x-single-active-consumer", "the value 'true' of type 'bool'")
+SHARED = ("x-single-active-consumer", "the value 'false' of type 'bool'")
+LIMIT = ("x-delivery-limit", "the value '3' of type 'signedint'")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [("x-queue-type", "none")],
+        [("x-queue-type", "'classic'")],
+        [("durable", "'false'")],
+        [("auto_delete", "'true'"), ("x-max-length", "the value '5' of type 'long'")],
+        [LIMIT],
+        [("x-dead-letter-exchange", "the value '' of type 'longstr'"), LIMIT],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("consumer", [None, SINGLE, SHARED])
+@pytest.mark.parametrize("first", [True, False])
+def test_it_is_known_whether_a_queue_has_a_single_active_consumer(
+    others: list[tuple[str, str]], consumer: tuple[str, str] | None, first: bool
+) -> None:
+    """Of every queue, by whatever the broker names first."""
+    known = [consumer] if consumer else []
+    inquiry = Inquiry(NEW)
+    left = known + others if first else others + known
+    while left and inquiry.refused(refusal(*left.pop(0))):
+        pass
+    if not left:
+        inquiry.accepted()
+    assert inquiry.single == (consumer is SINGLE)
+
+
+@pytest.mark.parametrize("refused", ["ACCESS_REFUSED", refusal("exclusive", "'true'"), ""])
+def test_a_queue_that_does_not_tell_may_have_a_single_active_consumer(refused: str) -> None:
+    inquiry = Inquiry(NEW)
+    assert not inquiry.refused(refused)
+    assert inquiry.single
+
+
 def test_an_inquiry_asks_with_what_it_knows_and_ends() -> None:
     inquiry = Inquiry(NEW)
     told = refusal("x-max-length", "the value '5' of type 'long'")

@@ -84,3 +84,14 @@ def test_nothing_known_means_two_bulks_each_unless_order_asks_for_more(
     assert pace.wanted(patience) == (pace.most if pace.ordered else pace.least)
     pace.learn(0, 5.0)
     assert pace.wanted(patience) == (pace.most if pace.ordered else pace.least)
+
+
+@given(paces(), costs, patiences)
+def test_a_window_that_cannot_be_widened_begins_whole(
+    pace: Pace, cost: float, patience: float
+) -> None:
+    """An order forbids to give back what comes too late: its slow handlers get less next time."""
+    assert pace.alone(patience) == pace.most
+    settled(pace, cost)
+    assert pace.alone(patience) == (pace.wanted(patience) if pace.ordered else pace.most)
+    assert pace.alone(inf) == pace.most
