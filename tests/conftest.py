@@ -16,12 +16,15 @@ from tests.support.namespaces import Network, switch
 
 @pytest.fixture(autouse=True)
 def as_loud_as_before() -> Iterator[None]:
-    """A command that is carried out in this process sets how much is logged from then on."""
+    """A command that is carried out in this process sets how much is logged from then on, and
+    by whom: repeated failures of a worker are summed up."""
     loggers = [logging.getLogger(name) for name in ("", "actors")]
     levels = [logger.level for logger in loggers]
+    handlers, last = logging.root.handlers[:], logging.lastResort
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+    logging.root.handlers[:], logging.lastResort = handlers, last
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

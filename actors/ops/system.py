@@ -31,7 +31,7 @@ from actors.roles.protocol import ActorMessage, Drain, Drained, Failed, ReportSt
 if TYPE_CHECKING:
     from actors.stages.thespian.launcher import Launcher
 
-log = own_logger(__name__)
+log = own_logger("actors.system")
 
 STATUS_INTERVAL = 0.2  #: seconds between looks at the root for `on_status`
 PATIENCE = 2.0  #: seconds that the root may exceed the time it was given to drain
