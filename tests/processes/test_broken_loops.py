@@ -138,7 +138,7 @@ from actors.connectors.sse.thread import Bell, StreamThread
 StreamThread(httpx.AsyncClient(), Bell(), 60.0).start(1, 1e12, None, "")
 """,
     "singleton": """
-from actors.roles.port import queuelock
+from actors.connectors.rabbitmq import lock as queuelock
 from actors.connectors.rabbitmq.amqp import Settings
 import json
 queuelock.QueueLock(json.dumps({"host": "127.0.0.1", "port": 1, "user": "guest",

@@ -106,7 +106,7 @@ def test_a_spool_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
 def test_a_spool_on_a_network_file_system(run: Run, tmp_path: Path) -> None:
     """Such a file system needs more rights than tests have: the module that asks is told."""
     (tmp_path / "far.py").write_text(
-        "from actors.roles.port import spoolplace\n"
+        "from actors.connectors.spool import place as spoolplace\n"
         "spoolplace.file_system = lambda path, mountinfo: 'nfs4'\n"
         "from tests.services.apps import plain as app\n"
     )
@@ -231,7 +231,7 @@ def test_a_worker_waits_for_its_broker(own_rabbitmq: BrokerPlace, run: Run) -> N
     own_rabbitmq.broker.kill()
     try:
         worker = run("plain", "--connection", own_rabbitmq.url)
-        until(lambda: "lost" in worker.output)
+        until(lambda: "tried again in" in worker.output)
         assert worker.status()["ready"] is False
     finally:
         own_rabbitmq.broker.start()

@@ -121,7 +121,7 @@ def test_a_broker_that_is_gone_during_the_drain_does_not_hold_it_up(
 
 def test_a_worker_that_waits_for_its_broker_obeys_a_signal(run: Run) -> None:
     worker = run("plain", "--connection", "amqp://127.0.0.1:1/")
-    until(lambda: "lost" in worker.output)
+    until(lambda: "tried again in" in worker.output)
     begin = time.monotonic()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0

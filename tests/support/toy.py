@@ -19,6 +19,7 @@ from actors.logic.ledger import Flush
 from actors.logic.records import pack
 from actors.plan.plan import UnitPlan
 from actors.roles.port import (
+    ConnectionClient,
     Consuming,
     Depth,
     Fetched,
@@ -52,7 +53,7 @@ class ToyConnection(Connection):
         return "toy:"
 
 
-class ToyClient(Patient):
+class ToyClient(Patient, ConnectionClient):
     """Hands out what is in the lists; what is given back comes again."""
 
     def __init__(self, plan: UnitPlan) -> None:
@@ -82,7 +83,7 @@ class ToyClient(Patient):
     def open(self) -> None:
         self._events.append(Opened("a list"))
 
-    def consume(self, queue: str, epoch: int, window: int) -> None:
+    def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
         self._consumed[epoch] = queue, window
         self._held[epoch], self._last[epoch] = {}, 0
         self._events.append(Consuming(queue, epoch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 from actors.api.connector import connector_of, resolve
@@ -26,10 +27,9 @@ CLIENTS = {
 
 def preload(kinds: Iterable[str]) -> None:
     """Import what actors and these kinds of clients need; processes forked later share it."""
-    for path in ROLES.values():
-        resolve(path)
-    for kind in kinds:
-        client_of(kind)
+    clients = (CLIENTS.get(kind) or connector_of(kind).client for kind in kinds)
+    for path in (*ROLES.values(), *clients):
+        import_module(path.partition(":")[0])
 
 
 def client_of(kind: str) -> Any:
