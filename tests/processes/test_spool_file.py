@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import gc
 import multiprocessing
 import os
 import sqlite3
@@ -324,3 +325,13 @@ def put_for_a_while(path: Path, number: int) -> None:
     for thread in threads:
         thread.join()
     raise SystemExit(0 if len(done) == 120 else 1)
+
+
+def test_who_drops_a_file_without_closing_it_leaves_no_descriptor(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        file = SpoolFile(tmp_path / "s.db")
+        file.put("words", [Entry(b"1")])
+        del file
+        gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -116,6 +116,11 @@ class SpoolFile:
                 os.close(self._turnstile)
                 self._turnstile = -1
 
+    def __del__(self) -> None:
+        # A connection of SQLite closes itself, a descriptor does not.
+        if getattr(self, "_turnstile", -1) >= 0:
+            os.close(self._turnstile)
+
     @contextmanager
     def _locked(self, timeout: float) -> Iterator[tuple[sqlite3.Connection, float]]:
         deadline = time.monotonic() + timeout
