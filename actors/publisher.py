@@ -10,7 +10,6 @@ from typing import Any, Protocol, Self
 from actors.api.connections import parse_connection
 from actors.api.connector import connector_of
 from actors.api.puts import begun
-from actors.errors import ConfigurationError
 from actors.logic.entry import Entry, check_queue, check_seconds, serialized
 
 
@@ -33,10 +32,7 @@ class Publisher:
     def __init__(self, url: str) -> None:
         connection = parse_connection(url)
         settings = connection.as_json(getattr(connection, "vhost", ""), {})
-        connector = connector_of(connection.kind)
-        if not connector.publisher:
-            raise ConfigurationError(f"a {connection.kind} connection takes no messages")
-        self._store: Store = connector.load("publisher")(settings)
+        self._store: Store = connector_of(connection.kind).load("publisher")(settings)
 
     def put(
         self,

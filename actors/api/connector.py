@@ -11,6 +11,9 @@ from actors.errors import ConfigurationError
 #: The package that registers the connectors of Callboard itself, imported at the first look.
 BUILT_IN = "actors.connectors"
 
+#: The words for a part that a connector does without.
+LACKS = {"publisher": "takes no messages", "admin": "keeps no dead letters", "lock": "has no lock"}
+
 _connectors: dict[str, Connector] = {}
 
 
@@ -49,7 +52,7 @@ class Connector:
         """
         path = getattr(self, part)
         if not path:
-            raise ConfigurationError(f"a connection of kind {self.kind} has no {part}")
+            raise ConfigurationError(f"a connection of kind {self.kind} {LACKS[part]}")
         return resolve(path)
 
 

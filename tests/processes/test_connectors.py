@@ -58,7 +58,7 @@ def test_its_urls_are_known_where_it_is_registered() -> None:
 
 
 def test_a_part_that_it_does_not_have_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="kind toy has no publisher"):
+    with pytest.raises(ConfigurationError, match="kind toy takes no messages"):
         connector_of("toy").load("publisher")
 
 
