@@ -30,6 +30,7 @@ class Custody:
         self.outbox = Outbox()
         self.counts: dict[str, Counts] = {}
         self.stale = 0  #: settlements of an epoch that has ended
+        self.undecided = 0  #: deliveries that had no end of their own when their epoch ended
         self._accounts: dict[int, Account] = {}
         self._touched: set[int] = set()
 
@@ -79,7 +80,8 @@ class Custody:
 
     def end(self, epoch: int) -> None:
         """The channel is gone, and with it all that could have been settled on it."""
-        if self._accounts.pop(epoch, None):
+        if account := self._accounts.pop(epoch, None):
+            self.undecided += account.ledger.unsettled - account.ledger.held
             self.outbox.end(epoch)
             self._touched.discard(epoch)
 

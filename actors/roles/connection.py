@@ -80,6 +80,7 @@ class Connection:
         self._told_batcher = -1  # of the end, by the number of the last chunk
         self._batcher_drained = False
         self._left = 0  # deliveries that a drain had to leave
+        self._undecided_before = 0  # that had ended without a verdict when a drain began
         self._next_round = 0.0
         self._next_measure = 0.0  # of a spool's queues
         self._cut_off = False  # from its batcher
@@ -164,6 +165,7 @@ class Connection:
                 self._context.send(sender, Drained(self._left))
             case Drain() if self._deadline is None:
                 self._deadline = now + message.seconds
+                self._undecided_before = self._traffic.custody.undecided
                 self._traffic.draining = True
                 if self._state == "opening":
                     self._client.close()
@@ -264,7 +266,9 @@ class Connection:
             return
         custody = self._traffic.custody
         # A copy that is still under way: its original comes again, too.
-        self._left = custody.give_back() + custody.unsettled or int(not self._intake.stopped)
+        gone = custody.undecided - self._undecided_before  # with a connection or a queue lost
+        left = gone + custody.give_back() + custody.unsettled
+        self._left = left or int(not self._intake.stopped)
         self._traffic.flush(now)
         if self._state == "open":
             self._state = "shutting"

@@ -164,6 +164,27 @@ def test_a_drain_counts_each_delivery_that_it_leaves_once(
         assert len(system.world.queues["q"]) == count
 
 
+@pytest.mark.parametrize("during", [True, False])
+def test_a_connection_that_is_lost_in_a_drain_leaves_what_was_in_hand(
+    kind: str, during: bool
+) -> None:
+    """What went back before the drain began is nothing that the drain leaves."""
+    app = app_on(kind)
+    recorder(app, Bulks(), takes=1e9)
+    with InMemorySystem(app) as system:
+        system.deliver("q", range(3))
+        system.advance(2.0)
+        if not during:
+            system.world.reachable = False
+            system.disconnect()
+        system.stage.post("launcher", "root#1", Drain(8.0))
+        system.advance(1.0)
+        system.disconnect()
+        system.advance(8.0)
+        left = [message.left for message in system.stage.outbox if isinstance(message, Drained)]
+        assert left[:1] == [3 * during]
+
+
 def test_a_word_of_the_end_that_comes_twice_counts_once(kind: str) -> None:
     app = app_on(kind)
     recorder(app, Bulks(), takes=1e9)
