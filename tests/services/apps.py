@@ -131,7 +131,8 @@ fragile.route(
         Options.MAX_CRASHES: 2,
         Options.TIMEOUT: 1.0,
         Events.ON_EXCEPTION: {
-            Exception: Retry(attempts=3, first=0.1, cap=0.1),
+            # Without jitter, so that what failed together comes back together.
+            Exception: Retry(attempts=3, first=0.1, cap=0.1, jitter=False),
             MemoryError: Actions.REJECT,
         },
     },
