@@ -67,7 +67,7 @@ def name_of(handler: Any) -> str:
 
 
 def positional(handler: Any) -> tuple[Callable[..., Any], tuple[None, ...]]:
-    """What is called with a bulk, and stand-ins for its arguments: a method that is found in
+    """The callable that receives a bulk, and stand-ins for its arguments: a method that is found in
     its class takes the instance first."""
     if not isinstance(handler, type):
         return handler, (None,)
@@ -247,7 +247,7 @@ def _plain(hint: Any) -> Any:
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
-    """What may stand for a union, or for a type variable: never None, that is not delivered."""
+    """The members of a union or of a type variable, without None, which is never delivered."""
     if isinstance(hint, typing.TypeVar):
         return hint.__constraints__ or ((hint.__bound__,) if hint.__bound__ else ())
     if typing.get_origin(hint) not in UNIONS:

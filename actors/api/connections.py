@@ -35,7 +35,7 @@ NO_URL = (
 
 
 class RouteTypes(StrEnum):
-    """Which connections a route may be served by; the values are their kinds."""
+    """The connections that may serve a route; the values are their kinds."""
 
     AMQP_RABBITMQ = "amqp"
     SSE = "sse"
