@@ -207,7 +207,7 @@ class Spool(RuleBasedStateMachine):
             assert (count.ready + count.delayed if count else 0) == states.count("ready")
             assert (count.claimed if count else 0) == states.count("held")
             assert (count.dead if count else 0) == states.count("dead")
-            shown = {one.id: one.attempts for one in self.admin.show(queue)}
+            shown = {one.id: one.attempts for one in self.admin.show(queue, limit=10_000)}
             shown |= {one.id: one.attempts for one in self.admin.dead(queue)}
             assert shown == {put.id: put.attempts for put in self.of(queue)}
 
