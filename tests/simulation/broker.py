@@ -202,6 +202,7 @@ class Broker(Peer):
     def _cancel(self, channel: Channel) -> None:
         """A consumer took too long: its channel is closed. From 4.3 on it is cancelled, and
         its channel takes settlements of what is no longer on it."""
+        self.revoked += len(channel.unacked)
         if self._is_new:
             channel.consuming = False
             channel.taken.update(channel.unacked)

@@ -27,6 +27,7 @@ class Peer(ABC):
         self.random = random
         self.now = 0.0
         self.reachable = True
+        self.revoked = 0  #: deliveries that it took from a consumer that was too slow
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 

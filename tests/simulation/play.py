@@ -150,7 +150,7 @@ class Play:
         return status["ready"] and not status["totals"]["in_flight"]
 
     def _drain(self) -> None:
-        stage = self.stage
+        stage, revoked = self.stage, self.peer.revoked
         self._tell(Drain(DRAIN))
         for _ in range(int(DRAIN)):
             if drained := [m for m in stage.outbox if isinstance(m, Drained)]:
@@ -159,8 +159,13 @@ class Play:
         else:
             raise Broken(f"I6: not drained in {DRAIN:g} s")
         self._look_for_failure()
+        # A broker that finds a consumer too slow gives its deliveries to others, whatever time
+        # the drain has left; a drain that says so is right.
         left = drained[0].left
-        self.witness.holds(not left, f"I6: {left} deliveries were left by a drain with time enough")
+        self.witness.holds(
+            left <= self.peer.revoked - revoked,
+            f"I6: {left} deliveries were left by a drain with time enough",
+        )
 
     def _look_for_failure(self) -> None:
         for message in self.stage.outbox:
