@@ -62,6 +62,11 @@ class Hosts:
         found: list[dict[str, Any]] = self.running[seen_by].status().get("actors", [])
         return found
 
+    def host(self, name: str, seen_by: str = "one") -> dict[str, Any] | None:
+        """A joined host as another shows it."""
+        named = (a for a in self.actors(seen_by) if a["role"] == "host" and a["name"] == name)
+        return next(named, None)
+
     def states(self, seen_by: str) -> list[tuple[str, str, str]]:
         return [(a["role"], a["state"], a["reason"]) for a in self.actors(seen_by)]
 
@@ -134,7 +139,8 @@ def test_another_leader_takes_the_hosts_of_one_that_died(hosts: Hosts) -> None:
     hosts.join("two", "127.0.0.2", "--offer", "gpu")
     other = hosts.join("other", "127.0.0.3", VERSION="2")
     until_is({"one": 1, "two": 2}, hosts.handlers, FAR)
-    (refused,) = [a for a in hosts.actors() if a["role"] == "host" and a["name"] == "other"]
+    refused = until(lambda: hosts.host("other"), FAR, why="the host of another version asks")
+    assert refused
     assert refused["state"] == "waiting"
     assert "version" in refused["reason"]
 
