@@ -6,11 +6,13 @@ import json
 import time
 from array import array
 from collections.abc import Iterator
+from enum import Enum, auto
 from itertools import accumulate
 from random import Random
 from typing import Any
 
 from actors.connectors.sse.http import LONGEST_HOLD, StreamLost, StreamOver, Target
+from actors.connectors.sse.states import TABLE, Event, State
 from actors.connectors.sse.stream import StreamEvent
 from actors.connectors.sse.thread import Began, Came, StreamThread, What
 from actors.errors import Fault
@@ -19,9 +21,22 @@ from actors.logic.checkpoint import gap, resumable
 from actors.logic.intake import Intake, Kept, Seen
 from actors.logic.records import pack
 from actors.logic.restart import HEALTHY, Backoff
+from actors.logic.state_machine import Machine
 from actors.roles.port import Consuming, Fetched, QueueLost
 
 log = own_logger("actors.sse")
+
+
+#: The server has answered: there is a stream, or there never will be one.
+CONSUMED = (State.PAUSED, State.STREAMING, State.CLOSED)
+
+
+class Consumer(Enum):
+    """The owner's side of a stream."""
+
+    PENDING = auto()  #: it waits to hear that the stream flows
+    FLOWING = auto()  #: `Consuming` was said
+    STOPPED = auto()  #: nothing is handed out
 
 
 class Source:
@@ -50,58 +65,69 @@ class Source:
         self._asked = ""  # the id this connection was asked to follow, until an event has come
         self._seen = Seen()
         self._has_ids = True
-        self._began = False  # this attempt has been answered with a stream
-        self._brought = False  # and that has brought an event
-        self._paused = False  # the reader waits for `resume`
-        self._over = False  # the server has no more, for good
-        self._lost: StreamLost | None = None  # to be said once nothing is unsettled
-        self._consumed = False  # `Consuming` was said, and no `Stopped` since
-        self._stopped = False
+        self._stream = Machine(TABLE)
+        self._consumer = Consumer.PENDING
+        self._brought = False  # this attempt has brought an event
+        self._lost = StreamLost("")  # why the last attempt ended
         self._not_before = 0.0
         self._retry: float | None = None
         self._backoff = Backoff()
         self._random = Random()
 
+    @property
+    def state(self) -> State:
+        return self._stream.state
+
     def begin(self, thread: StreamThread, epoch: int, window: int) -> None:
         if self.attempt:
             thread.stop(self.attempt)
         self.intake.begin(epoch, window)
-        self.attempt, self._began, self._lost = 0, False, None
-        self._consumed = self._stopped = False
+        self._give_up()
+        self._consumer = Consumer.PENDING
         self.resume(thread)
 
     def stop(self) -> None:
-        """Hand nothing out and read no more. The connection stays: what it has yet to bring
+        """Hands nothing out and reads no more. The connection stays: what it has yet to bring
         might not come again."""
-        self._stopped, self._consumed, self._lost = True, False, None
+        self._consumer = Consumer.STOPPED
+        if self.state is State.LOST:
+            self._give_up()
 
     def resume(self, thread: StreamThread) -> None:
-        """Go on after `stop`, in the same epoch."""
-        self._stopped = False
-        if not self.attempt and not self._over:
-            self._connect(thread)
+        """Goes on after `stop`, in the same epoch."""
+        if self._consumer is Consumer.STOPPED:
+            self._consumer = Consumer.PENDING
+        if self.state is State.IDLE:
+            self._connect(Event.CONNECT, thread)
 
-    def _connect(self, thread: StreamThread) -> None:
+    def _connect(self, event: Event, thread: StreamThread) -> None:
+        self._stream.on_event(event)
         self.attempt = next(self._attempts)
         self._asked = self._last_id
-        self._began = self._brought = self._paused = False
+        self._brought = False
         self._seen.reconnect()
         thread.start(self.attempt, self._not_before, self.target, self._last_id)
+
+    def _give_up(self) -> None:
+        self.attempt = 0
+        if self.state is not State.CLOSED:
+            self._stream.on_event(Event.GIVE_UP)
 
     # ── news from the thread ───────────────────────────────────────────────────
 
     def on(self, what: What, now: float, thread: StreamThread) -> None:
         match what:
             case Began():
-                self._began = self._paused = True
+                self._stream.on_event(Event.ANSWERED)
             case Came():
-                self._paused = True
+                self._stream.on_event(Event.BROUGHT)
                 self._take(what)
             case StreamOver():
                 log.info("%s: the server has no more (204): not asked again", self._name)
-                self.attempt, self._over = 0, True
-            case StreamLost():
                 self.attempt = 0
+                self._stream.on_event(Event.NO_MORE)
+            case StreamLost():
+                self.attempt, self._lost = 0, what
                 self._break(what, now, thread)
 
     def _take(self, came: Came) -> None:
@@ -132,16 +158,17 @@ class Source:
 
     def _break(self, lost: StreamLost, now: float, thread: StreamThread) -> None:
         self._not_before = now + max(lost.hold, self._retry or 0.0)
-        if self._stopped:
+        if self._consumer is Consumer.STOPPED:
+            self._give_up()
             return
         if lost.fault is not Fault.UNREACHABLE or not self.intake.unsettled:
-            self._lost = lost
+            self._stream.on_event(Event.BROKE)
             return
         delay = self._backoff.fail(HEALTHY if self._brought else 0.0, self._random)
         self._not_before = max(self._not_before, now + delay)
         seconds = self._not_before - now
         log.warning("%s: %s; again in %.1f s", self._name, lost.cause, seconds)
-        self._connect(thread)
+        self._connect(Event.RETRY, thread)
 
     # ── towards the owner ──────────────────────────────────────────────────────
 
@@ -152,24 +179,25 @@ class Source:
 
     @property
     def _flows(self) -> bool:
-        return self._consumed and not self._lost
+        return self._consumer is Consumer.FLOWING and self.state is not State.LOST
 
     def turn(self, now: float, thread: StreamThread, *, may_read: bool) -> list[Any]:
-        """Hand out, read on where there is room, and say what happened."""
+        """Hands out, reads on where there is room, and says what happened."""
         reports: list[Any] = []
         epoch = self.intake.epoch
-        if (self._began or self._over) and not (self._consumed or self._stopped):
-            self._consumed = True
+        if self._consumer is Consumer.PENDING and self.state in CONSUMED:
+            self._consumer = Consumer.FLOWING
             reports.append(Consuming(self.queue, epoch))
         if self._flows:
             reports += self._hand_out(now)
-            if self._paused and may_read and self.intake.has_room:
-                self._paused = False
+            if self.state is State.PAUSED and may_read and self.intake.has_room:
+                self._stream.on_event(Event.RESUME)
                 thread.resume(self.attempt)
-        if self._lost and not self.intake.unsettled:
+        if self.state is State.LOST and not self.intake.unsettled:
             lost = self._lost
+            self._stream.on_event(Event.REPORTED)
+            self._consumer = Consumer.PENDING
             reports.append(QueueLost(self.queue, epoch, lost.cause, lost.fault, self._brought))
-            self._lost, self._consumed, self._began = None, False, False
         return reports
 
     def _hand_out(self, now: float) -> Iterator[Fetched]:
