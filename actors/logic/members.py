@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from actors.logic.children import Slot
+from actors.logic.children import actor_status
 from actors.logic.guests import LOST
 
 #: Seconds without a word of a host after which its status says so.
@@ -78,5 +78,4 @@ def _status(member: Member, now: float) -> dict[str, Any]:
     silence = now - member.heard
     reason = f"nothing heard of it for {silence:.0f} s" if silence >= SILENT else member.refused
     state = "waiting" if reason else member.state
-    slot = Slot("host", member.host, pid=member.pid, state=state, reason=reason)
-    return slot.status(member.host)
+    return actor_status("host", member.host, member.host, state, pid=member.pid, reason=reason)

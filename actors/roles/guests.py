@@ -62,7 +62,7 @@ class Guests:
         deaths = {death.handler: death for death in message.deaths}
         for slot in self.slots(guest.host):
             if slot.name in message.handlers:
-                slot.reachable = True
+                slot.on_introduced()
             elif slot.name and guest.is_dead(slot.name, message.number, message.handlers):
                 yield slot, deaths.get(slot.name, Death(slot.name, "ended", False))
 
@@ -89,7 +89,7 @@ class Guests:
             self._context.remind(LOOK, Reminder("guests"))
         self._guests[guest.host] = guest
         for slot in handler_slots(self._plan, guest.offers, guest.host):
-            slot.due = now
+            slot.schedule(now)
             self._children.add(slot)
 
     # ── what they are told ────────────────────────────────────────────────────
@@ -104,34 +104,33 @@ class Guests:
         guest = self._guests.get(host)
         leaving = [slot for slot in self.slots(host) if slot.name and guest and guest.leaving]
         for slot in leaving:
-            if slot.ready:
-                slot.retiring, slot.worn = True, "its host leaves"
-            else:
+            if not slot.ready:
                 self.end(slot)
+            elif not slot.is_leaving:
+                slot.retire("its host leaves")
         return bool(leaving)
 
     def start(self, slot: Slot, now: float) -> None:
         """Have a new handler created in a slot, if its host is to stay."""
-        slot.due = None
         if not self.stays(slot):
+            slot.cancel()
             return
-        slot.occupy(now, f"{self._context.name}.{self._guests[slot.host].stay}")
-        slot.reachable = False  # until its host has introduced it
+        slot.start(now, f"{self._context.name}.{self._guests[slot.host].stay}", elsewhere=True)
         self._to_tell.add(slot.host)
 
     def end(self, slot: Slot) -> None:
         """Have the handler in a slot killed."""
-        slot.ended = True
+        slot.kill_requested = True
         self._to_tell.add(slot.host)
 
     def tell(self) -> None:
         """Send out rosters; slots on hosts that are gone, or leave, end with what was in them."""
         for slot in self._children.of("handler"):
-            if slot.host and not slot.name and not slot.mourned and not self.stays(slot):
+            if slot.host and not slot.name and not slot.awaits_charge and not self.stays(slot):
                 self._children.remove(slot)
         for guest in [self._guests[host] for host in self._to_tell if host in self._guests]:
             slots = self.slots(guest.host)
-            wanted = {slot.name: not slot.ended for slot in slots if slot.name}
+            wanted = {slot.name: not slot.kill_requested for slot in slots if slot.name}
             self._rosters += guest.write(wanted, self._rosters + 1)
             self._context.send(guest.supervisor, Roster(guest.number, guest.asked, guest.roster))
             if guest.leaving and not slots:

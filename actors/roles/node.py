@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from actors.log import own_logger
-from actors.logic.children import Slot
+from actors.logic.children import actor_status
 from actors.logic.lease import LEASE, Lease
 from actors.plan.plan import HostPlan
 from actors.roles.context import Context
@@ -232,6 +232,9 @@ class HostSupervisor:
             reason = self._refused or f"leader {self._leaders[self._leader]} does not answer"
         if self._deadline is not None:
             state = "draining"
-        host = Slot("host", plan.host, pid=self._context.pid, state=state, reason=reason)
-        handlers = [Slot("handler", n.partition("#")[0], state="running") for n in self._living]
-        return of_system(plan, state, [slot.status(plan.host) for slot in (host, *handlers)])
+        host = actor_status(
+            "host", plan.host, plan.host, state, pid=self._context.pid, reason=reason
+        )
+        paths = (name.partition("#")[0] for name in self._living)
+        handlers = [actor_status("handler", path, plan.host, "running") for path in paths]
+        return of_system(plan, state, [host, *handlers])

@@ -110,7 +110,7 @@ class UnitSupervisor(Supervisor):
         waiting = tuple(self._waiting())
         introduced = [slot for slot in self._children.of("handler") if slot.introduced]
         present = tuple((slot.introduced, slot.pool) for slot in introduced)
-        retiring = tuple(slot.name for slot in introduced if slot.retiring)
+        retiring = tuple(slot.name for slot in introduced if slot.is_leaving)
         connection = self._connection.name if self._connection.pid else ""
         batcher = self._batcher.name if self._batcher.ready else ""
         self._introductions += 1
@@ -125,8 +125,7 @@ class UnitSupervisor(Supervisor):
     # ── the connection's peer ─────────────────────────────────────────────────
 
     def _connection_lost(self, message: ConnectionLost, now: float) -> None:
-        self._connection.ready = False
-        self._connection.state, self._connection.reason = "reconnecting", message.cause
+        self._connection.on_peer_lost(message.cause)
         if self._deadline is None:
             self._give_up_if(self._peer.lost(message, now))
 
@@ -141,11 +140,11 @@ class UnitSupervisor(Supervisor):
             self._advance_drain(now)
         elif slot.role == "handler":
             if not self._fallen:
-                self._upkeep.died(slot, name, cause, known, now)
+                self._upkeep.died(slot, cause, known, now)
         elif self._fallen is None or slot in (self._connection, self._fallen):
             self._fallen, self._fallen_cause = slot, cause
             for other in self._children.after(slot):
-                other.due, other.mourned = None, ""
+                other.cancel()
                 self._kill(other)
         self._rebuild(now)
 
@@ -165,20 +164,20 @@ class UnitSupervisor(Supervisor):
             self._end_drain()
             return
         self._restart(fallen, self._fallen_cause, now, charged=True)
-        if fallen.due is not None or fallen.name:
+        if fallen.is_due or fallen.name:
             for other in self._children.after(fallen):
-                other.due = fallen.due if fallen.due is not None else now
+                other.schedule(fallen.start_at if fallen.is_due else now)
             self._start_due(now)
 
     def _restart(self, slot: Slot, cause: str, now: float, *, charged: bool) -> None:
         if slot.host and not self._guests.stays(slot):
             return  # the slot goes with its host
-        if slot.retiring:
-            log.info("%s retired: %s; its successor starts", slot.path, slot.worn)
-            slot.due = now
+        if slot.has_retired:
+            log.info("%s retired: %s; its successor starts", slot.path, slot.retire_reason)
+            slot.schedule(now)
             self._start_due(now)
         else:
-            super()._restart(slot, cause, now, charged=charged and not slot.innocent)
+            super()._restart(slot, cause, now, charged=charged and not slot.blameless)
 
     def _retire_next(self) -> None:
         if self._deadline is None and self._children.retire():
@@ -189,7 +188,7 @@ class UnitSupervisor(Supervisor):
     def _present(self, message: Present, sender: str, now: float) -> None:
         """A host says who lives there, and may have room for more."""
         for slot, death in list(self._guests.hear(message, sender, now)):
-            self._lose(slot, death.cause, now, innocent=death.innocent)
+            self._lose(slot, death.cause, now, blameless=death.innocent)
         if self._plan.spread and self._fallen is None and self._deadline is None:
             self._guests.welcome(message, sender, now)
             self._start_due(now)
@@ -201,7 +200,7 @@ class UnitSupervisor(Supervisor):
 
     def _lose_hosts(self, now: float) -> None:
         for slot, death in list(self._guests.look(now)):
-            self._lose(slot, death.cause, now, innocent=death.innocent)
+            self._lose(slot, death.cause, now, blameless=death.innocent)
 
     def _waiting(self) -> dict[str, str]:
         """Why routes have no place, by their names."""
@@ -252,8 +251,6 @@ class UnitSupervisor(Supervisor):
         if self._deadline is None:
             self._deadline = now + seconds
             self._context.remind(seconds, Reminder("deadline"))
-            for slot in self._children:
-                slot.state = "draining" if slot.name else slot.state
             if not self._connection.name:
                 self._stopping = self._told_left = True
         self._advance_drain(now)

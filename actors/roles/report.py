@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from actors.log import redact
-from actors.logic.children import Children, Slot
+from actors.logic.children import Children, actor_status
 from actors.logic.plain import plain
 from actors.plan.plan import HostPlan, Plan, UnitPlan
 
@@ -42,19 +42,21 @@ def of_unit(
     plan: UnitPlan, pid: int, children: Children, waiting: Mapping[str, str], *, draining: bool
 ) -> dict[str, Any]:
     """A unit, of its children and of what they say; `waiting` are routes without a host."""
-    unit = Slot("supervisor", plan.name, pid=pid, state="running")
-    slots = [unit, *children]
-    slots += [
-        Slot("handler", f"{plan.name}/{route}", route, state="waiting", reason=reason)
-        for route, reason in waiting.items()
-    ]
+    state = "draining" if draining else "running"
+    actors = [actor_status("supervisor", plan.name, plan.host, state, pid=pid)]
+    actors += [slot.status(plan.host, draining=draining) for slot in children]
+    for route, reason in waiting.items():
+        path = f"{plan.name}/{route}"
+        actors.append(
+            actor_status("handler", path, plan.host, "waiting", route=route, reason=reason)
+        )
     reports = [json.loads(slot.report) for slot in children]
     served = {slot.pool for slot in children.of("handler") if slot.ready}
     # Where a route has a handler, it does not depend on those that other hosts have of it.
     own = all(slot.ready for slot in children if not slot.host)
     return {
         "ready": own and len(served) == len(plan.pools) and not draining,
-        "actors": [slot.status(plan.host) for slot in slots],
+        "actors": actors,
         "routes": [route for report in reports for route in report.get("routes", ())],
         "stale": sum(report.get("stale", 0) for report in reports),
     }

@@ -76,9 +76,9 @@ class Supervisor:
             case _:
                 self._on_other(message, sender, now)
 
-    def _lose(self, slot: Slot, cause: str, now: float, *, innocent: bool = False) -> None:
+    def _lose(self, slot: Slot, cause: str, now: float, *, blameless: bool = False) -> None:
         name, known = slot.name, slot.ready
-        slot.vacate(cause, innocent=innocent)
+        slot.on_exit(cause, blameless=blameless)
         self._died(slot, name, cause, known, now)
 
     # ── what each kind of supervisor adds ─────────────────────────────────────
@@ -91,10 +91,9 @@ class Supervisor:
 
     def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
         if isinstance(message, Ready):
-            slot.play(message.pid)
+            slot.on_ready(message.pid)
         else:
-            slot.pid, slot.ready, slot.state = message.pid, False, "waiting"
-            slot.reason = message.cause
+            slot.on_not_ready(message.pid, message.cause)
 
     def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
         raise NotImplementedError
@@ -108,13 +107,13 @@ class Supervisor:
     def _round(self, now: float) -> None:
         """Say again what a child has not answered yet."""
         for slot in self._children:
-            if slot.name and slot.reachable and not slot.ready:
+            if slot.reachable and not slot.ready:
                 self._context.send(slot.name, self._configure(slot))
 
     # ── starting and restarting ───────────────────────────────────────────────
 
     def _start(self, slot: Slot, now: float) -> None:
-        name = slot.occupy(now, self._context.name)
+        name = slot.start(now, self._context.name)
         self._context.create(name, slot.role)
         self._context.send(name, self._configure(slot))
 
@@ -123,6 +122,7 @@ class Supervisor:
         if self._failed:
             return
         if charged and slot.intensity.exceeded(now) and not slot.host:
+            slot.escalate()
             most, period = slot.intensity.deaths, slot.intensity.period
             self._fail(Exit.CRASH, f"{slot.path} died more than {most} times in {period:g} s")
             return
@@ -132,7 +132,7 @@ class Supervisor:
             *(slot.path, cause or "no cause known", slot.incarnation, delay),
             extra={"child": slot.path, "cause": cause, "delay": round(delay, 1)},
         )
-        slot.due = now + delay
+        slot.schedule(now + delay)
         if delay:
             self._context.remind(delay, Reminder("restart"))
         else:
@@ -140,7 +140,7 @@ class Supervisor:
 
     def _start_due(self, now: float) -> None:
         for slot in self._children:
-            if slot.due is not None and now >= slot.due:
+            if slot.is_due and now >= slot.start_at:
                 self._start(slot, now)
 
     def _fail(self, code: int, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from actors.logic.children import Slot
+from actors.logic.children import Slot, actor_status
 from actors.logic.members import Members
 from actors.plan.plan import Plan
 from actors.roles.joining import Join, Joined, Leave, Leaving
@@ -37,6 +37,7 @@ class RootSupervisor(Supervisor):
         if not list(self._children):
             self._plan = message.plan
             self._dry: set[str] = set()
+            self._drained_units: set[str] = set()
             self._members = Members(self._plan.host, self._plan.app, self._plan.version)
             for unit in self._plan.units:
                 self._children.add(Slot("unit", unit.name))
@@ -105,9 +106,9 @@ class RootSupervisor(Supervisor):
         if slot is None:
             return
         if self._deadline is not None:
-            if slot.state != "drained":
+            if slot.name not in self._drained_units:
                 self._left += left
-                slot.state = "drained"
+                self._drained_units.add(slot.name)
             self._context.kill(slot.name)
             return
         self._dry.add(slot.path)  # a burst: its queues are empty
@@ -139,8 +140,8 @@ class RootSupervisor(Supervisor):
     def _report(self) -> dict[str, Any]:
         host, pid = self._plan.host, self._context.pid
         units = [json.loads(slot.report) for slot in self._children.of("unit")]
-        root = Slot("supervisor", "root", pid=pid, state=self._state)
-        actors = [root.status(host), *self._members.status(self._now)]
+        root = actor_status("supervisor", "root", host, self._state, pid=pid)
+        actors = [root, *self._members.status(self._now)]
         actors += [actor for report in units for actor in report.get("actors", ())]
         actors += [slot.status(host) for slot in self._children.of("clock")]
         return of_system(self._plan, self._state, actors, units)

@@ -50,21 +50,21 @@ class Upkeep:
         self._restart = restart
         self._kill = kill
 
-    def died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
+    def died(self, slot: Slot, cause: str, known: bool, now: float) -> None:
         """A handler is dead; `known` to the batcher if it was ready."""
         if known and self._batcher.ready:
             # The batcher says whether it held a bulk: that death is the bulk's matter.
-            slot.mourned, slot.reason = name, cause
-            self._mourn(slot)
+            slot.ask_charge()
+            self._ask_charge(slot)
         else:
             self._restart(slot, cause, now, charged=True)
 
     def start_failed(self, slot: Slot) -> Failed | None:
         """A burst is to end: it does not wait for a handler that never starts."""
-        slot.attempts += 1
-        if not self._plan.burst or slot.attempts != BURST_STARTS:
+        slot.failed_starts += 1
+        if not self._plan.burst or slot.failed_starts != BURST_STARTS:
             return None
-        cause = f"its start failed {slot.attempts} times: {slot.reason}"
+        cause = f"its start failed {slot.failed_starts} times: {slot.reason}"
         return Failed(Exit.CRASH, f"{slot.path}: {cause}")
 
     def heard(self, message: HandlerLost, now: float) -> None:
@@ -75,31 +75,31 @@ class Upkeep:
                 self._kill(slot)
             return
         for slot in self._children.of("handler"):
-            if slot.mourned == message.handler:
-                slot.mourned = ""
-                charged = message.cause == "idle" and not slot.retiring
-                self._restart(slot, slot.worn or slot.reason, now, charged=charged)
+            if slot.awaits_charge and slot.last_name == message.handler:
+                slot.on_charged()
+                charged = message.cause == "idle" and not slot.has_retired
+                self._restart(slot, slot.retire_reason or slot.reason, now, charged=charged)
 
     def retire(self, handler: str, cause: str) -> None:
         """A handler asks to be replaced."""
         if slot := self._children.named(handler):
-            slot.worn = slot.worn or cause
+            slot.retire_reason = slot.retire_reason or cause
 
     def retired(self, handler: str, now: float) -> None:
         """It holds nothing any more, and will get nothing: it may end."""
         slot = self._children.named(handler)
-        if slot and slot.retiring:
-            slot.overdue = slot.overdue or now + FAREWELL
+        if slot and slot.is_leaving:
+            slot.on_retired(now + FAREWELL)
             self._context.send(slot.name, Drain(FAREWELL))
 
     def look(self, now: float) -> None:
         """Once a round: what may have got lost, and who does not end."""
         for slot in self._children.of("handler"):
-            if slot.mourned:
-                self._mourn(slot)
-            if slot.name and slot.overdue is not None and now > slot.overdue:
+            if slot.awaits_charge:
+                self._ask_charge(slot)
+            if slot.name and slot.kill_at is not None and now > slot.kill_at:
                 self._kill(slot)
 
-    def _mourn(self, slot: Slot) -> None:
-        lost = HandlerLost(slot.mourned, slot.reason, slot.innocent)
+    def _ask_charge(self, slot: Slot) -> None:
+        lost = HandlerLost(slot.last_name, slot.reason, slot.blameless)
         self._context.send(self._batcher.name, lost)

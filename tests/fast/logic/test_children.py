@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from actors.logic.children import Children, Slot
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.logic.children import TABLE, Children, Event, Slot, State
+from actors.logic.state_machine import IllegalEvent
 
 UNIT = "unit#1"
 
@@ -21,32 +28,42 @@ def unit() -> Children:
 
 def test_each_actor_of_a_slot_has_a_name_of_its_own() -> None:
     slot = Slot("handler", "u/r/1")
-    names = [slot.occupy(float(now), UNIT) for now in range(3)]
-    names.append(Slot("handler", "u/r/1").occupy(9.0, "unit#2"))
+    names = []
+    for now in range(3):
+        names.append(slot.start(float(now), UNIT))
+        slot.on_exit("the test")
+    names.append(Slot("handler", "u/r/1").start(9.0, "unit#2"))
     assert len(set(names)) == 4
     assert slot.restarts == 2
 
 
 def test_a_new_actor_inherits_nothing_of_the_dead_one_but_that_it_was_well() -> None:
     slot = Slot("handler", "u/r/1")
-    slot.occupy(0.0, UNIT)
-    slot.play(42)
-    slot.mourned, slot.due, slot.report = slot.name, 3.0, '{"bulks": 1}'
-    slot.vacate("killed")
+    name = slot.start(0.0, UNIT)
+    slot.on_ready(42)
+    slot.report, slot.retire_reason = '{"bulks": 1}', "the test"
+    slot.retire("the test")
+    slot.on_retired(30.0)
+    slot.on_exit("killed")
     assert (slot.name, slot.pid, slot.ready, slot.reason) == ("", 0, False, "killed")
-    slot.occupy(5.0, UNIT)
-    assert (slot.state, slot.reason, slot.since) == ("starting", "", 5.0)
-    assert not slot.due
-    assert (slot.pid, slot.ready, slot.mourned, slot.report) == (0, False, "", "{}")
+    assert (slot.last_name, slot.has_retired) == (name, True)
+    slot.ask_charge()
+    slot.on_charged()
+    slot.schedule(3.0)
+    slot.start(5.0, UNIT)
+    assert (slot.state, slot.reason, slot.since) == (State.STARTING, "", 5.0)
+    assert not slot.is_due
+    assert (slot.pid, slot.ready, slot.last_name, slot.report) == (0, False, "", "{}")
+    assert (slot.retire_reason, slot.has_retired, slot.kill_at) == ("", False, None)
     assert slot.was_ready
 
 
 def test_a_death_that_is_told_twice_finds_nobody() -> None:
     children = unit()
     slot = next(iter(children))
-    name = slot.occupy(0.0, UNIT)
+    name = slot.start(0.0, UNIT)
     assert children.named(name) is slot
-    slot.vacate("killed")
+    slot.on_exit("killed")
     assert children.named(name) is None
     assert children.named("") is None
 
@@ -55,18 +72,18 @@ def test_one_handler_of_a_route_retires_at_a_time_while_the_others_are_at_work()
     children = unit()
     _, _, first, second = children
     for slot in (first, second):
-        slot.occupy(0.0, UNIT)
-    first.play(1)
-    first.worn = second.worn = "the test"
+        slot.start(0.0, UNIT)
+    first.on_ready(1)
+    first.retire_reason = second.retire_reason = "the test"
     assert children.retire() == []  # the other is not there yet
-    second.play(2)
+    second.on_ready(2)
     assert children.retire() == [first]
     assert first.status("here")["state"] == "draining"
     assert children.retire() == []
-    first.vacate("exited")
-    first.occupy(1.0, UNIT)
+    first.on_exit("exited")
+    first.start(1.0, UNIT)
     assert children.retire() == []
-    first.play(3)
+    first.on_ready(3)
     assert children.retire() == [second]
 
 
@@ -81,8 +98,8 @@ def test_what_was_started_after_falls_with_it_but_handlers_one_by_one() -> None:
 
 def test_a_slot_says_how_it_is_as_status_shows_it() -> None:
     slot = Slot("handler", "u/r/1", "r")
-    slot.occupy(0.0, UNIT)
-    slot.play(42)
+    slot.start(0.0, UNIT)
+    slot.on_ready(42)
     assert slot.status("here") == {
         "role": "handler",
         "name": "u/r/1",
@@ -93,3 +110,40 @@ def test_a_slot_says_how_it_is_as_status_shows_it() -> None:
         "reason": "",
         "restarts": 0,
     }
+
+
+#: What drives a slot, by the event of its table.
+DEEDS: dict[Event, Callable[[Slot], object]] = {
+    Event.CREATE: lambda slot: slot.start(1.0, UNIT, elsewhere=True),
+    Event.START: lambda slot: slot.start(1.0, UNIT),
+    Event.READY: lambda slot: slot.on_ready(1),
+    Event.NOT_READY: lambda slot: slot.on_not_ready(1, "the test"),
+    Event.PEER_LOST: lambda slot: slot.on_peer_lost("the test"),
+    Event.RETIRE: lambda slot: slot.retire("the test"),
+    Event.RETIRED: lambda slot: slot.on_retired(9.0),
+    Event.EXITED: lambda slot: slot.on_exit("the test"),
+    Event.ASK_CHARGE: lambda slot: slot.ask_charge(),
+    Event.CHARGED: lambda slot: slot.on_charged(),
+    Event.SCHEDULE: lambda slot: slot.schedule(2.0),
+    Event.ESCALATE: lambda slot: slot.escalate(),
+}
+
+
+@given(st.lists(st.sampled_from([*DEEDS]), max_size=40))
+def test_a_slot_holds_at_most_one_actor_and_names_it_while_it_lives(events: list[Event]) -> None:
+    slot, names = Slot("handler", "u/r/1"), []
+    for event in events:
+        before = slot.status("here"), slot.name
+        if not TABLE.allows(slot.state, event):
+            with pytest.raises(IllegalEvent):
+                DEEDS[event](slot)
+            assert (slot.status("here"), slot.name) == before
+            continue
+        DEEDS[event](slot)
+        if event in (Event.START, Event.CREATE):
+            names.append(slot.name)
+        alive = TABLE.allows(slot.state, Event.EXITED)
+        assert slot.name == (names[-1] if alive else "")
+        assert slot.ready <= slot.reachable <= alive
+        assert (slot.status("here")["state"] == "stopped") != alive
+    assert len(set(names)) == len(names) == slot.incarnation
