@@ -8,10 +8,13 @@ fetches, `Traffic` what passes through it.
 from __future__ import annotations
 
 import json
+from enum import Enum, auto
 
 from actors.api.connector import connector_of
 from actors.log import own_logger
 from actors.logic.counts import Counts
+from actors.logic.drain import TABLE, Deadline, Event, Phase
+from actors.logic.state_machine import Machine
 from actors.plan.plan import UnitPlan
 from actors.roles.alarm import Alarm
 from actors.roles.context import Context
@@ -58,6 +61,14 @@ GOODBYE = 1.0
 CUT_OFF = f"its batcher has not answered for {SILENCE:g} s: frames between them are lost"
 
 
+class Link(Enum):
+    """The connection to the peer."""
+
+    CLOSED = auto()
+    OPENING = auto()
+    OPEN = auto()
+
+
 class Connection:
     """One connection to a broker's vhost, an event stream or a spool."""
 
@@ -70,13 +81,14 @@ class Connection:
         self._context = context
         self._alarm = Alarm(context)
         self._supervisor = ""
-        self._state = ""  # closed, opening, open, shutting, drained
+        self._link = Link.CLOSED
         self._lost = Lost("connecting")
         self._since = 0.0  # open
         self._served: set[str] = set()  # routes that have a handler
         self._introduced = 0  # by the number of the introduction
         self._next_look = 0.0  # whether a burst is over
-        self._deadline: float | None = None  # of a drain
+        self._drain = Machine(TABLE)
+        self._deadline: Deadline | None = None  # of the drain
         self._told_batcher = -1  # of the end, by the number of the last chunk
         self._batcher_drained = False
         self._left = 0  # deliveries that a drain had to leave
@@ -86,7 +98,7 @@ class Connection:
         self._cut_off = False  # from its batcher
 
     def on(self, message: object, sender: str, now: float) -> None:
-        if not (self._state or isinstance(message, Configure)):
+        if not (self._supervisor or isinstance(message, Configure)):
             return  # it overtook the first word; what matters is said again
         match message:
             case Configure():
@@ -115,7 +127,7 @@ class Connection:
             case Consuming() | QueueLost() | Stopped() | Depth():
                 self._hear_queue(message, now)
             case Opened(peer=peer):
-                self._state, self._since = "open", now
+                self._link, self._since = Link.OPEN, now
                 log.info("connection %s: open, %s", self._plan.name, peer)
             case Lost():
                 self._lose(message, now)
@@ -125,7 +137,7 @@ class Connection:
                 self._context.send(sender, Status(message.round, self._report(now)))
             case _:
                 raise TypeError(f"a connection has no use for {message}")
-        if self._state == "open" and self._traffic.batcher:
+        if self._is_open and self._traffic.batcher:
             self._intake.open(self._served, now)
         self._traffic.flush(now)
         self._advance_drain(now)
@@ -135,10 +147,10 @@ class Connection:
     # ── the supervisor's and the batcher's word ───────────────────────────────
 
     def _configure(self, message: Configure, sender: str) -> None:
-        self._supervisor = sender
-        if not self._state:
+        is_new, self._supervisor = not self._supervisor, sender
+        if is_new:
             assert isinstance(message.plan, UnitPlan)
-            self._state, self._plan = "closed", message.plan
+            self._plan = message.plan
             self._client = self._context.client(self._plan.kind, self._plan)
             self._traffic = Traffic(self._plan.name, self._context, self._client)
             self._intake = Intake(self._plan, self._context, self._client, self._traffic)
@@ -154,29 +166,36 @@ class Connection:
                 self._served = {r.name for _, pool in message.handlers for r in pools[pool]}
                 self._intake.serve(message.waiting)
                 self._traffic.meet(message.batcher)
-                if self._state == "closed" and self._lost.cause != "connecting":
+                if self._link is Link.CLOSED and self._lost.cause != "connecting":
                     self._tell_lost(lived=0.0)  # in case the first word got lost
-            case Connect() if self._state == "closed" and self._deadline is None:
-                self._state = "opening"
+            case Connect() if self._link is Link.CLOSED and self._deadline is None:
+                self._link = Link.OPENING
                 self._client.open()
             case Drained() if sender == self._traffic.batcher:
                 self._batcher_drained = self._deadline is not None
-            case Drain() if self._state == "drained":
+            case Drain() if self._drain.state is Phase.CLOSED:
                 self._context.send(sender, Drained(self._left))
             case Drain() if self._deadline is None:
-                self._deadline = now + message.seconds
+                self._drain.on_event(Event.DRAIN)
+                self._deadline = Deadline(now + message.seconds)
                 self._undecided_before = self._traffic.custody.undecided
                 self._traffic.draining = True
-                if self._state == "opening":
+                if self._link is Link.OPENING:
                     self._client.close()
-                    self._state = "closed"
+                    self._link = Link.CLOSED
                 self._intake.end()
 
     # ── the world's word ──────────────────────────────────────────────────────
 
     @property
+    def _is_open(self) -> bool:
+        """Whether anything may be asked of the peer."""
+        leaves = self._drain.state in (Phase.SHUTTING, Phase.CLOSED)
+        return self._link is Link.OPEN and not leaves
+
+    @property
     def _consumes(self) -> bool:
-        return self._state == "open" and self._intake.consumes
+        return self._is_open and self._intake.consumes
 
     def _hear_queue(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
         delay = self._intake.hear(event, now)
@@ -186,10 +205,10 @@ class Connection:
             self._tell_state()
 
     def _lose(self, event: Lost, now: float) -> None:
-        lived = now - self._since if self._state == "open" else 0.0
-        shut, self._state, self._lost = self._state == "shutting", "closed", event
+        lived = now - self._since if self._is_open else 0.0
+        self._link, self._lost = Link.CLOSED, event
         self._intake.lose_all()
-        if shut:
+        if self._drain.state is Phase.SHUTTING:
             self._end_drain()
         else:
             self._tell_lost(lived)
@@ -202,7 +221,7 @@ class Connection:
         if self._consumes and not self._cut_off and not self._traffic.trouble:
             self._context.send(self._supervisor, Ready("connection", self._context.pid))
         else:
-            trouble = self._intake.trouble if self._state == "open" else ""
+            trouble = self._intake.trouble if self._is_open else ""
             if self._consumes:
                 trouble = CUT_OFF if self._cut_off else self._traffic.trouble
             self._tell_not_ready(trouble or self._lost.cause)
@@ -224,7 +243,7 @@ class Connection:
                 self._look_for_the_batcher(now)
             times.append(self._next_round)
         if self._deadline is not None:
-            times += [self._deadline, self._deadline + GOODBYE]
+            times += [self._deadline.at, self._deadline.at + GOODBYE]
         elif self._plan.burst:
             times.append(self._look_for_the_end(now))
         self._alarm.set(times, now)
@@ -252,35 +271,41 @@ class Connection:
 
     def _advance_drain(self, now: float) -> None:
         """Intake stops, the batcher finishes, what is held returns, the world is let go."""
-        if self._deadline is None or self._state == "drained":
+        if self._deadline is None:
             return
-        late = now >= self._deadline
-        if self._state == "shutting":
-            if now >= self._deadline + GOODBYE:
-                self._end_drain()
-            return
-        if not late and not self._all_is_decided():
-            return
-        self._traffic.release(now)
-        if self._traffic.custody.moving and not late:
-            return
+        drain, custody = self._drain, self._traffic.custody
+        if drain.state is Phase.SHUTTING and now >= self._deadline.at + GOODBYE:
+            self._end_drain()
+        if drain.allows(Event.DEADLINE) and self._deadline.has_passed(now):
+            self._traffic.release(now)
+            drain.on_event(Event.DEADLINE)
+            self._shut(now)
+        if drain.state is Phase.CANCELLED and self._intake.stopped:
+            drain.on_event(Event.ALL_STOPPED)
+        if drain.state is Phase.FLUSHED and self._all_is_decided():
+            drain.on_event(Event.ALL_DECIDED)
+        if drain.state is Phase.RELEASED:
+            self._traffic.release(now)
+            if not custody.moving:
+                drain.on_event(Event.ALL_COPIED)
+                self._shut(now)
+
+    def _shut(self, now: float) -> None:
+        """Gives back what is left, and says goodbye."""
         custody = self._traffic.custody
         # A copy that is still under way: its original comes again, too.
         gone = custody.undecided - self._undecided_before  # with a connection or a queue lost
         left = gone + custody.give_back() + custody.unsettled
         self._left = left or int(not self._intake.stopped)
         self._traffic.flush(now)
-        if self._state == "open":
-            self._state = "shutting"
+        if self._link is Link.OPEN:
             self._client.shut()
         else:
             self._end_drain()
 
     def _all_is_decided(self) -> bool:
-        """Whether nothing more comes, and all that came has its verdict."""
+        """Whether all that came has its outcome, once nothing more comes."""
         traffic = self._traffic
-        if not self._intake.stopped:
-            return False
         last_chunk = traffic.custody.outbox.next - 1
         if not traffic.batcher:
             self._batcher_drained = True
@@ -290,7 +315,8 @@ class Connection:
         return self._batcher_drained and not traffic.custody.open
 
     def _end_drain(self) -> None:
-        self._state = "drained"
+        self._drain.on_event(Event.WRITTEN)
+        self._link = Link.CLOSED
         self._client.close()
         self._context.send(self._supervisor, Drained(self._left))
 
@@ -300,7 +326,7 @@ class Connection:
         age = 0.0 if oldest is None else now - oldest
         if (
             connector_of(self._plan.kind).counts_waiting
-            and self._state == "open"
+            and self._is_open
             and now >= self._next_measure
         ):
             self._next_measure = now + MEASURED

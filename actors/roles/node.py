@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.log import own_logger
 from actors.logic.children import actor_status
+from actors.logic.drain import MARGIN_S
 from actors.logic.lease import LEASE, Lease
 from actors.plan.plan import HostPlan
 from actors.roles.context import Context
@@ -33,8 +34,6 @@ log = own_logger("actors.supervisor")
 
 #: Seconds to wait for the leader's answer to a question.
 PATIENCE = 1.5
-#: Seconds before the deadline of a drain in which what is left is killed.
-MARGIN = 1.0
 
 
 class HostSupervisor:
@@ -184,7 +183,7 @@ class HostSupervisor:
         """Have units move away what they have here; whoever is left at the end is killed."""
         if self._deadline is None:
             self._deadline = now + seconds
-            self._context.remind(max(0.0, seconds - MARGIN), Reminder("deadline"))
+            self._context.remind(max(0.0, seconds - 2 * MARGIN_S), Reminder("deadline"))
             self._beat(now)
 
     def _kill_all(self) -> None:

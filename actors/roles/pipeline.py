@@ -12,7 +12,9 @@ from typing import Any
 
 from actors.log import own_logger
 from actors.logic.children import Slot
+from actors.logic.drain import PIPELINE_TABLE, Deadline, PipelineEvent, PipelinePhase
 from actors.logic.placement import spelled
+from actors.logic.state_machine import Machine
 from actors.plan.plan import UnitPlan
 from actors.roles.context import Context
 from actors.roles.guests import Guests, handler_slots
@@ -33,7 +35,7 @@ from actors.roles.protocol import (
     Retired,
 )
 from actors.roles.report import of_unit
-from actors.roles.supervisor import MARGIN, ROUND, Supervisor
+from actors.roles.supervisor import ROUND, Supervisor
 from actors.roles.upkeep import Upkeep
 
 log = own_logger("actors.supervisor")
@@ -53,8 +55,8 @@ class UnitSupervisor(Supervisor):
         super().__init__(context)
         self._fallen: Slot | None = None  # waits until all that fell with it is dead
         self._fallen_cause = ""
-        self._stopping = False  # handlers end
-        self._told_left = False  # what a drain left is known
+        self._drain = Machine(PIPELINE_TABLE)
+        self._left: int | None = None  # by a drain, once the connection has counted
         self._introductions = 0
 
     def on(self, message: object, sender: str, now: float) -> None:
@@ -136,7 +138,7 @@ class UnitSupervisor(Supervisor):
     # ── deaths ────────────────────────────────────────────────────────────────
 
     def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
-        if self._stopping:
+        if self._drain.state in (PipelinePhase.HANDLERS_END, PipelinePhase.CLOSED):
             self._advance_drain(now)
         elif slot.role == "handler":
             if not self._fallen:
@@ -161,7 +163,7 @@ class UnitSupervisor(Supervisor):
             return
         self._fallen = None
         if self._deadline is not None:
-            self._end_drain()
+            self._end_drain(PipelineEvent.FELL)
             return
         self._restart(fallen, self._fallen_cause, now, charged=True)
         if fallen.is_due or fallen.name:
@@ -230,53 +232,70 @@ class UnitSupervisor(Supervisor):
             case Reminder(what="guests"):
                 self._lose_hosts(now)
             case Drain(seconds=seconds):
-                self._drain(seconds, now)
+                self._on_drain(seconds, now)
             case Drained(left=left):
-                self._drained(sender, left, now)
+                self._on_drained(sender, left, now)
             case Reminder(what="deadline"):
-                self._end_drain()
+                self._end_drain(PipelineEvent.DEADLINE)
             case _:
                 raise TypeError(f"a unit has no use for {message}")
 
-    def _drained(self, sender: str, left: int, now: float) -> None:
-        if sender == self._connection.name and self._deadline is None:
-            self._context.send(self._parent, Drained())  # a burst: its queues are empty
-        elif sender == self._connection.name:
-            self._left = left  # said again to each `Drain` that comes late
-            self._told_left = True
-            self._stopping = True
-            self._advance_drain(now)
-
-    def _drain(self, seconds: float, now: float) -> None:
+    def _on_drained(self, sender: str, left: int, now: float) -> None:
+        if sender != self._connection.name:
+            return
         if self._deadline is None:
-            self._deadline = now + seconds
-            self._context.remind(seconds, Reminder("deadline"))
-            if not self._connection.name:
-                self._stopping = self._told_left = True
+            self._context.send(self._parent, Drained())  # a burst: its queues are empty
+            return
+        self._left = left  # it answers each `Drain` that comes late
+        self._connection_drained()
         self._advance_drain(now)
+
+    def _on_drain(self, seconds: float, now: float) -> None:
+        if self._deadline is None:
+            self._deadline = Deadline(now + seconds)
+            self._context.remind(seconds, Reminder("deadline"))
+            self._drain.on_event(PipelineEvent.DRAIN)
+            if not self._connection.name:
+                self._left = 0
+                self._connection_drained()
+        self._advance_drain(now)
+
+    def _connection_drained(self) -> None:
+        if self._drain.allows(PipelineEvent.CONNECTION_DRAINED):
+            self._drain.on_event(PipelineEvent.CONNECTION_DRAINED)
 
     def _advance_drain(self, now: float) -> None:
         """The connection has the others finish and leaves; then the handlers end."""
         assert self._deadline is not None
-        if not self._stopping:
-            seconds = max(MARGIN, self._deadline - now - 2 * MARGIN)
-            self._context.send(self._connection.name, Drain(seconds))
-            return
+        match self._drain.state:
+            case PipelinePhase.CONNECTION_DRAINS:
+                seconds = self._deadline.left_for_children(now)
+                self._context.send(self._connection.name, Drain(seconds))
+            case PipelinePhase.HANDLERS_END:
+                self._end_handlers(self._deadline.left(now))
+            case PipelinePhase.CLOSED:
+                self._say_drained()
+
+    def _end_handlers(self, seconds: float) -> None:
         handlers = [slot for slot in self._children.of("handler") if slot.name]
         for slot in handlers:
             if slot.reachable:
-                self._context.send(slot.name, Drain(self._deadline - now))
+                self._context.send(slot.name, Drain(seconds))
             else:
                 self._kill(slot)
         if not handlers:
-            self._end_drain()
+            self._end_drain(PipelineEvent.HANDLERS_ENDED)
 
-    def _end_drain(self) -> None:
+    def _end_drain(self, event: PipelineEvent) -> None:
+        if self._drain.allows(event):
+            self._drain.on_event(event)
+        self._say_drained()
+
+    def _say_drained(self) -> None:
         """The connection has counted what it left; without its word it is one at least."""
-        self._stopping = True
         for slot in self._children:
             self._kill(slot)
-        self._context.send(self._parent, Drained(self._left if self._told_left else 1))
+        self._context.send(self._parent, Drained(1 if self._left is None else self._left))
 
     def _round(self, now: float) -> None:
         super()._round(now)

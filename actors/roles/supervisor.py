@@ -11,6 +11,7 @@ from typing import Any
 from actors.errors import Exit
 from actors.log import own_logger
 from actors.logic.children import Children, Slot
+from actors.logic.drain import Deadline
 from actors.logic.inquiry import Inquiry
 from actors.roles.context import Context
 from actors.roles.protocol import (
@@ -30,8 +31,6 @@ log = own_logger("actors.supervisor")
 ROUND = 5.0
 #: Seconds that a supervisor waits for its children's answers to a question.
 PATIENCE = 0.5
-#: Seconds of a drain that each level keeps for itself.
-MARGIN = 0.5
 
 
 class Supervisor:
@@ -42,8 +41,7 @@ class Supervisor:
         self._parent = ""
         self._children = Children()
         self._failed = ""
-        self._deadline: float | None = None  # of a drain
-        self._left = 0
+        self._deadline: Deadline | None = None  # of a drain
         self._inquiry = Inquiry()
 
     def on(self, message: object, sender: str, now: float) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from actors.logic.children import Slot, actor_status
+from actors.logic.drain import MARGIN_S, Deadline
 from actors.logic.members import Members
 from actors.plan.plan import Plan
 from actors.roles.joining import Join, Joined, Leave, Leaving
@@ -19,7 +20,7 @@ from actors.roles.protocol import (
     Reminder,
 )
 from actors.roles.report import of_system
-from actors.roles.supervisor import MARGIN, ROUND, Supervisor
+from actors.roles.supervisor import ROUND, Supervisor
 
 
 class RootSupervisor(Supervisor):
@@ -36,6 +37,7 @@ class RootSupervisor(Supervisor):
         assert isinstance(message.plan, Plan)
         if not list(self._children):
             self._plan = message.plan
+            self._left = 0  # deliveries that a drain left
             self._dry: set[str] = set()
             self._drained_units: set[str] = set()
             self._members = Members(self._plan.host, self._plan.app, self._plan.version)
@@ -117,18 +119,18 @@ class RootSupervisor(Supervisor):
 
     def _drain(self, seconds: float, now: float) -> None:
         if self._deadline is None:
-            self._deadline = now + seconds
-            self._context.remind(max(0.0, seconds - MARGIN), Reminder("deadline"))
+            self._deadline = Deadline(now + seconds)
+            self._context.remind(max(0.0, seconds - MARGIN_S), Reminder("deadline"))
         self._advance_drain()
 
     def _advance_drain(self) -> None:
         """The units first, then the clock, then oneself."""
         assert self._deadline is not None
-        seconds = self._deadline - self._now - 2 * MARGIN
+        seconds = self._deadline.left_for_children(self._now)
         units = [slot for slot in self._children.of("unit") if slot.name]
         clocks = [slot for slot in self._children.of("clock") if slot.name]
         for slot in units or clocks:
-            self._context.send(slot.name, Drain(max(MARGIN, seconds)))
+            self._context.send(slot.name, Drain(seconds))
         if not units and not clocks:
             self._context.send(self._parent, Drained(self._left))
 

@@ -137,7 +137,7 @@ class Witness:
     def audit(self, connection: Any, now: float) -> None:
         """The connection has done its work for now."""
         assert isinstance(connection, Connection)
-        if not connection._state:
+        if not connection._supervisor:
             return  # it was not told yet what it is
         custody = connection._traffic.custody
         for epoch, account in custody._accounts.items():
