@@ -18,7 +18,7 @@ from actors.connectors.memory.world import World
 from actors.logic.entry import MAX_DELAY, Entry, check_seconds
 from actors.metrics import declared, keep_in
 from actors.plan.build import build_plan
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.plan.settings import Settings
 from actors.roles.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.stages.memory import ClientFactory, MemoryStage
@@ -32,7 +32,7 @@ ROOT = "root#1"
 
 #: What may be killed, as `status` names it, and the role that it plays on the stage.
 ROLES = {
-    "supervisor": "unit",
+    "supervisor": "pipeline",
     "connection": "connection",
     "batcher": "batcher",
     "handler": "handler",
@@ -91,7 +91,9 @@ class InMemorySystem:
     def __enter__(self) -> Self:
         global _playing
         plan = build_plan(self._app, self._settings)
-        self._queues = {queue for unit in plan.units for r in unit.routes for queue in r.queues}
+        self._queues = {
+            queue for pipeline in plan.pipelines for r in pipeline.routes for queue in r.queues
+        }
         self._kept = dict(self._app.state)
         if self._state is not None:
             self._set_state(self._state)
@@ -237,7 +239,7 @@ class InMemorySystem:
         self.stage.post("launcher", ROOT, message)
         self.run_until_idle()
 
-    def _runner(self, settings: tuple[UnitPlan, str]) -> ObservedCode:
+    def _runner(self, settings: tuple[PipelinePlan, str]) -> ObservedCode:
         hooks = self._state is None
         code = self.code_class(self._app, *settings, self.world, self._doomed, hooks)
         self._codes.append(code)

@@ -30,7 +30,7 @@ from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapte
 from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.logic.ledger import Flush
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Opened
 from benchmarks.bare import Bare
 from tests.support.broker import Broker
@@ -129,7 +129,7 @@ class Turning:
     """Our client, turned by whoever asks for its events."""
 
     def __init__(self, bench: Bench, tls: bool) -> None:
-        self.client = RabbitMQClient(UnitPlan("bench", "amqp", bench.settings(tls)))
+        self.client = RabbitMQClient(PipelinePlan("bench", "amqp", bench.settings(tls)))
         self._poll = select.poll()
         self._poll.register(self.client.fileno(), select.POLLIN)
 

@@ -18,7 +18,7 @@ from actors.logic.placement import spelled
 from actors.plan.build import build_host_plan, build_plan, check_app, check_host
 from actors.plan.load import load
 from actors.plan.network import network_of
-from actors.plan.plan import HostPlan, Plan, RoutePlan, UnitPlan
+from actors.plan.plan import NodePlan, PipelinePlan, Plan, RoutePlan
 from actors.plan.settings import Settings
 
 logger = own_logger("actors.system")
@@ -76,16 +76,16 @@ def check(app: str, **values: Any) -> None:
         settings = settings.model_copy(update={"connections": ("spool:",)})
     plan = _plan(loaded, app, settings)
     say(f"{plan.app} {plan.version}".rstrip())
-    if isinstance(plan, HostPlan):
+    if isinstance(plan, NodePlan):
         say("", _joins(plan, settings))
     else:
-        for unit in plan.units:
-            say("", describe(unit), *_routes(unit))
+        for pipeline in plan.pipelines:
+            say("", describe(pipeline), *_routes(pipeline))
     for caveat in caveats:
         say(f"callboard: warning: {redact(caveat)}", err=True)
 
 
-def _plan(loaded: App, app: str, settings: Settings) -> Plan | HostPlan:
+def _plan(loaded: App, app: str, settings: Settings) -> Plan | NodePlan:
     return (
         build_host_plan(loaded, settings, app)
         if settings.join
@@ -93,27 +93,27 @@ def _plan(loaded: App, app: str, settings: Settings) -> Plan | HostPlan:
     )
 
 
-def _announce(plan: Plan | HostPlan, settings: Settings) -> None:
+def _announce(plan: Plan | NodePlan, settings: Settings) -> None:
     title = f"{plan.name} {plan.version}".rstrip()
-    if isinstance(plan, HostPlan):
+    if isinstance(plan, NodePlan):
         logger.info("%s: %s", title, _joins(plan, settings))
         return
-    for unit in plan.units:
-        logger.info("%s: %s serves %s", title, describe(unit), _names(unit))
-    if not plan.units:
+    for pipeline in plan.pipelines:
+        logger.info("%s: %s serves %s", title, describe(pipeline), _names(pipeline))
+    if not plan.pipelines:
         logger.info("%s: runs its timers", title)
 
 
-def _joins(plan: HostPlan, settings: Settings) -> str:
+def _joins(plan: NodePlan, settings: Settings) -> str:
     offers = f" and offers {spelled(plan.offers)}" if plan.offers else ""
     return f"host {plan.host} joins {' or '.join(settings.join)}{offers}"
 
 
-def describe(unit: UnitPlan) -> str:
+def describe(pipeline: PipelinePlan) -> str:
     """A connection in a few words, without its secrets."""
-    settings = json.loads(unit.settings)
-    place = connector_of(unit.kind).load("connection").place_of(settings)
-    return f"{unit.name} at {place}"
+    settings = json.loads(pipeline.settings)
+    place = connector_of(pipeline.kind).load("connection").place_of(settings)
+    return f"{pipeline.name} at {place}"
 
 
 def _settings(values: dict[str, Any]) -> Settings:
@@ -128,16 +128,16 @@ def _settings(values: dict[str, Any]) -> Settings:
     return Settings(**given)
 
 
-def _names(unit: UnitPlan) -> str:
-    return ", ".join(route.name for route in unit.routes)
+def _names(pipeline: PipelinePlan) -> str:
+    return ", ".join(route.name for route in pipeline.routes)
 
 
-def _routes(unit: UnitPlan) -> list[str]:
+def _routes(pipeline: PipelinePlan) -> list[str]:
     heads = ["route", "queues", "bulk", "flush", "processes", "in flight", "prefetch", "timeout"]
-    rows = [_row(route) for route in unit.routes]
-    if any(route.pool for route in unit.routes):
+    rows = [_row(route) for route in pipeline.routes]
+    if any(route.pool for route in pipeline.routes):
         heads.append("pool")
-        rows = [(*row, route.pool) for row, route in zip(rows, unit.routes, strict=True)]
+        rows = [(*row, route.pool) for row, route in zip(rows, pipeline.routes, strict=True)]
     return table(heads, rows)
 
 

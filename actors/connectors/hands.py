@@ -23,7 +23,7 @@ from actors.log import own_logger
 from actors.logic.bulk import Piece
 from actors.logic.frames import Delivery
 from actors.logic.hands import BEGINNING, Deaths, bequeathed, identity
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 
 #: Bytes of a slot, and how many there are; what finds no room is not remembered.
 SLOT = 2 * 1024 * 1024
@@ -44,7 +44,7 @@ logger = own_logger("actors.batcher")
 class NoHands:
     """Remembers nothing: for what is played in memory, where no worker is killed."""
 
-    def __init__(self, plan: UnitPlan | None = None) -> None:
+    def __init__(self, plan: PipelinePlan | None = None) -> None:
         self.deaths: dict[bytes, Deaths] = {}  #: of messages known from killed workers
         self.suspects: set[bytes] = set()  #: held by the worker that was killed last
 
@@ -71,9 +71,9 @@ class NoHands:
 
 
 class Hands(NoHands):
-    """What the handlers of a unit hold; nothing is remembered where the file cannot be used."""
+    """What the handlers of a pipeline hold; nothing is remembered where the file cannot be used."""
 
-    def __init__(self, plan: UnitPlan) -> None:
+    def __init__(self, plan: PipelinePlan) -> None:
         super().__init__()
         self._file = -1
         self._free = [*range(SLOTS)]  # the last one used is the next: its pages are there
@@ -132,7 +132,7 @@ class Hands(NoHands):
 
     # ── what the last worker left ─────────────────────────────────────────────
 
-    def _open(self, directory: Path, plan: UnitPlan) -> None:
+    def _open(self, directory: Path, plan: PipelinePlan) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         name = f"hands-{plan.app}-{plan.name}".replace("/", "_").replace(":", "-")
         for number in range(64):  # workers of one app on one host have one each

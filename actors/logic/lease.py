@@ -1,32 +1,32 @@
-"""What one unit wants on a joined host, for as long as it says so."""
+"""What one pipeline wants on a joined host, for as long as it says so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: Seconds for which a unit's word holds, from when the host asked for it. The unit hands out
-#: again after `guests.LOST`, which is longer: by then what it gave to a lost host has ended.
+#: Seconds for which a pipeline's word holds, from when the host asked for it. The pipeline hands
+#: out again after `nodes.LOST`, which is longer: by then what it gave to a lost host has ended.
 LEASE = 10.0
 
 
 class Death(NamedTuple):
-    """A handler that the unit still wants, and that is dead."""
+    """A handler that the pipeline still wants, and that is dead."""
 
     handler: str
     cause: str
-    innocent: bool  #: it was ended for want of the unit's word, whatever it held
+    innocent: bool  #: it was ended for want of the pipeline's word, whatever it held
 
 
 class Lease:
-    """The handlers of one unit on this host.
+    """The handlers of one pipeline on this host.
 
-    The unit's word is a roster: a number that counts up, and all that is to live here. A name
-    that has died is never begun again, and a slot has room for one.
+    The pipeline's word is an assignment: a number that counts up, and all that is to live here. A
+    name that has died is never begun again, and a slot has room for one.
     """
 
     def __init__(self) -> None:
-        self.number = 0  #: of the roster in force
+        self.number = 0  #: of the assignment in force
         self.done = 0  #: of the last that was carried out: all on it live, or have died
         self.expires = 0.0
         self.living: set[str] = set()  #: until their processes are gone
@@ -36,11 +36,12 @@ class Lease:
 
     @property
     def deaths(self) -> tuple[Death, ...]:
-        """What the unit is to be told until it wants these no more."""
+        """What the pipeline is to be told until it wants these no more."""
         return tuple(self._dead.values())
 
     def renew(self, number: int, wanted: Iterable[str], asked: float) -> None:
-        """The unit's word, in answer to what was asked then; an overtaken one changes nothing."""
+        """The pipeline's word, in answer to what was asked then; an overtaken one changes
+        nothing."""
         if number < self.number:
             return
         self.number, self._wanted = number, tuple(wanted)
@@ -49,7 +50,7 @@ class Lease:
         self._note_done()
 
     def expire(self, now: float) -> None:
-        """Without the unit's word nothing is wanted."""
+        """Without the pipeline's word nothing is wanted."""
         if now >= self.expires:
             self._expired |= self.living
 
@@ -74,7 +75,7 @@ class Lease:
         expired = name in self._expired
         self._expired.discard(name)
         if name in self._wanted:
-            cause = f"no word from its unit for {LEASE:g} s" if expired else cause
+            cause = f"no word from its pipeline for {LEASE:g} s" if expired else cause
             self._dead[name] = Death(name, cause, expired)
         self._note_done()
 

@@ -24,8 +24,8 @@ from actors.ops.health import Health
 from actors.ops.runtime_file import RuntimeFile, find, runtime_directory
 from actors.plan.keys import read_keys
 from actors.plan.network import Network
-from actors.plan.plan import HostPlan, Plan
-from actors.roles.joining import Leave, Leaving
+from actors.plan.plan import NodePlan, Plan
+from actors.roles.node_protocol import NodeLeave, NodeLeaving
 from actors.roles.protocol import ActorMessage, Drain, Drained, Failed, ReportStatus, Status
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ OnStatus = Callable[[dict[str, Any]], None]
 
 
 def run(
-    plan: Plan | HostPlan,
+    plan: Plan | NodePlan,
     *,
     name: str,
     admin_port: int = 0,
@@ -119,8 +119,8 @@ def leave(
     found = find(runtime_dir or runtime_directory(), name, None)
     if found is None:
         return False
-    answer = _ask(found, Leave(host), timeout)
-    assert isinstance(answer, Leaving)
+    answer = _ask(found, NodeLeave(host), timeout)
+    assert isinstance(answer, NodeLeaving)
     if answer.problem:
         raise ConfigurationError(answer.problem)
     return True
@@ -198,7 +198,7 @@ class _Watch:
     def __init__(
         self,
         launcher: Launcher,
-        plan: Plan | HostPlan,
+        plan: Plan | NodePlan,
         signals: _Signals,
         outside: Health,
         on_status: OnStatus | None,

@@ -17,7 +17,7 @@ from actors.errors import HandlerCrashed
 from actors.log import own_logger
 from actors.logic.failure import Decision, Verdict, decide
 from actors.logic.placement import Offer, parse_offers, satisfies, spelled
-from actors.plan.plan import HostPlan, Outlets, Plan, RoutePlan, UnitPlan
+from actors.plan.plan import NodePlan, Outlets, PipelinePlan, Plan, RoutePlan
 from actors.plan.resolve import NO_CONNECTION, Served, resolve_connections, serve
 from actors.plan.settings import Settings
 
@@ -49,19 +49,19 @@ def build_plan(app: App, settings: Settings | None = None, import_string: str = 
     served = serve(app, settings)
     for warning in _warnings(app, served, settings):
         logger.warning("%s", warning)
-    units: dict[tuple[str, str], list[Served]] = {}
+    pipelines: dict[tuple[str, str], list[Served]] = {}
     for one in served:
-        units.setdefault((one.connection.name, one.vhost), []).append(one)
+        pipelines.setdefault((one.connection.name, one.vhost), []).append(one)
     outlets = _outlets(app, settings)
     return Plan(
         app=import_string,
         name=settings.name or _system_name(import_string),
-        units=tuple(
-            replace(_unit(those, units, import_string, settings), outlets=outlets)
-            for those in units.values()
+        pipelines=tuple(
+            replace(_pipeline(those, pipelines, import_string, settings), outlets=outlets)
+            for those in pipelines.values()
         ),
         outlets=outlets,
-        clock=bool(app.timers) or any(app.fail_callbacks(name) for name, _ in units),
+        clock=bool(app.timers) or any(app.fail_callbacks(name) for name, _ in pipelines),
         singleton=_system_name(import_string),
         state_dir=str(state_dir()),
         version=app.version,
@@ -72,13 +72,13 @@ def build_plan(app: App, settings: Settings | None = None, import_string: str = 
     )
 
 
-def build_host_plan(app: App, settings: Settings, import_string: str) -> HostPlan:
+def build_host_plan(app: App, settings: Settings, import_string: str) -> NodePlan:
     """What is to be played on a host that joins another; logs what deserves a warning."""
     for warning in check_host(settings):
         logger.warning("%s", warning)
     for route in app.routes.values():
         _ = route.adapter  # whichever routes the first host will give it
-    return HostPlan(
+    return NodePlan(
         app=import_string,
         name=settings.name or _system_name(import_string),
         host=settings.host_name,
@@ -126,13 +126,16 @@ def check_host(settings: Settings) -> list[str]:
     return [f"with --join these are the first host's to say, and ignored here: {', '.join(given)}"]
 
 
-def _unit(
-    served: list[Served], units: Collection[tuple[str, str]], import_string: str, settings: Settings
-) -> UnitPlan:
+def _pipeline(
+    served: list[Served],
+    pipelines: Collection[tuple[str, str]],
+    import_string: str,
+    settings: Settings,
+) -> PipelinePlan:
     connection, vhost = served[0].connection, served[0].vhost
-    siblings = sum(name == connection.name for name, _ in units)
+    siblings = sum(name == connection.name for name, _ in pipelines)
     headers = {queue: one.route.headers for one in served for queue in one.route.queues}
-    return UnitPlan(
+    return PipelinePlan(
         name=f"{connection.name}:{vhost}" if siblings > 1 else connection.name,
         kind=connection.kind,
         settings=connection.as_json(vhost, headers),
@@ -140,7 +143,7 @@ def _unit(
         app=import_string,
         burst=settings.burst,
         wait=settings.wait and not settings.burst,
-        max_bytes=-(-settings.max_bytes // len(units)),
+        max_bytes=-(-settings.max_bytes // len(pipelines)),
         state_dir=str(state_dir()),
         topology=tuple(
             (queue.name, json.dumps(queue.declarations()))

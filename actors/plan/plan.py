@@ -49,8 +49,8 @@ class RoutePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class UnitPlan:
-    """One connection with all it serves: what a unit supervisor is to play."""
+class PipelinePlan:
+    """One connection with all it serves: what a pipeline supervisor is to play."""
 
     name: str  #: as the connection is named; with the vhost where there are several
     kind: str  #: of its connector
@@ -59,7 +59,7 @@ class UnitPlan:
     app: str = ""  #: import string
     burst: bool = False
     wait: bool = True  #: wait for a peer that cannot be reached at first
-    max_bytes: int = 0  #: over all unsettled deliveries of the unit; 0: no limit
+    max_bytes: int = 0  #: over all unsettled deliveries of the pipeline; 0: no limit
     state_dir: str = ""
     topology: tuple[tuple[str, str], ...] = ()  #: (queue, what to declare for it, as JSON)
     outlets: Outlets = field(default=(), repr=False)
@@ -89,7 +89,7 @@ class Plan:
 
     app: str  #: import string, "handlers.words:app"
     name: str
-    units: tuple[UnitPlan, ...]
+    pipelines: tuple[PipelinePlan, ...]
     clock: bool = False  #: the app has timers or callbacks
     singleton: str = ""  #: what replicas have in common: the app's name, whatever theirs
     state_dir: str = ""
@@ -103,7 +103,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class HostPlan:
+class NodePlan:
     """A host that joins a system: what its host supervisor is to play."""
 
     app: str  #: import string; the leader runs the same

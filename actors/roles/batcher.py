@@ -24,7 +24,7 @@ from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
 from actors.logic.sizes import TOGETHER
 from actors.logic.staff import Assignment, Staff
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.alarm import Alarm
 from actors.roles.context import Context, Memory
 from actors.roles.protocol import (
@@ -134,7 +134,7 @@ class Batcher:
 
     def _configure(self, message: Configure, sender: str) -> None:
         plan = message.plan
-        assert isinstance(plan, UnitPlan)
+        assert isinstance(plan, PipelinePlan)
         if not self._staffs:
             self._staffs = staffs_of(plan)
             for route in plan.routes:

@@ -15,7 +15,7 @@ from actors.log import own_logger
 from actors.logic.counts import Counts
 from actors.logic.drain import TABLE, Deadline, Event, Phase
 from actors.logic.state_machine import Machine
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.alarm import Alarm
 from actors.roles.context import Context
 from actors.roles.intake import Intake
@@ -72,7 +72,7 @@ class Link(Enum):
 class Connection:
     """One connection to a broker's vhost, an event stream or a spool."""
 
-    _plan: UnitPlan
+    _plan: PipelinePlan
     _client: ConnectionClient
     _intake: Intake
     _traffic: Traffic
@@ -149,7 +149,7 @@ class Connection:
     def _configure(self, message: Configure, sender: str) -> None:
         is_new, self._supervisor = not self._supervisor, sender
         if is_new:
-            assert isinstance(message.plan, UnitPlan)
+            assert isinstance(message.plan, PipelinePlan)
             self._plan = message.plan
             self._client = self._context.client(self._plan.kind, self._plan)
             self._traffic = Traffic(self._plan.name, self._context, self._client)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from actors.logic.wear import Wear, least
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
 from actors.roles.port import Done, Runner
 from actors.roles.protocol import (
@@ -43,14 +43,14 @@ class Handler(UserCodeActor[Runner]):
         self._awaited: set[int] = set()
 
     def _client_for(self, message: Configure) -> Runner:
-        assert isinstance(message.plan, UnitPlan)
+        assert isinstance(message.plan, PipelinePlan)
         routes = message.plan.pools[message.pool]
         one_by_one = len({route.row for route in routes}) == 1 and routes[0].in_flight == 1
         self._receipts = not one_by_one
         max_messages = least(route.max_messages for route in routes)
         self._wear = Wear(max_messages, least(route.max_memory for route in routes))
         runner: Runner = self._context.client("runner", (message.plan, message.pool))
-        if message.guest:
+        if message.node:
             runner.lease(-inf)  # until its host has said more
         return runner
 

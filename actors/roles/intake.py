@@ -10,7 +10,7 @@ from actors.log import own_logger
 from actors.logic.pace import Pace
 from actors.logic.report import Report
 from actors.logic.sources import Channel, Source, Sources
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.context import Context
 from actors.roles.port import ConnectionClient, Consuming, Depth, QueueLost, Stopped
 from actors.roles.traffic import Traffic
@@ -25,7 +25,7 @@ class Intake:
     """The part of a connection that opens, stops and reopens queues."""
 
     def __init__(
-        self, plan: UnitPlan, context: Context, client: ConnectionClient, traffic: Traffic
+        self, plan: PipelinePlan, context: Context, client: ConnectionClient, traffic: Traffic
     ) -> None:
         self.ending = False  #: nothing is opened any more
         self._name = plan.name
@@ -230,7 +230,7 @@ class Intake:
         return delay
 
 
-def pace_of(route: RoutePlan, plan: UnitPlan) -> Pace:
+def pace_of(route: RoutePlan, plan: PipelinePlan) -> Pace:
     """The pace of each queue of a route, as long as nothing is known of its handlers."""
     pool = plan.pools[route.pool or route.name]
     sharers = sum(len(other.queues) for other in pool if other.row == route.row)

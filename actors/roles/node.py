@@ -1,7 +1,7 @@
 """The host supervisor: at the top of a host that joined others, in the place of the root.
 
-It is the hands of units elsewhere: it creates and kills the handlers that they want here, and
-says who lives. What a unit has not asked for again within its lease ends.
+It is the hands of pipelines elsewhere: it creates and kills the handlers that they want here, and
+says who lives. What a pipeline has not asked for again within its lease ends.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ from actors.log import own_logger
 from actors.logic.children import actor_status
 from actors.logic.drain import MARGIN_S
 from actors.logic.lease import LEASE, Lease
-from actors.plan.plan import HostPlan
+from actors.plan.plan import NodePlan
 from actors.roles.context import Context
-from actors.roles.joining import BEAT, Join, Joined, Leave, Leaving, Present, Roster
+from actors.roles.node_protocol import (
+    BEAT,
+    Assignment,
+    NodeAccepted,
+    NodeJoin,
+    NodeLeave,
+    NodeLeaving,
+    NodeReport,
+)
 from actors.roles.protocol import (
     ChildExited,
     Configure,
@@ -36,10 +44,10 @@ log = own_logger("actors.supervisor")
 PATIENCE = 1.5
 
 
-class HostSupervisor:
-    """Joins a leader, or the next one, and has on this host what its units want here."""
+class NodeSupervisor:
+    """Joins a leader, or the next one, and has on this host what its pipelines want here."""
 
-    _plan: HostPlan
+    _plan: NodePlan
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -49,8 +57,8 @@ class HostSupervisor:
         self._heard = 0.0  # when a leader last took us in
         self._standing = ""  # "joined", "refused" or "alone", as it was said last
         self._refused = ""
-        self._units: tuple[str, ...] = ()
-        self._leases: dict[str, Lease] = {}  # by unit
+        self._pipelines: tuple[str, ...] = ()
+        self._leases: dict[str, Lease] = {}  # by pipeline
         self._deadline: float | None = None  # of a drain
         self._left = 0
         self._asked = 0  # questions that were passed on
@@ -63,15 +71,15 @@ class HostSupervisor:
         match message:
             case Configure():
                 self._configured(message, sender, now)
-            case Joined():
+            case NodeAccepted():
                 self._joined(message, now)
-            case Roster() if lease := self._leases.get(sender):
+            case Assignment() if lease := self._leases.get(sender):
                 lease.renew(message.number, message.handlers, message.asked)
                 self._carry_out(sender, lease)
                 for handler in lease.living:
                     self._context.send(handler, Leased(lease.expires))
-            case Roster():
-                pass  # of a unit that is forgotten
+            case Assignment():
+                pass  # of a pipeline that is forgotten
             case ChildExited(child=child, cause=cause):
                 self._exited(child, cause)
             case Reminder(what="beat"):
@@ -88,7 +96,7 @@ class HostSupervisor:
             self._context.send(self._launcher, Drained(self._left))
 
     def _configured(self, message: Configure, sender: str, now: float) -> None:
-        assert isinstance(message.plan, HostPlan)
+        assert isinstance(message.plan, NodePlan)
         if not self._launcher:
             self._launcher, self._plan, self._leaders = sender, message.plan, message.leaders
             self._heard = now
@@ -103,21 +111,21 @@ class HostSupervisor:
         if now - self._heard >= LEASE:
             self._try_next(now)
         self._say_join("running" if self._deadline is None else "draining")
-        for unit, lease in list(self._leases.items()):
+        for pipeline, lease in list(self._leases.items()):
             lease.expire(self._context.clock())
-            self._carry_out(unit, lease)
-            if unit not in self._units and not lease.living:
-                del self._leases[unit]
-        for unit in self._units:
-            self._say_present(unit)
+            self._carry_out(pipeline, lease)
+            if pipeline not in self._pipelines and not lease.living:
+                del self._leases[pipeline]
+        for pipeline in self._pipelines:
+            self._say_present(pipeline)
 
     def _try_next(self, now: float) -> None:
         if not self._refused:
             self._stand("alone", logging.WARNING, f"nothing heard of it for {LEASE:g} s")
         self._leader = (self._leader + 1) % len(self._leaders)
-        self._heard, self._units = now, ()
+        self._heard, self._pipelines = now, ()
 
-    def _joined(self, message: Joined, now: float) -> None:
+    def _joined(self, message: NodeAccepted, now: float) -> None:
         self._refused = message.refused
         if self._refused:  # another leader may run what this host does
             self._stand("refused", logging.WARNING, f"refuses this host: {self._refused}")
@@ -126,11 +134,11 @@ class HostSupervisor:
             self._stand("joined", logging.INFO, "joined")
         if message.leave:
             self._leave(self._plan.shutdown_timeout, now)
-        new = [unit for unit in message.units if unit not in self._units]
-        self._units = message.units
-        for unit in new:
-            self._leases.setdefault(unit, Lease())
-            self._say_present(unit)
+        new = [pipeline for pipeline in message.pipelines if pipeline not in self._pipelines]
+        self._pipelines = message.pipelines
+        for pipeline in new:
+            self._leases.setdefault(pipeline, Lease())
+            self._say_present(pipeline)
 
     def _stand(self, standing: str, level: int, text: str) -> None:
         """Say how we stand with the leader, where that is news."""
@@ -140,47 +148,47 @@ class HostSupervisor:
 
     def _say_join(self, state: str) -> None:
         plan, pid = self._plan, self._context.pid
-        join = Join(plan.host, plan.app, plan.version, plan.offers, pid, state)
+        join = NodeJoin(plan.host, plan.app, plan.version, plan.offers, pid, state)
         self._context.send(self._leaders[self._leader], join)
 
-    # ── the units ─────────────────────────────────────────────────────────────
+    # ── the pipelines ─────────────────────────────────────────────────────────────
 
     @property
     def _living(self) -> list[str]:
         return [name for lease in self._leases.values() for name in lease.living]
 
-    def _say_present(self, unit: str) -> None:
-        lease, leaving = self._leases[unit], self._deadline is not None
+    def _say_present(self, pipeline: str) -> None:
+        lease, leaving = self._leases[pipeline], self._deadline is not None
         handlers = tuple(sorted(lease.living))
         now = self._context.clock()
-        present = Present(
+        present = NodeReport(
             *(self._plan.host, self._plan.offers, leaving, now, lease.done, handlers, lease.deaths)
         )
-        self._context.send(unit, present)
+        self._context.send(pipeline, present)
 
-    def _carry_out(self, unit: str, lease: Lease) -> None:
-        """Have here whom the unit wants here."""
+    def _carry_out(self, pipeline: str, lease: Lease) -> None:
+        """Have here whom the pipeline wants here."""
         for name in lease.to_end():
             self._context.kill(name)
         started = [] if self._deadline is not None else lease.to_start(self._context.clock())
         for name in started:
-            log.info("%s starts, for %s", name.partition("#")[0], unit.partition("#")[0])
+            log.info("%s starts, for %s", name.partition("#")[0], pipeline.partition("#")[0])
             self._context.create(name, "handler")
             lease.began(name)
         if started:
-            self._say_present(unit)
+            self._say_present(pipeline)
 
     def _exited(self, child: str, cause: str) -> None:
-        for unit, lease in self._leases.items():
+        for pipeline, lease in self._leases.items():
             if child in lease.living:
                 lease.died(child, cause)
-                self._carry_out(unit, lease)
-                self._say_present(unit)
+                self._carry_out(pipeline, lease)
+                self._say_present(pipeline)
 
     # ── the end ───────────────────────────────────────────────────────────────
 
     def _leave(self, seconds: float, now: float) -> None:
-        """Have units move away what they have here; whoever is left at the end is killed."""
+        """Have pipelines move away what they have here; whoever is left at the end is killed."""
         if self._deadline is None:
             self._deadline = now + seconds
             self._context.remind(max(0.0, seconds - 2 * MARGIN_S), Reminder("deadline"))
@@ -207,13 +215,13 @@ class HostSupervisor:
                 self._answer(message.round, message.report)
             case Reminder(what="status", generation=question):
                 self._answer(question, json.dumps(self._report()))
-            case Leave(host=self._plan.host):
-                self._context.send(sender, Leaving())
+            case NodeLeave(host=self._plan.host):
+                self._context.send(sender, NodeLeaving())
                 self._leave(self._plan.shutdown_timeout, now)
-            case Leave():
+            case NodeLeave():
                 self._leave_asker = sender
                 self._context.send(leader, message)
-            case Leaving():
+            case NodeLeaving():
                 self._context.send(self._leave_asker, message)
             case _:
                 raise TypeError(f"a host supervisor has no use for {message}")

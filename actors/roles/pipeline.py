@@ -1,4 +1,4 @@
-"""A unit: one connection, its batcher and its handlers, under one supervisor.
+"""A pipeline: one connection, its batcher and its handlers, under one supervisor.
 
 Along connection, batcher, handlers a death takes with it what was started after;
 handlers among themselves are restarted one by one. The connection never ends because its
@@ -15,11 +15,9 @@ from actors.logic.children import Slot
 from actors.logic.drain import PIPELINE_TABLE, Deadline, PipelineEvent, PipelinePhase
 from actors.logic.placement import spelled
 from actors.logic.state_machine import Machine
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
-from actors.roles.guests import Guests, handler_slots
-from actors.roles.joining import Present
-from actors.roles.peer import Peer
+from actors.roles.node_protocol import NodeReport
 from actors.roles.protocol import (
     Configure,
     ConnectionLost,
@@ -34,21 +32,23 @@ from actors.roles.protocol import (
     Retire,
     Retired,
 )
-from actors.roles.report import of_unit
+from actors.roles.reconnect import ReconnectPolicy
+from actors.roles.remote_nodes import RemoteNodes, handler_slots
+from actors.roles.report import of_pipeline
 from actors.roles.supervisor import ROUND, Supervisor
 from actors.roles.upkeep import Upkeep
 
 log = own_logger("actors.supervisor")
 
 
-class UnitSupervisor(Supervisor):
-    """Restarts along the stream; when to connect is its `Peer`'s to say."""
+class PipelineSupervisor(Supervisor):
+    """Restarts along the stream; when to connect is its `ReconnectPolicy`'s to say."""
 
-    _plan: UnitPlan
+    _plan: PipelinePlan
     _connection: Slot
     _batcher: Slot
-    _peer: Peer
-    _guests: Guests
+    _reconnect: ReconnectPolicy
+    _nodes: RemoteNodes
     _upkeep: Upkeep
 
     def __init__(self, context: Context) -> None:
@@ -63,16 +63,16 @@ class UnitSupervisor(Supervisor):
         self._now = now
         super().on(message, sender, now)
         if self._parent:
-            self._guests.tell()
+            self._nodes.tell()
 
     def _configured(self, message: Configure, now: float) -> None:
-        assert isinstance(message.plan, UnitPlan)
+        assert isinstance(message.plan, PipelinePlan)
         if not list(self._children):
             self._plan = plan = message.plan
             self._connection = self._children.add(Slot("connection", f"{plan.name}/connection"))
-            self._peer = Peer(plan, self._context, self._parent, self._connection)
+            self._reconnect = ReconnectPolicy(plan, self._context, self._parent, self._connection)
             self._batcher = self._children.add(Slot("batcher", f"{plan.name}/batcher"))
-            self._guests = Guests(plan, self._context, self._children)
+            self._nodes = RemoteNodes(plan, self._context, self._children)
             self._upkeep = Upkeep(
                 plan, self._context, self._children, self._batcher, self._restart, self._kill
             )
@@ -81,26 +81,26 @@ class UnitSupervisor(Supervisor):
             for slot in self._children:
                 self._start(slot, now)
             self._context.remind(ROUND, Reminder("round"))
-        self._context.send(self._parent, Ready("unit", self._context.pid))
+        self._context.send(self._parent, Ready("pipeline", self._context.pid))
 
     def _configure(self, slot: Slot) -> Configure:
         # What the connection's peer is to be told is not for other hosts.
         plan = replace(self._plan, settings="") if slot.host else self._plan
-        return Configure(plan, slot.role, slot.pool, guest=bool(slot.host))
+        return Configure(plan, slot.role, slot.pool, node=bool(slot.host))
 
     def _start(self, slot: Slot, now: float) -> None:
         if slot.host:
-            self._guests.start(slot, now)
+            self._nodes.start(slot, now)
             return
         super()._start(slot, now)
         if slot is self._connection:
-            self._peer.connect()
+            self._reconnect.connect()
 
     def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
         news = isinstance(message, Ready) != slot.ready or not slot.pid
         super()._heard(slot, message, now)
         if isinstance(message, NotReady) and message.fault:
-            self._give_up_if(self._peer.queue_lost(message))
+            self._give_up_if(self._reconnect.queue_lost(message))
         if isinstance(message, NotReady) and slot.role == "handler":
             self._give_up_if(self._upkeep.start_failed(slot))
         if news:
@@ -129,7 +129,7 @@ class UnitSupervisor(Supervisor):
     def _connection_lost(self, message: ConnectionLost, now: float) -> None:
         self._connection.on_peer_lost(message.cause)
         if self._deadline is None:
-            self._give_up_if(self._peer.lost(message, now))
+            self._give_up_if(self._reconnect.lost(message, now))
 
     def _give_up_if(self, failed: Failed | None) -> None:
         if failed:
@@ -152,7 +152,7 @@ class UnitSupervisor(Supervisor):
 
     def _kill(self, slot: Slot) -> None:
         if slot.host:
-            self._guests.end(slot)
+            self._nodes.end(slot)
         elif slot.name:
             self._context.kill(slot.name)
 
@@ -172,7 +172,7 @@ class UnitSupervisor(Supervisor):
             self._start_due(now)
 
     def _restart(self, slot: Slot, cause: str, now: float, *, charged: bool) -> None:
-        if slot.host and not self._guests.stays(slot):
+        if slot.host and not self._nodes.stays(slot):
             return  # the slot goes with its host
         if slot.has_retired:
             log.info("%s retired: %s; its successor starts", slot.path, slot.retire_reason)
@@ -187,21 +187,21 @@ class UnitSupervisor(Supervisor):
 
     # ── joined hosts ──────────────────────────────────────────────────────────
 
-    def _present(self, message: Present, sender: str, now: float) -> None:
+    def _present(self, message: NodeReport, sender: str, now: float) -> None:
         """A host says who lives there, and may have room for more."""
-        for slot, death in list(self._guests.hear(message, sender, now)):
+        for slot, death in list(self._nodes.hear(message, sender, now)):
             self._lose(slot, death.cause, now, blameless=death.innocent)
         if self._plan.spread and self._fallen is None and self._deadline is None:
-            self._guests.welcome(message, sender, now)
+            self._nodes.welcome(message, sender, now)
             self._start_due(now)
-        if self._guests.retire(message.host):
+        if self._nodes.retire(message.host):
             self._introduce()
-        for slot in self._guests.slots(message.host):
+        for slot in self._nodes.slots(message.host):
             if slot.name in message.handlers and not slot.pid:
                 self._context.send(slot.name, self._configure(slot))
 
     def _lose_hosts(self, now: float) -> None:
-        for slot, death in list(self._guests.look(now)):
+        for slot, death in list(self._nodes.look(now)):
             self._lose(slot, death.cause, now, blameless=death.innocent)
 
     def _waiting(self) -> dict[str, str]:
@@ -219,7 +219,7 @@ class UnitSupervisor(Supervisor):
             case ConnectionLost():
                 pass  # of an incarnation that is dead
             case Reminder(what="connect"):
-                self._peer.connect_if_due(now)
+                self._reconnect.connect_if_due(now)
             case HandlerLost():
                 self._upkeep.heard(message, now)
             case Retire(handler=handler, cause=cause):
@@ -227,9 +227,9 @@ class UnitSupervisor(Supervisor):
                 self._retire_next()
             case Retired(handler=handler):
                 self._upkeep.retired(handler, now)
-            case Present():
+            case NodeReport():
                 self._present(message, sender, now)
-            case Reminder(what="guests"):
+            case Reminder(what="nodes"):
                 self._lose_hosts(now)
             case Drain(seconds=seconds):
                 self._on_drain(seconds, now)
@@ -238,7 +238,7 @@ class UnitSupervisor(Supervisor):
             case Reminder(what="deadline"):
                 self._end_drain(PipelineEvent.DEADLINE)
             case _:
-                raise TypeError(f"a unit has no use for {message}")
+                raise TypeError(f"a pipeline has no use for {message}")
 
     def _on_drained(self, sender: str, left: int, now: float) -> None:
         if sender != self._connection.name:
@@ -300,17 +300,17 @@ class UnitSupervisor(Supervisor):
     def _round(self, now: float) -> None:
         super()._round(now)
         self._introduce()
-        self._peer.look(now)
+        self._reconnect.look(now)
         self._upkeep.look(now)
         if self._deadline is not None:
             self._advance_drain(now)
 
     def _report(self) -> dict[str, Any]:
         draining = self._deadline is not None
-        report = of_unit(
+        report = of_pipeline(
             self._plan, self._context.pid, self._children, self._waiting(), draining=draining
         )
-        wait = self._peer.wait(self._now)
+        wait = self._reconnect.wait(self._now)
         for actor in report["actors"]:
             if actor["role"] == "connection" and wait is not None:
                 actor["reason"] += f", tried again in {wait:.0f} s"

@@ -1,4 +1,5 @@
-"""Every message between actors, in the order it travels; between hosts: `actors.roles.joining`.
+"""Every message between actors, in the order it travels; between hosts:
+`actors.roles.node_protocol`.
 
 Messages are frozen, slotted and made of bytes, numbers, strings and tuples of
 them, so that each pickles small and means the same on both sides. Thespian
@@ -15,7 +16,7 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.report import Report
 from actors.logic.settling import Range, Single
-from actors.plan.plan import HostPlan, Plan, UnitPlan
+from actors.plan.plan import NodePlan, PipelinePlan, Plan
 
 __all__ = [
     "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
@@ -48,17 +49,17 @@ class ActorMessage:
 class Configure(ActorMessage):
     """The first message of every actor: what it is to be."""
 
-    plan: Plan | UnitPlan | HostPlan
+    plan: Plan | PipelinePlan | NodePlan
     role: str
     pool: str = ""  #: the routes that a handler serves, by the name of their pool
     supervisor: str = ""  #: the name to answer to
-    guest: bool = False  #: a handler on a joined host: it begins nothing without `Leased`
+    node: bool = False  #: a handler on a joined host: it begins nothing without `Leased`
     leaders: tuple[str, ...] = ()  #: of a host that joins others: whom to ask, in this order
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Leased(ActorMessage):
-    """Your unit wants you until then: from a host supervisor to a handler on its host.
+    """Your pipeline wants you until then: from a host supervisor to a handler on its host.
 
     What is not begun by then may have been handed out elsewhere. A moment, and no duration: a
     word that lay in a buffer while all was paused extends nothing.
@@ -104,7 +105,7 @@ class ConnectionLost(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AttemptFailed(ActorMessage):
-    """A connection could not be made: from its unit to the clock, which calls the app back."""
+    """A connection could not be made: from its pipeline to the clock, which calls the app back."""
 
     connection: str
     cause: str
@@ -212,9 +213,10 @@ class HandlerLost(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Retire(ActorMessage):
-    """Replace this handler, once it has finished what it holds: to its unit, from whoever knows.
+    """Replace this handler, once it has finished what it holds: to its pipeline, from whoever
+    knows.
 
-    The unit names it in `Neighbours.retiring`, and ends it once the batcher says `Retired`.
+    The pipeline names it in `Neighbours.retiring`, and ends it once the batcher says `Retired`.
     """
 
     handler: str
@@ -223,7 +225,7 @@ class Retire(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Retired(ActorMessage):
-    """A retiring handler holds nothing any more: from the batcher to the unit."""
+    """A retiring handler holds nothing any more: from the batcher to the pipeline."""
 
     handler: str
 

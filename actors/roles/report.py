@@ -9,22 +9,22 @@ from typing import Any
 from actors.log import redact
 from actors.logic.children import Children, actor_status
 from actors.logic.plain import plain
-from actors.plan.plan import HostPlan, Plan, UnitPlan
+from actors.plan.plan import NodePlan, PipelinePlan, Plan
 
 #: What is counted of each route.
 COUNTS = ("received", "acked", "rejected", "requeued", "retried", "dead", "in_flight")
 
 
 def of_system(
-    plan: Plan | HostPlan,
+    plan: Plan | NodePlan,
     state: str,
     actors: Iterable[dict[str, Any]],
-    units: Iterable[Mapping[str, Any]] = (),
+    pipelines: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The whole, of its actors and of what its units say."""
-    routes = [route for report in units for route in report.get("routes", ())]
+    """The whole, of its actors and of what its pipelines say."""
+    routes = [route for report in pipelines for route in report.get("routes", ())]
     totals = {key: sum(route[key] for route in routes) for key in COUNTS}
-    totals["stale"] = sum(report.get("stale", 0) for report in units)
+    totals["stale"] = sum(report.get("stale", 0) for report in pipelines)
     return {
         "app": plan.app,
         "name": plan.name,
@@ -38,10 +38,10 @@ def of_system(
     }
 
 
-def of_unit(
-    plan: UnitPlan, pid: int, children: Children, waiting: Mapping[str, str], *, draining: bool
+def of_pipeline(
+    plan: PipelinePlan, pid: int, children: Children, waiting: Mapping[str, str], *, draining: bool
 ) -> dict[str, Any]:
-    """A unit, of its children and of what they say; `waiting` are routes without a host."""
+    """A pipeline, of its children and of what they say; `waiting` are routes without a host."""
     state = "draining" if draining else "running"
     actors = [actor_status("supervisor", plan.name, plan.host, state, pid=pid)]
     actors += [slot.status(plan.host, draining=draining) for slot in children]

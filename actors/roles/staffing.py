@@ -13,7 +13,7 @@ from actors.logic.failure import Verdict
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.staff import Staff
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 
 #: Seconds that a bulk waits for more at the most where the system runs until nothing is left.
 BURST_FLUSH = 0.25
@@ -21,7 +21,7 @@ BURST_FLUSH = 0.25
 _COMES_BACK = (Verdict.REQUEUE, Verdict.RETRY)
 
 
-def staffs_of(plan: UnitPlan) -> dict[str, Staff]:
+def staffs_of(plan: PipelinePlan) -> dict[str, Staff]:
     """The staff of each pool, nobody hired yet."""
     numbers = count(1)
     return {
@@ -30,7 +30,7 @@ def staffs_of(plan: UnitPlan) -> dict[str, Staff]:
     }
 
 
-def line_of(route: RoutePlan, plan: UnitPlan) -> Line:
+def line_of(route: RoutePlan, plan: PipelinePlan) -> Line:
     """What waits of a route."""
     return Line(
         route.name,
@@ -43,7 +43,7 @@ def line_of(route: RoutePlan, plan: UnitPlan) -> Line:
     )
 
 
-def open_bulks(route: RoutePlan, plan: UnitPlan) -> Batching | Ordering:
+def open_bulks(route: RoutePlan, plan: PipelinePlan) -> Batching | Ordering:
     """The grouping that a route asks for."""
     interval = route.bulk_flush_interval
     if plan.burst:

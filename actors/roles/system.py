@@ -1,4 +1,4 @@
-"""The root: the top of a system, with a unit for each connection, and the clock."""
+"""The root: the top of a system, with a pipeline for each connection, and the clock."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from actors.logic.children import Slot, actor_status
 from actors.logic.drain import MARGIN_S, Deadline
-from actors.logic.members import Members
+from actors.logic.node_directory import NodeDirectory
 from actors.plan.plan import Plan
-from actors.roles.joining import Join, Joined, Leave, Leaving
+from actors.roles.node_protocol import NodeAccepted, NodeJoin, NodeLeave, NodeLeaving
 from actors.roles.protocol import (
     AttemptFailed,
     Configure,
@@ -23,11 +23,11 @@ from actors.roles.report import of_system
 from actors.roles.supervisor import ROUND, Supervisor
 
 
-class RootSupervisor(Supervisor):
-    """Has the units play, and ends the system once they have ended."""
+class SystemSupervisor(Supervisor):
+    """Has the pipelines play, and ends the system once they have ended."""
 
     _plan: Plan
-    _members: Members
+    _nodes: NodeDirectory
 
     def on(self, message: object, sender: str, now: float) -> None:
         self._now = now
@@ -39,10 +39,10 @@ class RootSupervisor(Supervisor):
             self._plan = message.plan
             self._left = 0  # deliveries that a drain left
             self._dry: set[str] = set()
-            self._drained_units: set[str] = set()
-            self._members = Members(self._plan.host, self._plan.app, self._plan.version)
-            for unit in self._plan.units:
-                self._children.add(Slot("unit", unit.name))
+            self._drained_pipelines: set[str] = set()
+            self._nodes = NodeDirectory(self._plan.host, self._plan.app, self._plan.version)
+            for pipeline in self._plan.pipelines:
+                self._children.add(Slot("pipeline", pipeline.name))
             if self._plan.clock:
                 self._children.add(Slot("clock", "clock"))
             for slot in self._children:
@@ -53,8 +53,8 @@ class RootSupervisor(Supervisor):
     def _configure(self, slot: Slot) -> Configure:
         if slot.role == "clock":
             return Configure(self._plan, "clock")
-        (unit,) = (unit for unit in self._plan.units if unit.name == slot.path)
-        return Configure(unit, "unit")
+        (pipeline,) = (pipeline for pipeline in self._plan.pipelines if pipeline.name == slot.path)
+        return Configure(pipeline, "pipeline")
 
     def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
         if self._deadline is None:
@@ -70,9 +70,9 @@ class RootSupervisor(Supervisor):
                         self._context.send(slot.name, message)
             case Failed(code=code, reason=reason):
                 self._fail(code, reason)
-            case Join():
+            case NodeJoin():
                 self._join(message, sender, now)
-            case Leave(host=host):
+            case NodeLeave(host=host):
                 self._context.send(sender, self._have_leave(host, now))
             case Drain(seconds=seconds):
                 self._drain(seconds, now)
@@ -81,40 +81,40 @@ class RootSupervisor(Supervisor):
             case Reminder(what="deadline"):
                 for slot in self._children:
                     if slot.name:
-                        self._left += slot.role == "unit"  # one delivery at least
+                        self._left += slot.role == "pipeline"  # one delivery at least
                         self._context.kill(slot.name)
             case _:
                 raise TypeError(f"the root has no use for {message}")
 
-    def _join(self, message: Join, sender: str, now: float) -> None:
-        """A host may have handlers of the units, if it runs the same app."""
-        member = self._members.hear(
+    def _join(self, message: NodeJoin, sender: str, now: float) -> None:
+        """A host may have handlers of the pipelines, if it runs the same app."""
+        node = self._nodes.hear(
             *(sender, message.host, message.app, message.version, message.pid, message.state, now)
         )
-        open_to_it = self._deadline is None and not member.refused
-        units = [slot.name for slot in self._children.of("unit") if slot.pid and open_to_it]
-        self._context.send(sender, Joined(tuple(units), member.refused, member.leave))
+        open_to_it = self._deadline is None and not node.refused
+        pipelines = [slot.name for slot in self._children.of("pipeline") if slot.pid and open_to_it]
+        self._context.send(sender, NodeAccepted(tuple(pipelines), node.refused, node.leave))
 
-    def _have_leave(self, host: str, now: float) -> Leaving:
+    def _have_leave(self, host: str, now: float) -> NodeLeaving:
         if host == self._plan.host:
             self._drain(self._plan.shutdown_timeout, now)
-        elif not self._members.drain(host):
-            names = ", ".join(self._members.names())
-            return Leaving(f"no host is named {host}; there are: {names}")
-        return Leaving()
+        elif not self._nodes.drain(host):
+            names = ", ".join(self._nodes.names())
+            return NodeLeaving(f"no host is named {host}; there are: {names}")
+        return NodeLeaving()
 
     def _drained(self, sender: str, left: int, now: float) -> None:
         slot = self._children.named(sender)
         if slot is None:
             return
         if self._deadline is not None:
-            if slot.name not in self._drained_units:
+            if slot.name not in self._drained_pipelines:
                 self._left += left
-                self._drained_units.add(slot.name)
+                self._drained_pipelines.add(slot.name)
             self._context.kill(slot.name)
             return
         self._dry.add(slot.path)  # a burst: its queues are empty
-        if self._dry >= {unit.name for unit in self._plan.units}:
+        if self._dry >= {pipeline.name for pipeline in self._plan.pipelines}:
             self._drain(self._plan.shutdown_timeout, now)
 
     def _drain(self, seconds: float, now: float) -> None:
@@ -124,14 +124,14 @@ class RootSupervisor(Supervisor):
         self._advance_drain()
 
     def _advance_drain(self) -> None:
-        """The units first, then the clock, then oneself."""
+        """The pipelines first, then the clock, then oneself."""
         assert self._deadline is not None
         seconds = self._deadline.left_for_children(self._now)
-        units = [slot for slot in self._children.of("unit") if slot.name]
+        pipelines = [slot for slot in self._children.of("pipeline") if slot.name]
         clocks = [slot for slot in self._children.of("clock") if slot.name]
-        for slot in units or clocks:
+        for slot in pipelines or clocks:
             self._context.send(slot.name, Drain(seconds))
-        if not units and not clocks:
+        if not pipelines and not clocks:
             self._context.send(self._parent, Drained(self._left))
 
     def _round(self, now: float) -> None:
@@ -141,12 +141,12 @@ class RootSupervisor(Supervisor):
 
     def _report(self) -> dict[str, Any]:
         host, pid = self._plan.host, self._context.pid
-        units = [json.loads(slot.report) for slot in self._children.of("unit")]
+        pipelines = [json.loads(slot.report) for slot in self._children.of("pipeline")]
         root = actor_status("supervisor", "root", host, self._state, pid=pid)
-        actors = [root, *self._members.status(self._now)]
-        actors += [actor for report in units for actor in report.get("actors", ())]
+        actors = [root, *self._nodes.status(self._now)]
+        actors += [actor for report in pipelines for actor in report.get("actors", ())]
         actors += [slot.status(host) for slot in self._children.of("clock")]
-        return of_system(self._plan, self._state, actors, units)
+        return of_system(self._plan, self._state, actors, pipelines)
 
     @property
     def _state(self) -> str:
@@ -154,5 +154,5 @@ class RootSupervisor(Supervisor):
             return "failed"
         if self._deadline is not None:
             return "draining"
-        reports = [json.loads(slot.report) for slot in self._children.of("unit")]
+        reports = [json.loads(slot.report) for slot in self._children.of("pipeline")]
         return "running" if all(report.get("ready") for report in reports) else "starting"

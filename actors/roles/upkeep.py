@@ -1,4 +1,4 @@
-"""The handlers of a unit: what follows when one dies, hangs, or has done enough.
+"""The handlers of a pipeline: what follows when one dies, hangs, or has done enough.
 
 The batcher knows what a handler held. It is told of each death, and asked whether the death
 is to be charged to the bulk in hand or to the handler; it says when one that is to be replaced
@@ -13,7 +13,7 @@ from typing import Protocol
 from actors.errors import Exit
 from actors.log import own_logger
 from actors.logic.children import Children, Slot
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
 from actors.roles.protocol import Drain, Failed, HandlerLost
 
@@ -32,11 +32,11 @@ class Restart(Protocol):
 
 
 class Upkeep:
-    """The part of a unit that replaces handlers."""
+    """The part of a pipeline that replaces handlers."""
 
     def __init__(
         self,
-        plan: UnitPlan,
+        plan: PipelinePlan,
         context: Context,
         children: Children,
         batcher: Slot,

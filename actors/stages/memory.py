@@ -19,15 +19,15 @@ from actors.roles.clock import Clock
 from actors.roles.connection import Connection
 from actors.roles.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.roles.handler import Handler
-from actors.roles.node import HostSupervisor
-from actors.roles.pipeline import UnitSupervisor
+from actors.roles.node import NodeSupervisor
+from actors.roles.pipeline import PipelineSupervisor
 from actors.roles.protocol import ActorMessage, ChildExited
-from actors.roles.system import RootSupervisor
+from actors.roles.system import SystemSupervisor
 
 ROLES: dict[str, Callable[[Any], Actor]] = {
-    "root": RootSupervisor,
-    "host": HostSupervisor,
-    "unit": UnitSupervisor,
+    "root": SystemSupervisor,
+    "host": NodeSupervisor,
+    "pipeline": PipelineSupervisor,
     "connection": Connection,
     "batcher": Batcher,
     "handler": Handler,

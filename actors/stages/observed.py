@@ -11,7 +11,7 @@ from actors.api.app import App
 from actors.api.connector import connector_of
 from actors.api.message import Handout, Message
 from actors.connectors.memory.world import World
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.protocol import Bulk
 from actors.stages.memory import Died
 from actors.usercode.outcomes import shares
@@ -28,20 +28,22 @@ class Crash(BaseException):
 
 
 class ObservedCode(InlineUserCode):
-    """The handlers of one pool of a unit, with the world that their messages come from."""
+    """The handlers of one pool of a pipeline, with the world that their messages come from."""
 
     def __init__(
         self,
         app: App,
-        unit: UnitPlan,
+        pipeline: PipelinePlan,
         pool: str,
         world: World,
         doomed: list[When],
         hooks: bool,
     ) -> None:
-        super().__init__(app, unit.pools[pool], unit.kind, world.clock, hooks, lethal=(Crash,))
-        self._plans = unit.pools[pool]
-        self._unit = unit
+        super().__init__(
+            app, pipeline.pools[pool], pipeline.kind, world.clock, hooks, lethal=(Crash,)
+        )
+        self._plans = pipeline.pools[pool]
+        self._pipeline = pipeline
         self._world = world
         self._doomed = doomed
         self._dies = False
@@ -58,7 +60,7 @@ class ObservedCode(InlineUserCode):
     def submit(self, bulk: Bulk) -> None:
         for piece in bulk.pieces:
             self._world.hand_out(
-                self._unit.name, piece.epoch, piece.first, len(piece.ends) // _ITEM
+                self._pipeline.name, piece.epoch, piece.first, len(piece.ends) // _ITEM
             )
         if self._doomed and (when := self._fate(bulk)):
             self._doomed.remove(when)
@@ -77,6 +79,6 @@ class ObservedCode(InlineUserCode):
 
     def _fate(self, bulk: Bulk) -> When | None:
         handout = Handout(bulk.route, json.loads)
-        kind = connector_of(self._unit.kind).load("message")
+        kind = connector_of(self._pipeline.kind).load("message")
         messages = [message for share in shares(bulk) for message in share.messages(kind, handout)]
         return next((when for when in self._doomed if any(map(when, messages))), None)

@@ -21,7 +21,7 @@ from actors.errors import CallboardError
 from actors.logic.failure import describe
 from actors.metrics import keep_in
 from actors.plan.load import load
-from actors.plan.plan import Plan, RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 from actors.roles.port import Done, Ended, Started, StartFailed
 from actors.roles.protocol import Bulk
 from actors.usercode.app import AppCode, log_failure
@@ -213,12 +213,12 @@ class _HandlerRunner(_Runner):
 
 
 class UserCode(_HandlerRunner):
-    """The handlers of a pool, in a thread of their own. Settings: the unit's plan, the pool."""
+    """The handlers of a pool, in a thread of their own. Settings: the pipeline's plan, the pool."""
 
-    def __init__(self, settings: tuple[UnitPlan, str]) -> None:
-        unit, pool = settings
+    def __init__(self, settings: tuple[PipelinePlan, str]) -> None:
+        pipeline, pool = settings
         loop = ThreadLoop(f"handler {pool}")
-        super().__init__(partial(_app_of, unit), unit.pools[pool], unit.kind, loop)
+        super().__init__(partial(_app_of, pipeline), pipeline.pools[pool], pipeline.kind, loop)
 
     @classmethod
     def for_routes(cls, app: App, plans: Sequence[RoutePlan], kind: str) -> Self:
@@ -310,7 +310,7 @@ def _calls(plans: Sequence[RoutePlan], loop: Loop) -> Iterator[Call]:
             yield loop.caller(plan.in_flight if plan.in_flight > 1 else 0)
 
 
-def _app_of(plan: UnitPlan | Plan) -> App:
+def _app_of(plan: PipelinePlan | Plan) -> App:
     """The app, its connections where the plan has them, its metrics where the system has."""
     keep_in(opened())
     app = load(plan.app)

@@ -15,7 +15,7 @@ from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.file import SpoolFile
 from actors.logic.fuse import FAILURES
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Lost
 from tests.processes.test_cli_run import Place
 from tests.support.thespian_cast import until
@@ -174,7 +174,7 @@ def test_a_connection_whose_loop_fails_each_time_ends_with_it(
 
     settings = {"host": "127.0.0.1", "port": 1, "user": "u", "password": "p", "vhost": "/"}
     client = RabbitMQClient(
-        UnitPlan("rabbitmq", "amqp", json.dumps(settings), state_dir=str(tmp_path))
+        PipelinePlan("rabbitmq", "amqp", json.dumps(settings), state_dir=str(tmp_path))
     )
     turn = IOLoop.turn
     monkeypatch.setattr(IOLoop, "turn", broken)

@@ -14,7 +14,7 @@ from actors.connectors.hands import NoHands
 from actors.connectors.memory.wire import Stored
 from actors.connectors.memory.world import World
 from actors.plan.build import build_plan
-from actors.plan.plan import Plan, UnitPlan
+from actors.plan.plan import PipelinePlan, Plan
 from actors.roles.protocol import ActorMessage, Configure, Drain, Drained
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.thespian.launcher import InProcess
@@ -41,7 +41,7 @@ class Memory:
         self.world = World(lambda: self._stage.now)
         runner = _runner(app, lambda: self._stage.now)
         clients: dict[str, ClientFactory] = {"runner": runner, "hands": NoHands}
-        self._stage = MemoryStage({plan.units[0].kind: self.world.client, **clients})
+        self._stage = MemoryStage({plan.pipelines[0].kind: self.world.client, **clients})
         self._stage.create("root#1", "root")
         self._stage.post("launcher", "root#1", Configure(plan, "root"))
 
@@ -88,20 +88,20 @@ _world: World
 _codes: list[InlineUserCode] = []
 
 
-def world_client(plan: UnitPlan) -> Any:
+def world_client(plan: PipelinePlan) -> Any:
     """What the host finds under the kind of a connection."""
     return _world.client(plan)
 
 
-def inline_code(settings: tuple[UnitPlan, str]) -> Any:
+def inline_code(settings: tuple[PipelinePlan, str]) -> Any:
     """What the host finds under "runner"."""
     return _runner(_app, time.monotonic)(settings)
 
 
-def _runner(app: App, clock: Callable[[], float]) -> Callable[[tuple[UnitPlan, str]], Any]:
-    def make(settings: tuple[UnitPlan, str]) -> InlineUserCode:
-        unit, pool = settings
-        _codes.append(InlineUserCode(app, unit.pools[pool], unit.kind, clock))
+def _runner(app: App, clock: Callable[[], float]) -> Callable[[tuple[PipelinePlan, str]], Any]:
+    def make(settings: tuple[PipelinePlan, str]) -> InlineUserCode:
+        pipeline, pool = settings
+        _codes.append(InlineUserCode(app, pipeline.pools[pool], pipeline.kind, clock))
         return _codes[-1]
 
     return make

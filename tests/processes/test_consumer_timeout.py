@@ -12,7 +12,7 @@ import pytest
 
 from actors import AMQPConnection, App, Message, Options
 from actors.connectors.memory.world import World, WorldClient
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.testing import InMemorySystem
 
 PATIENCE = 100.0
@@ -21,7 +21,7 @@ PATIENCE = 100.0
 class ImpatientClient(WorldClient):
     """A broker's consumer timeout, in virtual time."""
 
-    def __init__(self, world: ImpatientWorld, plan: UnitPlan) -> None:
+    def __init__(self, world: ImpatientWorld, plan: PipelinePlan) -> None:
         super().__init__(world, plan)
         self._lost = world.lost
         self._clock = world.clock
@@ -49,7 +49,7 @@ class ImpatientWorld(World):
         super().__init__(clock)
         self.lost: list[str] = []  #: queues whose channel it has ended
 
-    def client(self, plan: UnitPlan) -> ImpatientClient:
+    def client(self, plan: PipelinePlan) -> ImpatientClient:
         client = ImpatientClient(self, plan)
         self.clients[plan.name] = client
         return client

@@ -136,9 +136,9 @@ def test_no_process_outlives_its_killed_launcher_and_the_name_is_free(
 def test_a_handler_that_dropped_privileges_is_replaced_with_its_unit(place: Path) -> None:
     worker = start(place, "user", "on_start", 1)
     (before,) = worker.pids("handler")
-    (unit,) = worker.pids("unit")
+    (pipeline,) = worker.pids("pipeline")
     try:
-        os.kill(unit, signal.SIGKILL)
+        os.kill(pipeline, signal.SIGKILL)
         until(lambda: not alive(before), 10.0, "the old one has ended")
         until(lambda: worker.pids("handler") not in ([], [before]), 20.0, "a new one runs")
     finally:

@@ -14,12 +14,12 @@ from actors.connectors import hands
 from actors.connectors.hands import SLOT, SLOTS, Hands
 from actors.logic.bulk import Piece
 from actors.logic.hands import Deaths, bequeathed, identity
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from tests.support.deliveries import delivery
 
 
-def plan(directory: Path) -> UnitPlan:
-    return UnitPlan("rabbitmq", "amqp", "{}", app="module:app", state_dir=str(directory))
+def plan(directory: Path) -> PipelinePlan:
+    return PipelinePlan("rabbitmq", "amqp", "{}", app="module:app", state_dir=str(directory))
 
 
 def piece(*deliveries: bytes, base: int = 0) -> Piece:

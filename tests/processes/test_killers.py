@@ -13,7 +13,7 @@ import pytest
 from actors.connectors.hands import NoHands
 from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision, Verdict
 from actors.logic.hands import Deaths, identity
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
 from actors.roles.protocol import (
     Bulk,
@@ -46,10 +46,10 @@ class Successor(Context):
         self.hands.suspects = set(self.hands.deaths)
         here: Any = self
         self.batcher = Batcher(here)
-        plan = UnitPlan("amqp", "amqp", "{}", (route,))
-        self.batcher.on(Configure(plan, "batcher"), "unit", 0.0)
+        plan = PipelinePlan("amqp", "amqp", "{}", (route,))
+        self.batcher.on(Configure(plan, "batcher"), "pipeline", 0.0)
         present = tuple((name, "r") for name in handlers)
-        self.batcher.on(Neighbours("connection", "batcher", present, 1), "unit", 0.0)
+        self.batcher.on(Neighbours("connection", "batcher", present, 1), "pipeline", 0.0)
 
     def client(self, kind: str, settings: Any) -> NoHands:
         return self.hands
@@ -128,7 +128,7 @@ def test_what_is_convicted_has_its_verdict_whatever_that_is(
     handed = next_one.bulks()
     for number, (position,) in handed:
         next_one.handle("a", number, position)
-    next_one.batcher.on(Neighbours("connection", "batcher", (("a", "r"),), 2), "unit", 100.0)
+    next_one.batcher.on(Neighbours("connection", "batcher", (("a", "r"),), 2), "pipeline", 100.0)
     handed += next_one.bulks()
     assert sorted(positions for _, positions in handed) == [[1], [2]]
 

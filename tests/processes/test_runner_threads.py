@@ -20,7 +20,7 @@ from actors import App, HandlerActor, Message
 from actors.logic.bulk import Piece
 from actors.logic.failure import Verdict
 from actors.logic.records import pack
-from actors.plan.plan import Plan, RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 from actors.roles.port import Done, Ended, Started, StartFailed
 from actors.roles.protocol import Bulk, Range
 from actors.usercode.runner import ClockCode, UserCode
@@ -222,7 +222,7 @@ def test_a_raising_or_lasting_end_keeps_no_hook_from_running(
 
 
 def test_an_app_that_cannot_be_imported_is_told_in_one_line() -> None:
-    plan = UnitPlan("spool", "spool", "{}", (RoutePlan("words", ("words",)),), "no.such:app")
+    plan = PipelinePlan("spool", "spool", "{}", (RoutePlan("words", ("words",)),), "no.such:app")
     code = UserCode((plan, "words"))
     code.start()
     (failed,) = events(code, StartFailed)

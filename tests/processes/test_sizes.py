@@ -16,7 +16,7 @@ from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, PublishError
 from actors.logic import entry, sizes
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.publisher import Publisher
 from actors.roles.port import Buried, Fetched, Lost
 from actors.roles.protocol import Bulk, Settlement
@@ -73,7 +73,7 @@ def test_a_larger_one_that_lies_in_the_file_is_a_dead_letter_and_is_never_read(
     with file.transaction() as at:
         body = f"zeroblob({sizes.MAX_MESSAGE + 1})"
         at.execute(f"UPDATE content SET body = {body} WHERE id = 'large'")
-    client = SpoolClient(UnitPlan("spool", "spool", json.dumps({"path": str(file.path)})))
+    client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(file.path)})))
     client.open()
     client.consume("q", 1, 10)
     events: list[Any] = []

@@ -11,7 +11,7 @@ from actors.connectors.spool.admin import DeadFilter, QueueCount, SpoolAdmin
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
 from actors.logic.entry import Entry
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Move
 
 
@@ -29,7 +29,7 @@ def admin(file: SpoolFile) -> SpoolAdmin:
 
 @pytest.fixture
 def client(file: SpoolFile) -> Iterator[SpoolClient]:
-    client = SpoolClient(UnitPlan("spool", "spool", json.dumps({"path": str(file.path)})))
+    client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(file.path)})))
     client.open()
     yield client
     client.close()

@@ -16,7 +16,7 @@ from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
 from actors.logic.entry import Entry
 from actors.logic.records import Record
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Buried, Fetched, Lost
 from tests.processes.test_spool_client import cut
 
@@ -61,7 +61,7 @@ class Worker:
     """A client, turned by hand until it has come to rest."""
 
     def __init__(self, path: Path) -> None:
-        self.client = SpoolClient(UnitPlan("spool", "spool", json.dumps({"path": str(path)})))
+        self.client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(path)})))
         self.records: list[Record] = []
         self.buried: list[str] = []
         self.client.open()

@@ -20,7 +20,7 @@ from actors.logic.copying import Form, Refusal
 from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import Record, unpack
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Consuming,
     Depth,
@@ -40,7 +40,7 @@ class Driver:
     """A client, turned when its descriptor or its deadline says so, as a stage does."""
 
     def __init__(self, path: Path) -> None:
-        self.client = SpoolClient(UnitPlan("spool", "spool", json.dumps({"path": str(path)})))
+        self.client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(path)})))
         self.events: list[Any] = []
         self.turns = 0
         self.client.open()

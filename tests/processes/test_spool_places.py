@@ -18,7 +18,7 @@ from actors.connectors.spool.lock import FileLock
 from actors.connectors.sse.checkpoint import CheckpointFile
 from actors.errors import ConfigurationError, Fault
 from actors.logic.entry import Entry
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.publisher import Publisher
 from actors.roles.port import Fetched, Lost
 
@@ -27,7 +27,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files 
 
 
 def client_at(path: Path) -> SpoolClient:
-    client = SpoolClient(UnitPlan("spool", "spool", json.dumps({"path": str(path)})))
+    client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(path)})))
     client.open()
     return client
 

@@ -21,7 +21,7 @@ from actors.connectors.spool.file import SpoolFile
 from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -40,7 +40,7 @@ def produce(path: str, journal: str, name: int) -> None:
 
 def work(path: str, journal: str, seed: int) -> None:
     """Write down each message that comes, with its attempts, then settle it somehow."""
-    client = SpoolClient(UnitPlan("spool", "spool", json.dumps({"path": path})))
+    client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": path})))
     client.open()
     client.consume("q", 1, 16)
     decide = random.Random(seed)
@@ -139,7 +139,7 @@ def test_nothing_put_is_lost_when_producers_and_workers_are_killed(crowd: Crowd)
 def test_a_killed_workers_messages_come_back_to_another_that_was_there(crowd: Crowd) -> None:
     file = SpoolFile(crowd.path)
     file.put("q", [Entry(b"x", f"first-{number}") for number in range(200)])
-    holder = SpoolClient(UnitPlan("spool", "spool", json.dumps({"path": str(crowd.path)})))
+    holder = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(crowd.path)})))
     child = os.fork()
     if child == 0:
         try:

@@ -16,7 +16,7 @@ from actors.errors import Fault
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.logic.recurrence import Past, Recurrences
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Consuming, Depth, Fetched, Lost, Opened, QueueLost, Stopped
 from tests.support.broker import Admin, Broker, RawProperties
 from tests.support.driver import Driver
@@ -27,7 +27,7 @@ def driver(
     broker: Broker, vhost: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Driver]:
     monkeypatch.setattr(Link, "slices", request.param)
-    plan = UnitPlan("rabbitmq", "amqp", broker.settings(vhost))
+    plan = PipelinePlan("rabbitmq", "amqp", broker.settings(vhost))
     with Driver(RabbitMQClient(plan)) as driver:
         driver.client.open()
         driver.until(Opened)
@@ -301,7 +301,7 @@ def test_what_a_quorum_queue_gives_back_is_known_again_as_the_same_message(
     admin.declare("q", **{"x-queue-type": "quorum"})
     mixed = {"z": 1, "a": "x", "m": True, "n": None, "t": {"b": 1, "a": [1, "y"]}}
     recurrences = Recurrences()
-    with Driver(RabbitMQClient(UnitPlan("r", "amqp", broker.settings(vhost)))) as driver:
+    with Driver(RabbitMQClient(PipelinePlan("r", "amqp", broker.settings(vhost)))) as driver:
         driver.client.open()
         driver.until(Opened)
         driver.client.consume("q", 1, 1)

@@ -11,7 +11,7 @@ from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.connectors.rabbitmq.measuring import Measuring
 from actors.errors import Fault
 from actors.logic.failure import REQUEUE
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.port import Consuming, Depth, Fetched, Lost, Opened
 from tests.services.conftest import Run
 from tests.services.worker import BrokerPlace, numbers, put, until, until_is
@@ -21,7 +21,7 @@ from tests.support.driver import Driver
 
 @pytest.fixture
 def driver(broker: Broker, vhost: str) -> Iterator[Driver]:
-    with Driver(RabbitMQClient(UnitPlan("rabbitmq", "amqp", broker.settings(vhost)))) as driver:
+    with Driver(RabbitMQClient(PipelinePlan("rabbitmq", "amqp", broker.settings(vhost)))) as driver:
         driver.client.open()
         driver.until(Opened)
         yield driver
@@ -153,7 +153,7 @@ def several(own_broker: Broker, vhost: str, admin: Admin) -> Iterator[Driver]:
         admin.declare(queue)
     routes = (RoutePlan("r", QUEUES, 1, 1.0, 1, first_retry=1.0, on_timeout=REQUEUE),)
     settings = own_broker.settings(vhost)
-    with Driver(RabbitMQClient(UnitPlan("rabbitmq", "amqp", settings, routes))) as driver:
+    with Driver(RabbitMQClient(PipelinePlan("rabbitmq", "amqp", settings, routes))) as driver:
         yield driver
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.errors import Fault
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Consuming, Fetched, Lost, Opened, QueueLost
 from tests.support.broker import Admin, Broker, free_port
 from tests.support.driver import Driver
@@ -20,7 +20,7 @@ SECRET = "hunter2-canary"
 
 
 def client(settings: str) -> RabbitMQClient:
-    return RabbitMQClient(UnitPlan("rabbitmq", "amqp", settings))
+    return RabbitMQClient(PipelinePlan("rabbitmq", "amqp", settings))
 
 
 def loss(settings: str, seconds: float = 15.0) -> Lost:

@@ -19,7 +19,7 @@ from actors.connectors.rabbitmq.retry_queues import step
 from actors.logic.copying import Refusal
 from actors.logic.ledger import Flush
 from actors.logic.properties import join, split
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Lost, Move, Moved, MoveFailed, Opened
 from tests.stress.proxy import Mode, Proxy
 from tests.support.broker import Admin, Broker, RawProperties, free_port
@@ -29,7 +29,7 @@ from tests.support.driver import Driver
 @pytest.fixture
 def driver(broker: Broker, vhost: str, admin: Admin) -> Iterator[Driver]:
     admin.declare("q")
-    plan = UnitPlan("rabbitmq", "amqp", broker.settings(vhost))
+    plan = PipelinePlan("rabbitmq", "amqp", broker.settings(vhost))
     with Driver(RabbitMQClient(plan)) as driver:
         driver.client.open()
         driver.until(Opened)
@@ -254,7 +254,7 @@ def test_a_client_that_is_closed_in_the_middle_of_its_goodbye_leaves_nothing_ope
     before = set(os.listdir("/proc/self/fd"))
     proxy = Proxy(broker.port)
     settings = broker.settings(vhost, port=proxy.port)
-    with Driver(RabbitMQClient(UnitPlan("rabbitmq", "amqp", settings))) as driver:
+    with Driver(RabbitMQClient(PipelinePlan("rabbitmq", "amqp", settings))) as driver:
         driver.client.open()
         driver.until(Opened)
         driver.client.consume("q", 1, 100)
@@ -287,7 +287,7 @@ def test_a_broker_low_on_memory_fails_moves_and_still_takes_acks(
 
 def test_moves_to_nowhere_fail_with_the_cause() -> None:
     settings = json.dumps({"port": free_port()})
-    with Driver(RabbitMQClient(UnitPlan("rabbitmq", "amqp", settings))) as driver:
+    with Driver(RabbitMQClient(PipelinePlan("rabbitmq", "amqp", settings))) as driver:
         driver.client.move(dead(b""))
         assert "refused" in driver.until(MoveFailed).cause.lower()
 

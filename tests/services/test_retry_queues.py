@@ -20,7 +20,7 @@ from actors.connectors.spool.file import SpoolFile
 from actors.errors import Fault
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.port import Consuming, Fetched, Move, Moved, MoveFailed, Opened, QueueLost
 from tests.services.conftest import Run
 from tests.services.worker import BrokerPlace, put, until
@@ -41,7 +41,7 @@ def driver(
     request: pytest.FixtureRequest, broker: Broker, vhost: str, admin: Admin, tmp_path: Path
 ) -> Iterator[Driver]:
     admin.declare("q", **{"x-queue-type": request.param})
-    plan = UnitPlan("rabbitmq", "amqp", broker.settings(vhost), state_dir=str(tmp_path))
+    plan = PipelinePlan("rabbitmq", "amqp", broker.settings(vhost), state_dir=str(tmp_path))
     with Driver(RabbitMQClient(plan)) as driver:
         begin(driver)
         yield driver
@@ -149,7 +149,7 @@ def test_a_retry_outlives_a_broker_that_is_killed_while_it_waits(
     # killed: the table in which it looks up the queue's log is written that late.
     own_broker.evaluate("[dets:sync(Table) || Table <- dets:all()].")
     admin.publish("q", *(b"%d" % n for n in range(20)))
-    plan = UnitPlan("rabbitmq", "amqp", own_broker.settings(vhost), state_dir=str(tmp_path))
+    plan = PipelinePlan("rabbitmq", "amqp", own_broker.settings(vhost), state_dir=str(tmp_path))
     with Driver(RabbitMQClient(plan)) as driver:
         begin(driver)
         raws: list[bytes] = []
@@ -207,7 +207,7 @@ def test_where_dead_letters_may_not_be_declared_the_spool_keeps_them(
     admin.declare("q")
     admin.publish("q", b"body", message_id="mine", headers={"n": 1})
     settings = own_broker.settings(vhost, user=reader, password="secret")
-    plan = UnitPlan("rabbitmq", "amqp", settings, state_dir=str(tmp_path))
+    plan = PipelinePlan("rabbitmq", "amqp", settings, state_dir=str(tmp_path))
     with Driver(RabbitMQClient(plan)) as driver:
         begin(driver)
         raw = driver.until(Fetched).blob
@@ -231,9 +231,9 @@ def reader(own_broker: Broker, vhost: str) -> Iterator[str]:
         yield name
 
 
-def with_retries(broker: Broker, vhost: str, **changes: Any) -> UnitPlan:
+def with_retries(broker: Broker, vhost: str, **changes: Any) -> PipelinePlan:
     routes = (RoutePlan("work", ("q",), first_retry=0.5),)
-    return UnitPlan("rabbitmq", "amqp", broker.settings(vhost, **changes), routes)
+    return PipelinePlan("rabbitmq", "amqp", broker.settings(vhost, **changes), routes)
 
 
 def test_who_may_not_make_the_queue_of_a_retry_is_told_before_anything_is_consumed(
@@ -274,7 +274,7 @@ def test_a_queue_whose_name_leaves_no_room_for_that_of_its_retries_is_refused(
     broker: Broker, vhost: str, admin: Admin
 ) -> None:
     admin.declare("q" * 250)
-    plan = UnitPlan(
+    plan = PipelinePlan(
         "rabbitmq", "amqp", broker.settings(vhost),
         (RoutePlan("work", ("q" * 250,), first_retry=1.0),),
     )  # fmt: skip

@@ -35,7 +35,7 @@ def finishes(worker: Worker, place: Place, count: int = COUNT, seconds: float = 
     assert place.dead("work") == []
 
 
-@pytest.mark.parametrize("role", ["handler", "batcher", "connection", "unit"])
+@pytest.mark.parametrize("role", ["handler", "batcher", "connection", "pipeline"])
 def test_a_killed_process_loses_nothing(place: Place, run: Run, role: str) -> None:
     worker = under_load(place, run)
     (pid,) = worker.pids(role)
@@ -46,7 +46,7 @@ def test_a_killed_process_loses_nothing(place: Place, run: Run, role: str) -> No
 def test_a_unit_whose_children_are_all_killed_begins_anew(place: Place, run: Run) -> None:
     worker = under_load(place, run)
     for pid in [pid for role in ("connection", "batcher", "handler") for pid in worker.pids(role)]:
-        with suppress(ProcessLookupError):  # its unit has seen the first of them die
+        with suppress(ProcessLookupError):  # its pipeline has seen the first of them die
             os.kill(pid, signal.SIGKILL)
     finishes(worker, place, seconds=15.0)
 

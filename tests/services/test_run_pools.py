@@ -54,7 +54,9 @@ def test_fifty_routes_take_one_process_and_all_of_them_work(wide: Place, run: Ru
     worker = run(APP, "--connection", wide.url)
     until_is(dict.fromkeys(QUEUES, EACH), lambda: dict(routes(worker)))
     assert len(worker.pids("handler")) == 1
-    assert len(worker.living()) <= 7  # launcher, admin, root, unit, connection, batcher, handler
+    assert (
+        len(worker.living()) <= 7
+    )  # launcher, admin, root, pipeline, connection, batcher, handler
     assert {line["pid"] for line in worker.handled()} == set(worker.pids("handler"))
     assert memory(worker) < LIMIT
     worker.launcher.terminate()

@@ -12,7 +12,7 @@ from actors import Binding, Exchange, Queue
 from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.errors import Fault
 from actors.logic.ledger import Flush
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Consuming, Fetched, Lost, Opened, QueueLost, Stopped
 from tests.services.conftest import Run
 from tests.services.worker import BrokerPlace
@@ -20,12 +20,12 @@ from tests.support.broker import Admin, Broker
 from tests.support.driver import Driver
 
 
-def plan(broker: Broker, vhost: str, queue: Queue, **changes: Any) -> UnitPlan:
+def plan(broker: Broker, vhost: str, queue: Queue, **changes: Any) -> PipelinePlan:
     topology = ((queue.name, json.dumps(queue.declarations())),)
-    return UnitPlan("rabbitmq", "amqp", broker.settings(vhost, **changes), topology=topology)
+    return PipelinePlan("rabbitmq", "amqp", broker.settings(vhost, **changes), topology=topology)
 
 
-def consumed(plan: UnitPlan, queue: str = "orders") -> Consuming | QueueLost:
+def consumed(plan: PipelinePlan, queue: str = "orders") -> Consuming | QueueLost:
     """What comes of consuming."""
     with Driver(RabbitMQClient(plan)) as driver:
         driver.client.open()
@@ -117,7 +117,7 @@ def test_intake_resumes_in_the_same_epoch_and_positions_go_on(
     broker: Broker, vhost: str, admin: Admin
 ) -> None:
     admin.declare("q")
-    with Driver(RabbitMQClient(UnitPlan("r", "amqp", broker.settings(vhost)))) as driver:
+    with Driver(RabbitMQClient(PipelinePlan("r", "amqp", broker.settings(vhost)))) as driver:
         driver.client.open()
         driver.until(Opened)
         driver.client.consume("q", 1, 10)

@@ -120,7 +120,7 @@ class Worker:
         actors = report["actors"]
         if role == "root":
             return [actor["pid"] for actor in actors if actor["name"] == "root"]
-        if role == "unit":
+        if role == "pipeline":
             found = [actor for actor in actors if actor["role"] == "supervisor"]
             return [actor["pid"] for actor in found if actor["name"] != "root"]
         return [actor["pid"] for actor in actors if actor["role"] == role]

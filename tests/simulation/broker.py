@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.connectors.rabbitmq.copies import headers as told_by
 from actors.logic.frames import Delivery
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Move, QueueLost
 from tests.simulation.amqpclient import BrokerClient
 from tests.simulation.letters import Channel, Letter
@@ -47,7 +47,7 @@ class Broker(Peer):
         self._outside: list[Letter] = []  # retries that wait outside their queues
         self._acked: deque[tuple[float, Letter]] = deque()
 
-    def client(self, plan: UnitPlan) -> BrokerClient:
+    def client(self, plan: PipelinePlan) -> BrokerClient:
         return BrokerClient(self)
 
     @property

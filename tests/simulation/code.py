@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from actors.api.connector import connector_of
 from actors.api.message import Handout, Message
 from actors.logic.failure import Decision, Verdict
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Done, Ended, Started, StartFailed
 from actors.roles.protocol import Bulk
 from actors.stages.memory import Died
@@ -45,12 +45,12 @@ class ScriptedCode:
         witness: Witness,
         random: Random,
         playing: Callable[[], str],
-        settings: tuple[UnitPlan, str],
+        settings: tuple[PipelinePlan, str],
     ) -> None:
-        unit, pool = settings
-        self._rows = {plan.name: plan.row for plan in unit.pools[pool]}
-        self._room = {plan.row: plan.in_flight for plan in unit.pools[pool]}
-        self._kind = connector_of(unit.kind).load("message")
+        pipeline, pool = settings
+        self._rows = {plan.name: plan.row for plan in pipeline.pools[pool]}
+        self._room = {plan.row: plan.in_flight for plan in pipeline.pools[pool]}
+        self._kind = connector_of(pipeline.kind).load("message")
         self._rules = Rules(Decision(Verdict.ACK), scene.table)
         self._peer = peer
         self._witness = witness

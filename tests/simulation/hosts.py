@@ -2,7 +2,7 @@
 
 H1  no message is lost: each is acknowledged, once
 H2  within an epoch a delivery is handed out again only once who had it is dead
-H3  what handlers live at the end are those that the unit has, each in a slot of its own
+H3  what handlers live at the end are those that the pipeline has, each in a slot of its own
 H4  once the faults are over, everything drains
 """
 
@@ -21,9 +21,9 @@ from typing import Any
 from actors import Actions, AMQPConnection, App, Message, Options
 from actors.logic.placement import Offer
 from actors.plan.build import build_plan
-from actors.plan.plan import HostPlan
+from actors.plan.plan import NodePlan
 from actors.plan.settings import Settings
-from actors.roles.joining import Leave
+from actors.roles.node_protocol import NodeLeave
 from actors.roles.protocol import ActorMessage, Bulk, Configure, Drained, HandlerLost, Settlement
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.testing import InMemorySystem, Sent
@@ -208,7 +208,7 @@ class HostsSystem(InMemorySystem):
         name, launcher = f"host#{host}-{self._joins}", f"launcher@{host}"
         self.joined[host] = name
         self.stage.create(name, "host", launcher)
-        plan = HostPlan("", "", host, offers, version)
+        plan = NodePlan("", "", host, offers, version)
         self.stage.post(
             launcher, name, Configure(plan, "host", supervisor=launcher, leaders=(LEADER,))
         )
@@ -220,7 +220,7 @@ class HostsSystem(InMemorySystem):
         self.run_until_idle()
 
     def drain_host(self, host: str) -> None:
-        self.stage.post("launcher", ROOT, Leave(host))
+        self.stage.post("launcher", ROOT, NodeLeave(host))
         self.run_until_idle()
 
     def restart_leader(self, seconds: float) -> None:
@@ -315,7 +315,7 @@ class HostsPlay:
         """One actor dies; not so often that the system gives up: 5 deaths a minute are allowed."""
         stage = self.system.stage
         if stage.now >= self.spared_until:
-            role = self.random.choice(("unit", "connection", "batcher", "handler", "handler"))
+            role = self.random.choice(("pipeline", "connection", "batcher", "handler", "handler"))
             if living := sorted(stage.named(role)):
                 stage.kill(self.random.choice(living), "killed by the simulation")
                 self.spared_until = stage.now + 13.0

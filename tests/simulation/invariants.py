@@ -49,7 +49,7 @@ class Witness:
         self.stories: dict[int, Story] = {}
         self.ends: Counter[int] = Counter()  #: how often the world ended a message
         self._scene = scene
-        self._routes = {route.name: route for route in scene.unit.routes}
+        self._routes = {route.name: route for route in scene.pipeline.routes}
         self._faults = faults
         self._receipts = Receipts(0)
         self._at_work: dict[tuple[str, str], str] = {}  # handler, by route and key

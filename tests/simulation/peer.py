@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from random import Random
 from typing import Any
 
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import ConnectionClient
 from tests.simulation.faults import Faults
 from tests.simulation.invariants import Witness
@@ -55,7 +55,7 @@ class Peer(ABC):
         return nullcontext()
 
     @abstractmethod
-    def client(self, plan: UnitPlan) -> ConnectionClient:
+    def client(self, plan: PipelinePlan) -> ConnectionClient:
         """What a connection reaches it by."""
 
     @abstractmethod

@@ -9,7 +9,7 @@ from random import Random
 
 from actors.errors import HandlerCrashed
 from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision, Verdict
-from actors.plan.plan import Plan, RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 
 #: Each world, and the kind of connection that it is reached by.
 WORLDS = {
@@ -47,23 +47,23 @@ class Scene:
     drain: bool  #: under load at the end
 
     @property
-    def unit(self) -> UnitPlan:
-        return self.plan.units[0]
+    def pipeline(self) -> PipelinePlan:
+        return self.plan.pipelines[0]
 
     @property
     def kind(self) -> str:
-        return self.unit.kind
+        return self.pipeline.kind
 
     @property
     def ordered(self) -> bool:
-        return bool(self.unit.routes[0].order_by)
+        return bool(self.pipeline.routes[0].order_by)
 
     @property
     def queues(self) -> list[str]:
-        return [queue for route in self.unit.routes for queue in route.queues]
+        return [queue for route in self.pipeline.routes for queue in route.queues]
 
     def __str__(self) -> str:
-        route = self.unit.routes[0]
+        route = self.pipeline.routes[0]
         names = (
             "bulk_size", "bulk_flush_interval", "pool", "concurrency", "in_flight", "serial",
             "prefetch", "max_crashes", "max_messages", "order_by", "on_timeout", "last_alone",
@@ -111,10 +111,10 @@ def draw(random: Random) -> Scene:
         routes.append(replace(route, name="b", queues=("b", "c"), bulk_size=1))
     kind = WORLDS[world]
     settings = json.dumps({"url": URL} if kind == "sse" else {"path": "memory"})
-    unit = UnitPlan(kind, kind, settings, tuple(routes), state_dir="/nowhere")
+    pipeline = PipelinePlan(kind, kind, settings, tuple(routes), state_dir="/nowhere")
     return Scene(
         world,
-        Plan("", "play", (unit,), shutdown_timeout=600.0),
+        Plan("", "play", (pipeline,), shutdown_timeout=600.0),
         table,
         tuple(act for act in ACTS if random.random() < 0.4),
         random.choice((0.0, 0.1, 0.5)),

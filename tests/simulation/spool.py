@@ -17,7 +17,7 @@ from unittest import mock
 from actors.connectors.spool import connection as spool
 from actors.connectors.spool.file import SpoolBusy, SpoolError
 from actors.connectors.spool.schema import DEAD, DELAYED, READY
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from tests.simulation.peer import Peer
 from tests.simulation.spoolclient import File, ModelledSpoolClient, Owner
 
@@ -71,7 +71,7 @@ class Spool(Peer):
         ):
             yield
 
-    def client(self, plan: UnitPlan) -> ModelledSpoolClient:
+    def client(self, plan: PipelinePlan) -> ModelledSpoolClient:
         return ModelledSpoolClient(self, plan)
 
     # ── what is in the file ───────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
 from actors.logic.copying import Form
 from actors.logic.ledger import Flush
 from actors.logic.records import pack
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Move, Moved
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Owner:
 class ModelledSpoolClient(SpoolClient):
     """The real client on the model's file."""
 
-    def __init__(self, model: Spool, plan: UnitPlan) -> None:
+    def __init__(self, model: Spool, plan: PipelinePlan) -> None:
         super().__init__(plan)
         self.receipts = model.witness.connected()
         self._model = model

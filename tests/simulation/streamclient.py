@@ -15,7 +15,7 @@ from actors.connectors.sse.http import StreamSettings
 from actors.connectors.sse.source import Source
 from actors.connectors.sse.thread import StreamThread
 from actors.logic.ledger import Flush
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Move, Moved, Opened
 from actors.usercode.loops import VirtualLoop, finish
 from tests.simulation.scene import URL
@@ -66,7 +66,7 @@ class StreamsClient(SSEClient):
 
     _thread: InlineThread | None
 
-    def __init__(self, server: Streams, plan: UnitPlan) -> None:
+    def __init__(self, server: Streams, plan: PipelinePlan) -> None:
         self.receipts = server.witness.connected()
         self._server = server
         self._settings = StreamSettings(URL)

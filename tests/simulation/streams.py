@@ -24,7 +24,7 @@ from actors.connectors.sse.http import StreamLost, Target
 from actors.errors import Fault
 from actors.logic.copying import Form
 from actors.logic.records import unpack
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Move
 from tests.simulation.peer import Peer
 from tests.simulation.scene import URL
@@ -55,7 +55,7 @@ class Streams(Peer):
         ):
             yield
 
-    def client(self, plan: UnitPlan) -> StreamsClient:
+    def client(self, plan: PipelinePlan) -> StreamsClient:
         return StreamsClient(self, plan)
 
     def put(self, number: int, key: str, queue: str) -> None:

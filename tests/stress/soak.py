@@ -131,7 +131,7 @@ class Soak:
             "handler killed": lambda: self._signal("handler", signal.SIGKILL),
             "batcher killed": lambda: self._signal("batcher", signal.SIGKILL),
             "connection killed": lambda: self._signal("connection", signal.SIGKILL),
-            "unit killed": lambda: self._signal("unit", signal.SIGKILL),
+            "pipeline killed": lambda: self._signal("pipeline", signal.SIGKILL),
             "handler stopped": lambda: self._pause("handler"),
             "batcher stopped": lambda: self._pause("batcher"),
             "connection stopped": lambda: self._pause("connection"),
@@ -147,7 +147,7 @@ class Soak:
 
     def _signal(self, role: str, number: int) -> list[int]:
         actors = self._worker.status().get("actors", ())
-        playing = "supervisor" if role == "unit" else role
+        playing = "supervisor" if role == "pipeline" else role
         pids = [
             actor["pid"]
             for actor in actors

@@ -21,7 +21,7 @@ from tests.stress.checker import total_queue
 
 SECONDS = float(os.environ.get("CALLBOARD_STRESS_SECONDS", "15"))
 PARTS = 40  #: messages that are put at once
-ROLES = ("handler", "handler", "handler", "batcher", "connection", "unit")
+ROLES = ("handler", "handler", "handler", "batcher", "connection", "pipeline")
 ENDS = ("launcher", "admin", "root")
 
 
@@ -39,7 +39,7 @@ def strike(worker: Worker, role: str, random: Random) -> None:
 
 
 def plays(actor: dict[str, str], role: str) -> bool:
-    if role in ("unit", "root"):
+    if role in ("pipeline", "root"):
         return actor["role"] == "supervisor" and (actor["name"] == "root") == (role == "root")
     return actor["role"] == role
 

@@ -170,13 +170,13 @@ def test_a_supervisor_that_may_not_fork_tries_again(rabbitmq: BrokerPlace) -> No
     try:
         until(lambda: "consumes work" in worker.output)
         handler = called(worker, "rabbitmq/work/1")
-        unit = called(worker, "rabbitmq")
+        pipeline = called(worker, "rabbitmq")
         before, _ = resource.getrlimit(resource.RLIMIT_NPROC)  # which it has inherited
-        may_have(unit, 0)
+        may_have(pipeline, 0)
         os.kill(handler, signal.SIGKILL)
         until(lambda: worker.output.count("rabbitmq/work/1 died") >= 2, 20.0)
         assert "no process could be started for it" in worker.output
-        may_have(unit, before)
+        may_have(pipeline, before)
         put(rabbitmq, "work", *numbers(range(100)))
         account(worker, rabbitmq, 100, 40.0)
     finally:

@@ -53,7 +53,7 @@ def test_a_handler_that_holds_the_interpreter_is_killed_at_its_deadline(
     assert place.dead("work")[0].error == "TimeoutError"
 
 
-@pytest.mark.parametrize("role", ["handler", "batcher", "unit", "root"])
+@pytest.mark.parametrize("role", ["handler", "batcher", "pipeline", "root"])
 def test_any_actor_may_stand_still_for_a_while(rabbitmq: BrokerPlace, run: Run, role: str) -> None:
     """Paused by a debugger, a hypervisor, a machine that swaps: it goes on where it was."""
     put(rabbitmq, "work", *numbers(range(COUNT)))

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 from actors.connectors.sse.connection import SSEClient
 from actors.logic.ledger import Flush
 from actors.logic.records import Record, unpack
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched
 
 T = TypeVar("T")
 
 
-def plan(url: str, state_dir: Path, **settings: Any) -> UnitPlan:
+def plan(url: str, state_dir: Path, **settings: Any) -> PipelinePlan:
     text = json.dumps({"url": url, "idle_timeout": 5.0, "name": "sse", **settings})
-    return UnitPlan(name="sse", kind="sse", settings=text, state_dir=str(state_dir))
+    return PipelinePlan(name="sse", kind="sse", settings=text, state_dir=str(state_dir))
 
 
 class Driver:

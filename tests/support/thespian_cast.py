@@ -36,7 +36,7 @@ from actors.stages.thespian.launcher import InProcess, Launcher
 from actors.stages.thespian.process_context import HostContext
 from actors.stages.thespian.roles import CLIENTS, ROLES
 
-PLAN = Plan(app="tests:app", name="puppets", units=(), shutdown_timeout=2.0)
+PLAN = Plan(app="tests:app", name="puppets", pipelines=(), shutdown_timeout=2.0)
 
 PUPPET = "tests.support.thespian_cast:Puppet"
 
@@ -257,6 +257,6 @@ MAIN = "from tests.support.thespian_cast import main; main()"
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(process)d %(message)s")
     directory, app = sys.argv[1:]
-    plan = Plan(app=app, name="puppets", units=(), shutdown_timeout=0.5)
+    plan = Plan(app=app, name="puppets", pipelines=(), shutdown_timeout=0.5)
     with cast():
         sys.exit(system.run(plan, name="puppets", runtime_dir=Path(directory)))

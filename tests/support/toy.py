@@ -17,7 +17,7 @@ from actors.api.connections import Connection
 from actors.api.connector import Connector, register
 from actors.logic.ledger import Flush
 from actors.logic.records import pack
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     ConnectionClient,
     Consuming,
@@ -56,7 +56,7 @@ class ToyConnection(Connection):
 class ToyClient(Patient, ConnectionClient):
     """Hands out what is in the lists; what is given back comes again."""
 
-    def __init__(self, plan: UnitPlan) -> None:
+    def __init__(self, plan: PipelinePlan) -> None:
         self._lists: dict[str, list[bytes]] = {
             queue: [text.encode() for text in texts]
             for queue, texts in json.loads(plan.settings)["lists"].items()

@@ -13,7 +13,7 @@ from actors.api.options import Actions
 from actors.connectors.memory.wire import Stored, Wire, fetched
 from actors.errors import Fault
 from actors.logic.ledger import Flush
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Consuming,
     Depth,
@@ -40,11 +40,11 @@ class World:
         self.queues: dict[str, deque[Stored]] = {}
         self.dead: dict[str, list[Stored]] = {}
         self.published: list[Stored] = []  #: by handlers
-        self.clients: dict[str, WorldClient] = {}  #: the living one of each unit
+        self.clients: dict[str, WorldClient] = {}  #: the living one of each pipeline
         self._later: list[tuple[float, int, str, Stored]] = []
         self._order = itertools.count()
 
-    def client(self, plan: UnitPlan) -> WorldClient:
+    def client(self, plan: PipelinePlan) -> WorldClient:
         """A connection to this world."""
         self.clients[plan.name] = WorldClient(self, plan)
         return self.clients[plan.name]
@@ -67,9 +67,9 @@ class World:
         """When the next delayed message is due."""
         return self._later[0][0] if self._later else None
 
-    def hand_out(self, unit: str, epoch: int, first: int, count: int) -> list[Stored]:
+    def hand_out(self, pipeline: str, epoch: int, first: int, count: int) -> list[Stored]:
         """The messages behind receipts that a handler gets now."""
-        client = self.clients.get(unit)
+        client = self.clients.get(pipeline)
         if client is None or epoch not in client.channels:
             return []
         unsettled = client.channels[epoch].unsettled
@@ -114,7 +114,7 @@ class Channel:
 class WorldClient(Patient):
     """A `ConnectionClient` of a world in memory."""
 
-    def __init__(self, world: World, plan: UnitPlan) -> None:
+    def __init__(self, world: World, plan: PipelinePlan) -> None:
         self.channels: dict[int, Channel] = {}  #: by epoch
         self._world = world
         self._name = plan.name

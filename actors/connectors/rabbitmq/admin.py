@@ -72,7 +72,7 @@ class BrokerAdmin:
     """
 
     def __init__(self, settings: str) -> None:
-        """`settings` as `UnitPlan.settings` has them."""
+        """`settings` as `PipelinePlan.settings` has them."""
         self._settings = Settings.parse(settings)
 
     def dead(self, queue: str, which: DeadFilter = ALL) -> list[Stored]:

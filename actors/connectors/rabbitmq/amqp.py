@@ -43,7 +43,7 @@ logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of an AMQP connection, as `UnitPlan.settings` has them."""
+    """The settings of an AMQP connection, as `PipelinePlan.settings` has them."""
 
     host: str = "127.0.0.1"
     port: int = 5672

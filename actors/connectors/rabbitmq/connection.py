@@ -25,7 +25,7 @@ from actors.logic.flow import Flow
 from actors.logic.frames import Intake, settle
 from actors.logic.fuse import Fuse
 from actors.logic.ledger import Flush
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Consuming,
     Depth,
@@ -55,7 +55,7 @@ logger = own_logger("actors.connection")
 class RabbitMQClient:
     """An `actors.roles.port.ConnectionClient` for one vhost."""
 
-    def __init__(self, plan: UnitPlan) -> None:
+    def __init__(self, plan: PipelinePlan) -> None:
         self._settings = Settings.parse(plan.settings)
         self._loop = IOLoop()
         self._fuse = Fuse()

@@ -40,7 +40,7 @@ class AMQPPublisher:
     """
 
     def __init__(self, settings: str) -> None:
-        """`settings` as `UnitPlan.settings` has them."""
+        """`settings` as `PipelinePlan.settings` has them."""
         self._settings = dataclasses.replace(Settings.parse(settings), heartbeat=HEARTBEAT)
         self._session: Session | None = None
         self._used = 0.0

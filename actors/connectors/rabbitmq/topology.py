@@ -41,7 +41,7 @@ class Topology:
     def __init__(
         self, declarations: Iterable[tuple[str, str]], retries: Mapping[str, float]
     ) -> None:
-        """`declarations` as `UnitPlan.topology` has them; `retries`: after how many seconds a
+        """`declarations` as `PipelinePlan.topology` has them; `retries`: after how many seconds a
         message of a queue first comes back."""
         self._declarations = {queue: json.loads(text) for queue, text in declarations}
         self._retries = retries

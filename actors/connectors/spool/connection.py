@@ -27,7 +27,7 @@ from actors.connectors.spool.owner import (
 from actors.errors import ConfigurationError, Fault
 from actors.logic.copying import Refusal
 from actors.logic.ledger import Flush
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Buried,
     Consuming,
@@ -50,13 +50,13 @@ PATIENCE = 30.0  #: seconds without the lock until the spool counts as lost
 
 
 class SpoolClient(Patient):
-    """Serves a unit's queues from one spool file; `plan.settings` is `{"path": …}`.
+    """Serves a pipeline's queues from one spool file; `plan.settings` is `{"path": …}`.
 
     A settlement is written at the next turn: at once where a quarter of a window has come
     free, otherwise within 20 ms.
     """
 
-    def __init__(self, plan: UnitPlan) -> None:
+    def __init__(self, plan: PipelinePlan) -> None:
         self._file = SpoolFile(Path(json.loads(plan.settings)["path"]), durable=False)
         self._owner: Owner | None = None
         self._intakes: dict[tuple[str, int], Intake] = {}

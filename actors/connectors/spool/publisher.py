@@ -17,7 +17,7 @@ class SpoolPublisher:
     """A publisher that has no exchanges: a message for one is refused."""
 
     def __init__(self, settings: str) -> None:
-        """`settings` as `UnitPlan.settings` has them."""
+        """`settings` as `PipelinePlan.settings` has them."""
         self._file = SpoolFile(Path(json.loads(settings)["path"]))
 
     def put(self, queue: str, entries: Sequence[Entry], timeout: float = 5.0) -> list[str]:

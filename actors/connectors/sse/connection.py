@@ -18,7 +18,7 @@ from actors.connectors.sse.thread import Bell, StreamThread
 from actors.errors import CallboardError, ConfigurationError, Fault
 from actors.log import own_logger
 from actors.logic.ledger import Flush
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Depth, Lost, Move, Moved, MoveFailed, Opened, Patient, Stopped
 
 log = own_logger("actors.sse")
@@ -38,7 +38,7 @@ class SSEClient(Patient):
     the checkpoint, and the server's memory, keep them.
     """
 
-    def __init__(self, plan: UnitPlan) -> None:
+    def __init__(self, plan: PipelinePlan) -> None:
         self._settings = StreamSettings(**json.loads(plan.settings))
         self._name = plan.name
         state = Path(plan.state_dir)

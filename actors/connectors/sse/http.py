@@ -59,7 +59,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """An `SSEConnection` as it travels in `UnitPlan.settings`."""
+    """An `SSEConnection` as it travels in `PipelinePlan.settings`."""
 
     url: str
     user: str = ""

@@ -19,7 +19,7 @@ from thespian.system.transport import ExternalInterfaceTransportInit
 
 from actors.errors import CallboardError, ConfigurationError
 from actors.plan.network import Network
-from actors.plan.plan import HostPlan, Plan
+from actors.plan.plan import NodePlan, Plan
 from actors.roles.protocol import ActorMessage, Configure
 from actors.stages import LOOPBACK
 from actors.stages.link.session import rehearse
@@ -50,10 +50,10 @@ class Launcher:
     """
 
     def __init__(
-        self, plan: Plan | HostPlan, admin_port: int = 0, network: Network | None = None
+        self, plan: Plan | NodePlan, admin_port: int = 0, network: Network | None = None
     ) -> None:
-        units = plan.units if isinstance(plan, Plan) else ()
-        preload({unit.kind for unit in units} | {"runner", "hands"})
+        pipelines = plan.pipelines if isinstance(plan, Plan) else ()
+        preload({pipeline.kind for pipeline in pipelines} | {"runner", "hands"})
         processes.reuse_memory()
         rehearse()
         gc.freeze()  # a collection writes to every object, and pages that all share become each's

@@ -38,7 +38,7 @@ def handle(messages: list[Any]) -> None:
 
 def test_a_declared_queue_stands_where_its_name_does() -> None:
     app = app_with(Queue("orders", quorum=True), "plain")
-    (route,) = build_plan(app, AMQP).units[0].routes
+    (route,) = build_plan(app, AMQP).pipelines[0].routes
     assert (route.name, route.queues) == ("orders", ("orders", "plain"))
 
 
@@ -63,9 +63,9 @@ def test_the_consumer_timeout_of_a_declared_queue_counts(
     queue = Queue("q", arguments={"x-consumer-timeout": milliseconds})
     app = app_with(queue, **{"timeout": 10.0, "bulk_flush_interval": 1.0, **options})
     assert bool(check_app(app, AMQP)) is warned
-    (unit,) = build_plan(app, AMQP).units
+    (pipeline,) = build_plan(app, AMQP).pipelines
     told = {"q": milliseconds / 1000} if milliseconds else {}
-    assert Topology(unit.topology, unit.retries).patiences == told
+    assert Topology(pipeline.topology, pipeline.retries).patiences == told
 
 
 def test_declarations_travel_in_the_order_in_which_they_are_made() -> None:
@@ -78,7 +78,7 @@ def test_declarations_travel_in_the_order_in_which_they_are_made() -> None:
         bindings=[Binding(events, "order.*"), Binding("known")],
         arguments={"x-max-length": 10},
     )
-    ((name, declared),) = build_plan(app_with(queue), AMQP).units[0].topology
+    ((name, declared),) = build_plan(app_with(queue), AMQP).pipelines[0].topology
     assert name == "orders"
     assert json.loads(declared) == [
         ["exchange_declare", {

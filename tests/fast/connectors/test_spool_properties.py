@@ -38,7 +38,7 @@ from actors.connectors.spool.file import SpoolFile
 from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Lost, Move, Moved, Opened
 
 QUEUES = ("p", "q")
@@ -133,7 +133,7 @@ class Spool(RuleBasedStateMachine):
     @rule(name=st.sampled_from("ab"))
     def work(self, name: str) -> None:
         if name not in self.workers:
-            plan = UnitPlan("s", "spool", json.dumps({"path": str(self.file.path)}))
+            plan = PipelinePlan("s", "spool", json.dumps({"path": str(self.file.path)}))
             worker = self.workers[name] = Worker(SpoolClient(plan))
             worker.client.open()
             for epoch, queue in enumerate(QUEUES, 1):

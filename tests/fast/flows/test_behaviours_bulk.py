@@ -69,8 +69,8 @@ def test_a_bulk_keeps_the_order_and_what_was_in_it_is_not_in_the_next() -> None:
 
 def test_a_route_without_options_has_the_documented_ones() -> None:
     """B6"""
-    (unit,) = build_plan(collecting([])).units
-    (route,) = unit.routes
+    (pipeline,) = build_plan(collecting([])).pipelines
+    (route,) = pipeline.routes
     assert (route.bulk_size, route.bulk_flush_interval) == (1, 60)
     bulks: Bulks = []
     with InMemorySystem(collecting(bulks), raise_errors=False) as system:

@@ -88,5 +88,5 @@ def test_the_slash_of_a_vhost_is_kept() -> None:
     """B43"""
     app = connections("one")
     app.route(["queue"], vhost="/fluentd")(handler)
-    (unit,) = build_plan(app).units
-    assert json.loads(unit.settings)["vhost"] == "/fluentd"
+    (pipeline,) = build_plan(app).pipelines
+    assert json.loads(pipeline.settings)["vhost"] == "/fluentd"

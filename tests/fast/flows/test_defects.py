@@ -219,9 +219,9 @@ def test_the_prefetch_and_the_heartbeat_are_taken_as_they_are_given() -> None:
     """D1.10: `prefetch_count=` of a connection, and every heartbeat, were ignored."""
     app = App(host="127.0.0.1", user="u", password="p", prefetch_count=1024, heartbeat=20)
     app.route(["queue"], options={Options.BULK_SIZE: 256})(lambda messages: None)
-    (unit,) = build_plan(app).units
-    assert unit.routes[0].prefetch == 1024
-    assert json.loads(unit.settings)["heartbeat"] == 20
+    (pipeline,) = build_plan(app).pipelines
+    assert pipeline.routes[0].prefetch == 1024
+    assert json.loads(pipeline.settings)["heartbeat"] == 20
 
 
 def test_a_queue_that_is_deleted_stops_no_other_and_is_consumed_once_it_is_there() -> None:
@@ -343,8 +343,8 @@ def test_user_password_and_headers_of_an_event_stream_are_sent(tmp_path: Path) -
             headers={"X-Key": "k"},
         )
         app.route(["/events"], headers={"X-Route": "r"})(lambda events: None)
-        (unit,) = build_plan(app).units
-        with Driver(state_dir=tmp_path, **json.loads(unit.settings)) as driver:
+        (pipeline,) = build_plan(app).pipelines
+        with Driver(state_dir=tmp_path, **json.loads(pipeline.settings)) as driver:
             driver.client.consume("/events", 1, 1)
             driver.until(lambda: bool(server.requests))
     (request,) = server.requests

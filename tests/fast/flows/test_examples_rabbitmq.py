@@ -43,8 +43,8 @@ class Log(list[Any]):
 def test_a_worker_on_two_queues_of_a_vhost() -> None:
     log = Log()
     worker = load(APP + DRAIN, logger=log)
-    (unit,) = build_plan(worker.app).units
-    assert (json.loads(unit.settings)["vhost"], unit.kind) == ("fluentd", "amqp")
+    (pipeline,) = build_plan(worker.app).pipelines
+    assert (json.loads(pipeline.settings)["vhost"], pipeline.kind) == ("fluentd", "amqp")
     with InMemorySystem(worker.app) as system:
         counts = system.deliver("asgard/counts", [{"n": 1}, {"n": 2}])
         errors = system.deliver("asgard/counts/errors", [{"n": 3}])
@@ -219,8 +219,8 @@ class Elasticsearch:
 def test_words_of_several_queues_are_indexed_in_bulks_of_256() -> None:
     index = Elasticsearch()
     worker = load(WORDS, connect_to_elasticsearch=lambda: index)
-    (unit,) = build_plan(worker.app).units
-    (route,) = unit.routes
+    (pipeline,) = build_plan(worker.app).pipelines
+    (route,) = pipeline.routes
     assert (route.prefetch, route.bulk_size) == (512, 256)
     with InMemorySystem(worker.app, raise_errors=False) as system:
         sent = system.deliver("words_to_index", [{"word": f"a{n}"} for n in range(1000)])

@@ -320,8 +320,8 @@ def test_def_handlers_have_one() -> None:
     def handle(messages: list[Message[int]]) -> None:
         pass
 
-    (unit,) = build_plan(app).units
-    assert unit.routes[0].in_flight == 1
+    (pipeline,) = build_plan(app).pipelines
+    assert pipeline.routes[0].in_flight == 1
 
 
 # ── crashes ────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from actors import App, Message, Options
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.connection import CUT_OFF
 from actors.roles.context import Context
 from actors.roles.handler import Handler
@@ -156,7 +156,9 @@ def test_a_bulk_whose_answer_is_confirmed_is_refused_for_ever() -> None:
     submitted: list[int] = []
     handler = Handler(cast(Context, Hands(submitted)))
     route = RoutePlan("q", ("q",))
-    handler.on(Configure(UnitPlan("spool", "spool", "", (route,)), "handler", "q"), "unit", 0.0)
+    handler.on(
+        Configure(PipelinePlan("spool", "spool", "", (route,)), "handler", "q"), "pipeline", 0.0
+    )
     handler.on(Held((1, 2), 5), "batcher", 0.0)
     handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
     handler.on(Done((1,), ()), "client", 0.0)
@@ -228,10 +230,10 @@ def test_a_handler_that_had_to_start_twice_is_not_taken_for_dead_by_the_late_wor
     seen: Seen = []
     with InMemorySystem(recording(kind, seen)) as system:
         system.deliver("q", [1])  # waits for a second
-        (handler,), (unit,) = system.stage.named("handler"), system.stage.named("unit")
+        (handler,), (pipeline,) = system.stage.named("handler"), system.stage.named("pipeline")
         system.advance(0.5)
         assert system.status()["ready"]
-        system.stage.post(handler, unit, NotReady("handler", 1, "as told"))
+        system.stage.post(handler, pipeline, NotReady("handler", 1, "as told"))
         system.run_until_idle()
         assert system.status()["ready"]
         system.advance(5.0)

@@ -107,7 +107,7 @@ def test_what_is_in_hand_is_finished_first(kind: str) -> None:
     with InMemorySystem(staff.app) as system:
         sent = system.deliver("q", range(8))
         first = system.stage.named("handler")[0]
-        system.stage.post(first, system.stage.named("unit")[0], Retire(first, "the test"))
+        system.stage.post(first, system.stage.named("pipeline")[0], Retire(first, "the test"))
         system.advance(1.0)
         assert [handler["state"] for handler in handlers(system)] == ["draining", "running"]
         sent += system.deliver("q", range(8, 12))
@@ -122,7 +122,7 @@ def test_one_that_dies_instead_is_replaced_and_its_bulks_go_to_others(kind: str)
     with InMemorySystem(staff.app) as system:
         sent = system.deliver("q", range(2))
         (first,) = system.stage.named("handler")
-        system.stage.post(first, system.stage.named("unit")[0], Retire(first, "the test"))
+        system.stage.post(first, system.stage.named("pipeline")[0], Retire(first, "the test"))
         system.advance(1.0)
         system.kill("handler")
         system.advance(30.0)

@@ -64,8 +64,8 @@ def test_a_route_without_options_has_the_defaults(kind: str) -> None:
     """B 6."""
     app = app_on(kind)
     recorder(app, [])
-    (unit,) = build_plan(app).units
-    (route,) = unit.routes
+    (pipeline,) = build_plan(app).pipelines
+    (route,) = pipeline.routes
     assert (route.bulk_size, route.bulk_flush_interval) == (1, 60.0)
     assert (route.concurrency, route.timeout, route.max_crashes) == (1, 1500.0, 3)
     assert app.routes["q"].options.on_success is ACK

@@ -163,10 +163,10 @@ def test_a_handler_that_dies_idle_again_and_again_is_given_up() -> None:
 def test_a_death_that_is_told_twice_restarts_once() -> None:
     with InMemorySystem(simple("spool")) as system:
         (handler,) = system.stage.named("handler")
-        (unit,) = system.stage.named("unit")
+        (pipeline,) = system.stage.named("pipeline")
         system.kill("handler")
         system.advance(5.0)
-        system.stage.post("stage", unit, ChildExited(handler, "told again"))
+        system.stage.post("stage", pipeline, ChildExited(handler, "told again"))
         system.advance(5.0)
         (status,) = [a for a in system.status()["actors"] if a["role"] == "handler"]
         assert (status["restarts"], status["state"]) == (1, "running")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from actors.logic.children import TABLE, Children, Event, Slot, State
 from actors.logic.state_machine import IllegalEvent
 
-UNIT = "unit#1"
+PIPELINE = "pipeline#1"
 
 
-def unit() -> Children:
+def pipeline() -> Children:
     children = Children()
     for role, path in (
         ("connection", "u/connection"),
@@ -30,16 +30,16 @@ def test_each_actor_of_a_slot_has_a_name_of_its_own() -> None:
     slot = Slot("handler", "u/r/1")
     names = []
     for now in range(3):
-        names.append(slot.start(float(now), UNIT))
+        names.append(slot.start(float(now), PIPELINE))
         slot.on_exit("the test")
-    names.append(Slot("handler", "u/r/1").start(9.0, "unit#2"))
+    names.append(Slot("handler", "u/r/1").start(9.0, "pipeline#2"))
     assert len(set(names)) == 4
     assert slot.restarts == 2
 
 
 def test_a_new_actor_inherits_nothing_of_the_dead_one_but_that_it_was_well() -> None:
     slot = Slot("handler", "u/r/1")
-    name = slot.start(0.0, UNIT)
+    name = slot.start(0.0, PIPELINE)
     slot.on_ready(42)
     slot.report, slot.retire_reason = '{"bulks": 1}', "the test"
     slot.retire("the test")
@@ -50,7 +50,7 @@ def test_a_new_actor_inherits_nothing_of_the_dead_one_but_that_it_was_well() -> 
     slot.ask_charge()
     slot.on_charged()
     slot.schedule(3.0)
-    slot.start(5.0, UNIT)
+    slot.start(5.0, PIPELINE)
     assert (slot.state, slot.reason, slot.since) == (State.STARTING, "", 5.0)
     assert not slot.is_due
     assert (slot.pid, slot.ready, slot.last_name, slot.report) == (0, False, "", "{}")
@@ -59,9 +59,9 @@ def test_a_new_actor_inherits_nothing_of_the_dead_one_but_that_it_was_well() -> 
 
 
 def test_a_death_that_is_told_twice_finds_nobody() -> None:
-    children = unit()
+    children = pipeline()
     slot = next(iter(children))
-    name = slot.start(0.0, UNIT)
+    name = slot.start(0.0, PIPELINE)
     assert children.named(name) is slot
     slot.on_exit("killed")
     assert children.named(name) is None
@@ -69,10 +69,10 @@ def test_a_death_that_is_told_twice_finds_nobody() -> None:
 
 
 def test_one_handler_of_a_route_retires_at_a_time_while_the_others_are_at_work() -> None:
-    children = unit()
+    children = pipeline()
     _, _, first, second = children
     for slot in (first, second):
-        slot.start(0.0, UNIT)
+        slot.start(0.0, PIPELINE)
     first.on_ready(1)
     first.retire_reason = second.retire_reason = "the test"
     assert children.retire() == []  # the other is not there yet
@@ -81,14 +81,14 @@ def test_one_handler_of_a_route_retires_at_a_time_while_the_others_are_at_work()
     assert first.status("here")["state"] == "draining"
     assert children.retire() == []
     first.on_exit("exited")
-    first.start(1.0, UNIT)
+    first.start(1.0, PIPELINE)
     assert children.retire() == []
     first.on_ready(3)
     assert children.retire() == [second]
 
 
 def test_what_was_started_after_falls_with_it_but_handlers_one_by_one() -> None:
-    children = unit()
+    children = pipeline()
     connection, batcher, first, second = children
     assert children.after(connection) == [batcher, first, second]
     assert children.after(batcher) == [first, second]
@@ -98,7 +98,7 @@ def test_what_was_started_after_falls_with_it_but_handlers_one_by_one() -> None:
 
 def test_a_slot_says_how_it_is_as_status_shows_it() -> None:
     slot = Slot("handler", "u/r/1", "r")
-    slot.start(0.0, UNIT)
+    slot.start(0.0, PIPELINE)
     slot.on_ready(42)
     assert slot.status("here") == {
         "role": "handler",
@@ -114,8 +114,8 @@ def test_a_slot_says_how_it_is_as_status_shows_it() -> None:
 
 #: What drives a slot, by the event of its table.
 DEEDS: dict[Event, Callable[[Slot], object]] = {
-    Event.CREATE: lambda slot: slot.start(1.0, UNIT, elsewhere=True),
-    Event.START: lambda slot: slot.start(1.0, UNIT),
+    Event.CREATE: lambda slot: slot.start(1.0, PIPELINE, elsewhere=True),
+    Event.START: lambda slot: slot.start(1.0, PIPELINE),
     Event.READY: lambda slot: slot.on_ready(1),
     Event.NOT_READY: lambda slot: slot.on_not_ready(1, "the test"),
     Event.PEER_LOST: lambda slot: slot.on_peer_lost("the test"),

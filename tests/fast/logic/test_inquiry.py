@@ -6,10 +6,10 @@ from actors.logic.inquiry import Inquiry
 def test_one_question_answers_all_who_ask_meanwhile_each_in_the_round_asked_last() -> None:
     inquiry = Inquiry()
     assert inquiry.ask("launcher", 1)
-    inquiry.expect(["unit", "clock"])
+    inquiry.expect(["pipeline", "clock"])
     assert not inquiry.ask("visitor", 7)
     assert not inquiry.ask("launcher", 2)
-    inquiry.hear("unit", inquiry.number)
+    inquiry.hear("pipeline", inquiry.number)
     assert not inquiry.complete
     inquiry.hear("clock", inquiry.number)
     assert inquiry.complete
@@ -20,11 +20,11 @@ def test_one_question_answers_all_who_ask_meanwhile_each_in_the_round_asked_last
 def test_an_answer_to_an_earlier_question_completes_nothing() -> None:
     inquiry = Inquiry()
     inquiry.ask("launcher", 1)
-    inquiry.expect(["unit"])
+    inquiry.expect(["pipeline"])
     inquiry.end()  # patience was over
     inquiry.ask("launcher", 2)
-    inquiry.expect(["unit"])
-    inquiry.hear("unit", inquiry.number - 1)
+    inquiry.expect(["pipeline"])
+    inquiry.hear("pipeline", inquiry.number - 1)
     assert not inquiry.complete
 
 

@@ -1,10 +1,10 @@
-"""A unit's word on a joined host: what is begun and ended for it, and when it ends."""
+"""A pipeline's word on a joined host: what is begun and ended for it, and when it ends."""
 
 from __future__ import annotations
 
 from actors.logic.lease import LEASE, Lease
 
-A, B = "unit/work/1@two#1", "unit/work/1@two#2"
+A, B = "pipeline/work/1@two#1", "pipeline/work/1@two#2"
 
 
 def leased(*wanted: str, number: int = 1, asked: float = 0.0) -> Lease:
@@ -76,4 +76,4 @@ def test_without_the_units_word_all_ends_and_nobody_is_to_blame() -> None:
     lease.died(A, "killed by SIGKILL")
     (death,) = lease.deaths
     assert death.innocent
-    assert death.cause == "no word from its unit for 10 s"
+    assert death.cause == "no word from its pipeline for 10 s"

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from actors.connectors.hands import NoHands
-from actors.plan.plan import RoutePlan, UnitPlan
+from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
 from actors.roles.port import Fetched
 from actors.roles.protocol import Bulk, Configure, Deliveries, Drain, Drained, Held, Neighbours
@@ -49,9 +49,11 @@ class Pair:
         self.traffic.meet("batcher")
         self.batcher = Batcher(there)
         route = RoutePlan("r", ("q",))
-        self.batcher.on(Configure(UnitPlan("amqp", "amqp", "{}", (route,)), "batcher"), "unit", 0.0)
+        self.batcher.on(
+            Configure(PipelinePlan("amqp", "amqp", "{}", (route,)), "batcher"), "pipeline", 0.0
+        )
         introduction = Neighbours("connection", "batcher", (("h", "r"),), 1)
-        self.batcher.on(introduction, "unit", 0.0)
+        self.batcher.on(introduction, "pipeline", 0.0)
 
     def settle(self, queue: str, epoch: int, flush: Any) -> None:
         """As the client of the connection: nothing is settled here."""

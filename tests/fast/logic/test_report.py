@@ -9,7 +9,7 @@ import pytest
 from actors.roles.report import why
 
 ROOT = {"role": "supervisor", "name": "root", "state": "starting", "reason": ""}
-UNIT = {"role": "supervisor", "name": "broker", "state": "running", "reason": ""}
+PIPELINE = {"role": "supervisor", "name": "broker", "state": "running", "reason": ""}
 BATCHER = {"role": "batcher", "name": "broker/batcher", "state": "running", "reason": ""}
 
 
@@ -32,27 +32,30 @@ REFUSED = "127.0.0.1:5672/: Connection refused, tried again in 8 s"
     ("actors", "told"),
     [
         (
-            [ROOT, UNIT, connection("reconnecting", REFUSED), BATCHER],
+            [ROOT, PIPELINE, connection("reconnecting", REFUSED), BATCHER],
             f"connection broker: {REFUSED}",
         ),
-        ([ROOT, UNIT, connection(), BATCHER, handler("waiting", RAISED)], RAISED),
+        ([ROOT, PIPELINE, connection(), BATCHER, handler("waiting", RAISED)], RAISED),
         (
-            [ROOT, UNIT, connection("starting", ""), BATCHER, handler("waiting", RAISED)],
+            [ROOT, PIPELINE, connection("starting", ""), BATCHER, handler("waiting", RAISED)],
             RAISED,
         ),
         (
-            [ROOT, UNIT, connection("reconnecting", REFUSED), handler("waiting", RAISED)],
+            [ROOT, PIPELINE, connection("reconnecting", REFUSED), handler("waiting", RAISED)],
             f"connection broker: {REFUSED}",
         ),
         (
-            [ROOT, UNIT, connection(), handler("waiting", "no host offers gpu")],
+            [ROOT, PIPELINE, connection(), handler("waiting", "no host offers gpu")],
             "route orders: no host offers gpu",
         ),
         (
-            [ROOT, UNIT, connection(), handler("stopped", "killed by SIGKILL")],
+            [ROOT, PIPELINE, connection(), handler("stopped", "killed by SIGKILL")],
             "route orders: killed by SIGKILL",
         ),
-        ([ROOT, UNIT, connection(), handler("starting")], "handler broker/orders/1 is starting"),
+        (
+            [ROOT, PIPELINE, connection(), handler("starting")],
+            "handler broker/orders/1 is starting",
+        ),
         ([ROOT], "supervisor root is starting"),
         ([], "starting"),
     ],

@@ -24,7 +24,7 @@ from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
 from actors.logic.failure import DEAD_LETTER, Verdict
 from actors.plan.build import build_plan, check_app
-from actors.plan.plan import Plan, UnitPlan
+from actors.plan.plan import PipelinePlan, Plan
 from actors.plan.settings import Settings
 
 
@@ -50,9 +50,9 @@ def planned(app: App, *connections: str, **settings: Any) -> Plan:
     return build_plan(app, Settings(connections=connections, **settings), "m:app")
 
 
-def only_unit(app: App, *connections: str, **settings: Any) -> UnitPlan:
-    (unit,) = planned(app, *connections, **settings).units
-    return unit
+def only_unit(app: App, *connections: str, **settings: Any) -> PipelinePlan:
+    (pipeline,) = planned(app, *connections, **settings).pipelines
+    return pipeline
 
 
 # ── URLs ───────────────────────────────────────────────────────────────────────
@@ -244,8 +244,8 @@ def test_a_stream_is_below_the_path_of_its_connection_with_the_parameters_of_bot
 ) -> None:
     app = App()
     app.route([path])(a_handler)
-    (unit,) = build_plan(app, Settings(connections=(f"sse+{base}",))).units
-    assert json.loads(unit.settings)["paths"][path]["url"] == url
+    (pipeline,) = build_plan(app, Settings(connections=(f"sse+{base}",))).pipelines
+    assert json.loads(pipeline.settings)["paths"][path]["url"] == url
 
 
 # ── which connection ───────────────────────────────────────────────────────────
@@ -257,17 +257,17 @@ def test_where_no_connection_is_named_the_error_says_how_to_name_one() -> None:
 
 
 def test_an_app_without_connections_gets_the_one_that_is_named_for_all_its_routes() -> None:
-    unit = only_unit(an_app("a", "b"), "spool:/tmp/s.db")
-    assert (unit.name, unit.kind) == ("spool", "spool")
-    assert json.loads(unit.settings) == {"name": "spool", "path": "/tmp/s.db"}
-    assert [route.name for route in unit.routes] == ["a", "b"]
+    pipeline = only_unit(an_app("a", "b"), "spool:/tmp/s.db")
+    assert (pipeline.name, pipeline.kind) == ("spool", "spool")
+    assert json.loads(pipeline.settings) == {"name": "spool", "path": "/tmp/s.db"}
+    assert [route.name for route in pipeline.routes] == ["a", "b"]
 
 
 def test_a_nameless_url_replaces_the_place_of_the_only_connection_and_keeps_its_tuning() -> None:
     app = an_app(connections=(AMQPConnection(host="h", user="u", prefetch=7, name="main"),))
-    unit = only_unit(app, "amqp://other/vh")
-    found = json.loads(unit.settings)
-    assert (unit.name, unit.routes[0].prefetch) == ("main", 7)
+    pipeline = only_unit(app, "amqp://other/vh")
+    found = json.loads(pipeline.settings)
+    assert (pipeline.name, pipeline.routes[0].prefetch) == ("main", 7)
     assert (found["host"], found["user"], found["vhost"]) == ("other", "guest", "vh")
 
 
@@ -281,7 +281,7 @@ def test_a_named_url_replaces_the_connection_of_its_name() -> None:
     app = App(connections=[AMQPConnection(host="h", name="a"), SpoolConnection(name="b")])
     app.route(["x"], connection="a")(a_handler)
     app.route(["y"], connection="b")(a_handler)
-    first, second = planned(app, "a=amqp://other").units
+    first, second = planned(app, "a=amqp://other").pipelines
     assert json.loads(first.settings)["host"] == "other"
     assert (second.name, second.kind) == ("b", "spool")
 
@@ -328,11 +328,15 @@ def test_each_vhost_is_a_unit_of_its_own_and_keeps_its_slash() -> None:
     app.route(["a"])(a_handler)
     app.route(["b"], vhost="/fluentd")(a_handler)
     app.route(["c"], vhost="fluentd")(a_handler)
-    units = planned(app).units
-    assert [unit.name for unit in units] == [
+    pipelines = planned(app).pipelines
+    assert [pipeline.name for pipeline in pipelines] == [
         "rabbitmq:own", "rabbitmq:/fluentd", "rabbitmq:fluentd",
     ]  # fmt: skip
-    assert [json.loads(unit.settings)["vhost"] for unit in units] == ["own", "/fluentd", "fluentd"]
+    assert [json.loads(pipeline.settings)["vhost"] for pipeline in pipelines] == [
+        "own",
+        "/fluentd",
+        "fluentd",
+    ]
 
 
 def test_a_queue_belongs_to_one_route() -> None:
@@ -355,7 +359,7 @@ def test_an_app_that_does_nothing_is_an_error_and_one_with_a_timer_is_none() -> 
         planned(app)
     app.run_every(1)(lambda app: None)
     plan = planned(app)
-    assert (plan.units, plan.clock) == ((), True)
+    assert (plan.pipelines, plan.clock) == ((), True)
 
 
 # ── the numbers of a route ─────────────────────────────────────────────────────
@@ -401,8 +405,8 @@ def test_an_async_handler_has_as_many_bulks_in_flight_as_the_prefetch_fills(
 def test_a_small_explicit_prefetch_is_kept_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     app = an_app(options={"bulk_size": 1000})
     with caplog.at_level(logging.WARNING, "actors"):
-        unit = only_unit(app, "spool:", prefetch=1024)
-    assert unit.routes[0].prefetch == 1024
+        pipeline = only_unit(app, "spool:", prefetch=1024)
+    assert pipeline.routes[0].prefetch == 1024
     assert "route words: a prefetch of 1024 is less than two bulks" in caplog.text
 
 
@@ -436,7 +440,11 @@ def test_the_last_attempt_of_the_shortest_ladder_is_made_alone(table: Any, last_
 def test_settings_reach_the_plan() -> None:
     plan = planned(an_app(), "spool:", burst=True, max_bytes=100, name="n", shutdown_timeout=3.0)
     assert (plan.app, plan.name, plan.shutdown_timeout, plan.clock) == ("m:app", "n", 3.0, False)
-    assert (plan.units[0].burst, plan.units[0].wait, plan.units[0].max_bytes) == (True, False, 100)
+    assert (plan.pipelines[0].burst, plan.pipelines[0].wait, plan.pipelines[0].max_bytes) == (
+        True,
+        False,
+        100,
+    )
     assert planned(an_app(), "spool:").name == "m:app"
 
 
@@ -470,8 +478,8 @@ def test_a_bad_setting_is_one_line(values: dict[str, Any], line: str) -> None:
 )
 def test_the_first_wait_of_a_retry_is_known(outcome: Any, first: float | None) -> None:
     app = an_app(options={"on_exception": outcome})
-    (unit,) = build_plan(app, Settings(connections=("amqp://h",)), "m:a").units
-    assert unit.retries == ({} if first is None else {"words": first})
+    (pipeline,) = build_plan(app, Settings(connections=("amqp://h",)), "m:a").pipelines
+    assert pipeline.retries == ({} if first is None else {"words": first})
 
 
 # ── what check tells ───────────────────────────────────────────────────────────

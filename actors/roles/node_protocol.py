@@ -1,4 +1,4 @@
-"""What a joined host, the leader and its units say to each other, in the order it travels.
+"""What a joined host, the leader and its pipelines say to each other, in the order it travels.
 
 Each message tells a state, not a change: what is lost, repeated or overtaken is made good by
 the next.
@@ -17,7 +17,7 @@ BEAT = 2.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Join(ActorMessage):
+class NodeJoin(ActorMessage):
     """A host is here: from its supervisor to the leader, again and again."""
 
     host: str
@@ -29,29 +29,30 @@ class Join(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Joined(ActorMessage):
-    """The leader's answer: the units that may have handlers on the host."""
+class NodeAccepted(ActorMessage):
+    """The leader's answer: the pipelines that may have handlers on the host."""
 
-    units: tuple[str, ...] = ()
+    pipelines: tuple[str, ...] = ()
     refused: str = ""  #: why there are none
     leave: bool = False  #: the host is to be drained
 
     @property
     def introduces(self) -> tuple[str, ...]:
-        return self.units
+        return self.pipelines
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Present(ActorMessage):
-    """A host offers itself to a unit, again and again, and says who of the unit lives there."""
+class NodeReport(ActorMessage):
+    """A host offers itself to a pipeline, again and again, and says who of the pipeline lives
+    there."""
 
     host: str
     offers: tuple[Offer, ...]
     leaving: bool
-    asked: float  #: by the host's clock; the roster in answer repeats it
-    number: int  #: of the last roster that it knows
+    asked: float  #: by the host's clock; the assignment in answer repeats it
+    number: int  #: of the last assignment that it knows
     handlers: tuple[str, ...] = ()  #: that live
-    deaths: tuple[Death, ...] = ()  #: of those that are on that roster
+    deaths: tuple[Death, ...] = ()  #: of those that are on that assignment
 
     @property
     def introduces(self) -> tuple[str, ...]:
@@ -59,8 +60,8 @@ class Present(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Roster(ActorMessage):
-    """The unit's answer: who is to live there. Its word holds for `logic.lease.LEASE`."""
+class Assignment(ActorMessage):
+    """The pipeline's answer: who is to live there. Its word holds for `logic.lease.LEASE`."""
 
     number: int  #: counts up with each change
     asked: float  #: the latest that it has heard
@@ -68,14 +69,14 @@ class Roster(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Leave(ActorMessage):
+class NodeLeave(ActorMessage):
     """Move a host's work away, and end it."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Leaving(ActorMessage):
+class NodeLeaving(ActorMessage):
     """The answer: it is under way, or why it is not."""
 
     problem: str = ""

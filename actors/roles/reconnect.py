@@ -1,4 +1,4 @@
-"""A unit's word with the peer of its connection: when to try again, and when to give up."""
+"""A pipeline's word with the peer of its connection: when to try again, and when to give up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from actors.errors import Exit, Fault
 from actors.log import own_logger
 from actors.logic.children import Slot
 from actors.logic.restart import Backoff
-from actors.plan.plan import UnitPlan
+from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
 from actors.roles.protocol import AttemptFailed, Connect, ConnectionLost, Failed, NotReady, Reminder
 
@@ -16,14 +16,14 @@ log = own_logger("actors.supervisor")
 SLOW = 60.0
 
 
-class Peer:
-    """The part of a unit that holds the backoff of its connection.
+class ReconnectPolicy:
+    """The part of a pipeline that holds the backoff of its connection.
 
     What was never well will not get well by waiting, unless it is told to wait: then the
     answer is `Failed`.
     """
 
-    def __init__(self, plan: UnitPlan, context: Context, parent: str, connection: Slot) -> None:
+    def __init__(self, plan: PipelinePlan, context: Context, parent: str, connection: Slot) -> None:
         self._plan = plan
         self._context = context
         self._parent = parent

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from actors.logic.guests import LOST
-from actors.logic.members import Member, Members
+from actors.logic.node_directory import NodeDirectory, NodeEntry
+from actors.logic.remote_node import LOST
 
 
 def hear(
-    members: Members,
+    nodes: NodeDirectory,
     supervisor: str,
     host: str,
     now: float = 0.0,
@@ -15,34 +15,34 @@ def hear(
     app: str = "m:app",
     version: str = "1",
     state: str = "running",
-) -> Member:
-    return members.hear(supervisor, host, app, version, 7, state, now)
+) -> NodeEntry:
+    return nodes.hear(supervisor, host, app, version, 7, state, now)
 
 
-def members() -> Members:
-    return Members("one", "m:app", "1")
+def nodes() -> NodeDirectory:
+    return NodeDirectory("one", "m:app", "1")
 
 
-def states(among: Members, now: float = 0.0) -> list[tuple[str, str, str]]:
+def states(among: NodeDirectory, now: float = 0.0) -> list[tuple[str, str, str]]:
     return [(row["name"], row["state"], row["reason"]) for row in among.status(now)]
 
 
 def test_who_runs_the_same_app_is_taken_in() -> None:
-    known = members()
+    known = nodes()
     assert hear(known, "host#a", "two").refused == ""
     assert states(known) == [("two", "running", "")]
     assert known.names() == ["one", "two"]
 
 
 def test_who_does_not_is_refused_with_the_reason() -> None:
-    known = members()
+    known = nodes()
     assert "version" in hear(known, "host#a", "two", version="2").refused
     assert "m:other" in hear(known, "host#b", "three", app="m:other").refused
     assert [state for _, state, _ in states(known)] == ["waiting", "waiting"]
 
 
 def test_a_name_is_free_again_once_its_host_is_lost() -> None:
-    known = members()
+    known = nodes()
     hear(known, "host#a", "two")
     assert hear(known, "host#b", "two", 5.0).refused == "a host named two is here already"
     assert hear(known, "host#c", "one").refused == "a host named one is here already"
@@ -50,14 +50,14 @@ def test_a_name_is_free_again_once_its_host_is_lost() -> None:
 
 
 def test_silence_is_said_before_a_host_is_lost() -> None:
-    known = members()
+    known = nodes()
     hear(known, "host#a", "two")
     assert states(known, 7.0) == [("two", "waiting", "nothing heard of it for 7 s")]
     assert states(known, LOST) == []
 
 
 def test_a_host_that_has_stopped_is_gone_at_once() -> None:
-    known = members()
+    known = nodes()
     hear(known, "host#a", "two")
     assert known.drain("two")
     assert hear(known, "host#a", "two", state="draining").leave
