@@ -38,10 +38,10 @@ def targets(results: Mapping[str, Result]) -> Iterator[str]:
         if measured is None:
             yield f"| {target.scene} | {target.text()} | – | not measured |"
         else:
-            verdict = "met" if target.met(measured) else "**missed**"
+            outcome = "met" if target.met(measured) else "**missed**"
             machine = results[target.scene].machine
-            verdict += ", busy machine" if machine["load"] > 4 * machine["cores"] else ""
-            yield f"| {target.scene} | {target.text()} | {measured:.2f} | {verdict} |"
+            outcome += ", busy machine" if machine["load"] > 4 * machine["cores"] else ""
+            yield f"| {target.scene} | {target.text()} | {measured:.2f} | {outcome} |"
 
 
 def table(scene: Scene, result: Result) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from actors.errors import InvalidMessage
 from actors.log import own_logger
 from actors.logic.entry import MAX_DELAY, check_seconds
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ _UNREAD = object()
 class Mark(NamedTuple):
     """What a handler said of one message."""
 
-    verdict: Verdict
+    outcome: Outcome
     delay: float = 0.0  #: seconds
     reason: str = ""
 
@@ -113,7 +113,7 @@ class Message(Generic[T]):
 
     def accept(self) -> None:
         """Acknowledge this message, whatever becomes of the others."""
-        self._mark(Mark(Verdict.ACK))
+        self._mark(Mark(Outcome.ACK))
 
     def reject(
         self, requeue: bool = True, *, delay: float | None = None, reason: str | None = None
@@ -127,12 +127,12 @@ class Message(Generic[T]):
             if not requeue:
                 raise ValueError("delay needs requeue=True: what is rejected does not come back")
             check_seconds("delay", delay, MAX_DELAY)
-        verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
-        self._mark(Mark(verdict, float(delay or 0), reason or ""))
+        outcome = Outcome.REQUEUE if requeue else Outcome.REJECT
+        self._mark(Mark(outcome, float(delay or 0), reason or ""))
 
     def dead_letter(self, reason: str) -> None:
         """Put it to `<queue>.dead` with the reason, and acknowledge it once that is done."""
-        self._mark(Mark(Verdict.DEAD_LETTER, 0.0, reason))
+        self._mark(Mark(Outcome.DEAD_LETTER, 0.0, reason))
 
     def snooze(self, seconds: float) -> None:
         """Hand it out again after so many seconds, without counting an attempt.
@@ -140,7 +140,7 @@ class Message(Generic[T]):
         It comes back as `redelivered`, with the `attempts` that it had, 1 at the least.
         """
         check_seconds("seconds", seconds, MAX_DELAY)
-        self._mark(Mark(Verdict.SNOOZE, float(seconds)))
+        self._mark(Mark(Outcome.SNOOZE, float(seconds)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.queue!r}>"
@@ -151,7 +151,7 @@ class Message(Generic[T]):
                 "route %s: a message was marked after its bulk was settled; "
                 "the mark (%s) is ignored",
                 self.route,
-                mark.verdict.name,
+                mark.outcome.name,
             )
         else:
             self._handout.marks[self._index] = mark

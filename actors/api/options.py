@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 from actors.api.callables import fault
 from actors.api.schema import Schema
 from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
-from actors.logic.failure import DEAD_LETTER, Decision, Verdict
+from actors.logic.failure import DEAD_LETTER, Outcome, Policy
 from actors.logic.sizes import MAX_MESSAGE
 
 
@@ -78,8 +78,8 @@ class Retry:
             raise ConfigurationError(f"Retry: jitter must be True or False, not {self.jitter!r}")
 
 
-Outcome = Actions | Retry
-OnException = Outcome | Mapping[type[BaseException], Outcome]
+PolicyOption = Actions | Retry
+OnException = PolicyOption | Mapping[type[BaseException], PolicyOption]
 
 
 def _check_callback(callback: Any) -> Any:
@@ -97,10 +97,10 @@ def _check_on_exception(value: Any) -> Any:
     if value is None:
         return None
     entries = value if isinstance(value, Mapping) else {Exception: value}
-    for error, outcome in entries.items():
+    for error, option in entries.items():
         if not (isinstance(error, type) and issubclass(error, BaseException)):
             raise ValueError(f"must name exception classes, and {error!r} is none")
-        if not isinstance(outcome, Actions | Retry):
+        if not isinstance(option, Actions | Retry):
             raise ValueError("must be an action, a Retry, or {exception class: either}")
     return value
 
@@ -156,21 +156,21 @@ class TimerOptions(Schema):
     singleton: bool = False  #: once over all replicas of the app
 
 
-def decision(outcome: Outcome) -> Decision:
+def policy_of(option: PolicyOption) -> Policy:
     """An action or a `Retry` in the words of `actors.logic.failure`."""
-    if isinstance(outcome, Retry):
-        return Decision(
-            Verdict.RETRY,
-            outcome.attempts,
-            outcome.first,
-            outcome.factor,
-            outcome.cap,
-            outcome.jitter,
+    if isinstance(option, Retry):
+        return Policy(
+            Outcome.RETRY,
+            option.attempts,
+            option.first,
+            option.factor,
+            option.cap,
+            option.jitter,
         )
-    return Decision(Verdict[outcome.name])
+    return Policy(Outcome[option.name])
 
 
-def compile_table(on_exception: OnException | None) -> dict[type[BaseException], Decision]:
+def compile_table(on_exception: OnException | None) -> dict[type[BaseException], Policy]:
     """The table of a route, complete for `logic.failure.decide`.
 
     A bare action or `Retry` stands for what handlers raise and for timeouts; what can never
@@ -180,6 +180,6 @@ def compile_table(on_exception: OnException | None) -> dict[type[BaseException],
     if on_exception is None:
         on_exception = Retry()
     named = on_exception if isinstance(on_exception, Mapping) else {Exception: on_exception}
-    table: dict[type[BaseException], Decision] = {Exception: decision(Retry())}
+    table: dict[type[BaseException], Policy] = {Exception: policy_of(Retry())}
     table |= dict.fromkeys((InvalidMessage, InvalidHandler, HandlerCrashed), DEAD_LETTER)
-    return table | {error: decision(outcome) for error, outcome in named.items()}
+    return table | {error: policy_of(option) for error, option in named.items()}

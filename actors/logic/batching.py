@@ -76,7 +76,7 @@ class Batching:
         return [(chunk, index, False) for chunk, index in Draft(parts).deliveries()]
 
     def settled(self, part: Part) -> None:
-        """Deliveries have their verdict: of no consequence to the others."""
+        """Deliveries have their outcome: of no consequence to the others."""
 
     def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
         """Nothing waits for a failed message."""

@@ -39,7 +39,7 @@ class Chunk:
     cleared: set[int] = field(default_factory=set)  #: came back by a mark of their own, by index
     suspected: set[int] = field(default_factory=set)  #: may have killed a worker, by index
     withheld: set[int] = field(default_factory=set)  #: decided before anybody saw them, by index
-    open: int = 0  #: deliveries without a verdict
+    open: int = 0  #: deliveries without an outcome
 
     def __post_init__(self) -> None:
         self.open = len(self.ends)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 
 
 @dataclass(slots=True)
@@ -20,15 +20,15 @@ class Counts:
     dead: int = 0
     last_error: str | None = None
 
-    def settled(self, verdict: int, count: int) -> None:
-        """So many deliveries got a verdict."""
-        if verdict == Verdict.ACK:
+    def settled(self, outcome: int, count: int) -> None:
+        """So many deliveries got an outcome."""
+        if outcome == Outcome.ACK:
             self.acked += count
-        elif verdict == Verdict.REJECT:
+        elif outcome == Outcome.REJECT:
             self.rejected += count
-        elif verdict == Verdict.DEAD_LETTER:
+        elif outcome == Outcome.DEAD_LETTER:
             self.dead += count
-        elif verdict in (Verdict.RETRY, Verdict.SNOOZE):
+        elif outcome in (Outcome.RETRY, Outcome.SNOOZE):
             self.retried += count
         else:
             self.requeued += count

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from actors.logic.ages import STEPS, Ages
 from actors.logic.counts import Counts
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.ledger import Flush, Ledger
 from actors.logic.outbox import Outbox, Sent
 
@@ -41,7 +41,7 @@ class Custody:
 
     @property
     def open(self) -> bool:
-        """Whether any delivery waits for a verdict."""
+        """Whether any delivery waits for an outcome."""
         return any(a.ledger.unsettled > a.ledger.decided for a in self._accounts.values())
 
     @property
@@ -99,12 +99,12 @@ class Custody:
         spent = account.ledger.unsettled >= account.window
         return self.outbox.send(sent), first, spent
 
-    def settle(self, epoch: int, first: int, last: int, verdict: int, attempts: int = 0) -> None:
-        """Carry out a verdict that needs nothing else."""
+    def settle(self, epoch: int, first: int, last: int, outcome: int, attempts: int = 0) -> None:
+        """Carry out an outcome that needs nothing else."""
         account = self._account(epoch)
         if account:
-            settled = account.ledger.settle(first, last, Verdict(verdict), attempts)
-            self.counts[account.route].settled(verdict, settled)
+            settled = account.ledger.settle(first, last, Outcome(outcome), attempts)
+            self.counts[account.route].settled(outcome, settled)
             self._touched.add(epoch)
 
     def may_hold(self, epoch: int) -> bool:
@@ -113,33 +113,33 @@ class Custody:
         return account is None or account.ledger.held < max(1, account.window // 2)
 
     def hold(
-        self, epoch: int, position: int, verdict: int, until: float, attempts: int = 0
+        self, epoch: int, position: int, outcome: int, until: float, attempts: int = 0
     ) -> None:
         """Give back later, by REQUEUE or RETURN."""
         account = self._account(epoch)
-        if account and account.ledger.hold(position, until, Verdict(verdict), attempts):
-            self.counts[account.route].settled(verdict, 1)
+        if account and account.ledger.hold(position, until, Outcome(outcome), attempts):
+            self.counts[account.route].settled(outcome, 1)
 
-    def decide(self, epoch: int, position: int, verdict: int) -> Account | None:
+    def decide(self, epoch: int, position: int, outcome: int) -> Account | None:
         """Claim a delivery that is to be copied elsewhere. None: it is not open."""
         account = self._account(epoch)
         if account is None or not account.ledger.decide(position):
             return None
-        self.counts[account.route].settled(verdict, 1)
+        self.counts[account.route].settled(outcome, 1)
         return account
 
     def finish(self, epoch: int, position: int) -> None:
         """The copy is safe: acknowledge the original."""
         if account := self._accounts.get(epoch):
-            account.ledger.finish(position, Verdict.ACK)
+            account.ledger.finish(position, Outcome.ACK)
             self._touched.add(epoch)
 
     def postpone(
-        self, epoch: int, position: int, verdict: int, until: float, attempts: int
+        self, epoch: int, position: int, outcome: int, until: float, attempts: int
     ) -> None:
         """There will be no copy: give the delivery back later, by REQUEUE or RETURN."""
         if account := self._accounts.get(epoch):
-            account.ledger.postpone(position, until, Verdict(verdict), attempts)
+            account.ledger.postpone(position, until, Outcome(outcome), attempts)
 
     def blame(self, route: str, error: str) -> None:
         """The last thing that went wrong with a route's deliveries."""
@@ -150,7 +150,7 @@ class Custody:
         if account := self._accounts.get(epoch):
             counts = self.counts[account.route]
             counts.received += 1
-            counts.settled(Verdict.DEAD_LETTER, 1)
+            counts.settled(Outcome.DEAD_LETTER, 1)
             counts.last_error = error
 
     def due(self, now: float) -> None:
@@ -165,11 +165,11 @@ class Custody:
         return min((time for time in times if time is not None), default=None)
 
     def give_back(self) -> int:
-        """Return all that has no verdict, as what a handler may have had; returns how many."""
+        """Return all that has no outcome, as what a handler may have had; returns how many."""
         returned = 0
         for epoch, account in self._accounts.items():
             count = account.ledger.return_open()
-            self.counts[account.route].settled(Verdict.REQUEUE, count)
+            self.counts[account.route].settled(Outcome.REQUEUE, count)
             self._touched.add(epoch)
             returned += count
         return returned
@@ -177,7 +177,7 @@ class Custody:
     def lose(self, sent: Sent) -> None:
         """The batcher knows nothing of a chunk. Its word may have come late, and a handler have
         had what was in it: that counts as an attempt."""
-        self.settle(sent.epoch, sent.first, sent.last, Verdict.REQUEUE)
+        self.settle(sent.epoch, sent.first, sent.last, Outcome.REQUEUE)
 
     def flushes(self) -> list[tuple[str, int, Flush]]:
         """What to tell the world now, as (queue, epoch, flush)."""

@@ -1,4 +1,4 @@
-"""What becomes of a message: verdicts, and the one table for everything that goes wrong."""
+"""What becomes of a message: outcomes, and the one table for everything that goes wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JITTER = 0.1
 REASON = 500
 
 
-class Verdict(IntEnum):
+class Outcome(IntEnum):
     """What becomes of one delivery. The numbers travel, the names are for people."""
 
     ACK = 0
@@ -33,10 +33,10 @@ class Verdict(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What a table entry says: a verdict, and for RETRY the ladder it waits on."""
+class Policy:
+    """What a table entry says: an outcome, and for RETRY the ladder it waits on."""
 
-    verdict: Verdict
+    outcome: Outcome
     attempts: int = 0  #: RETRY: hand-outs in all, then DEAD_LETTER; 0: without end
     first: float = 0.0  #: seconds before the second hand-out
     factor: float = 1.0
@@ -46,7 +46,7 @@ class Decision:
     @property
     def lasts(self) -> float:
         """Seconds that a message waits in all, from the first hand-out to the last."""
-        if self.verdict is not Verdict.RETRY:
+        if self.outcome is not Outcome.RETRY:
             return 0.0
         if not self.attempts:
             return inf
@@ -58,27 +58,27 @@ class Decision:
         except OverflowError:
             return self.cap
 
-    def apply(self, attempts: int, content: bytes = b"") -> tuple[Verdict, float]:
-        """Verdict and delay in seconds for a message handed out `attempts` times by now.
+    def apply(self, attempts: int, content: bytes = b"") -> tuple[Outcome, float]:
+        """Outcome and delay in seconds for a message handed out `attempts` times by now.
 
         Jitter is a hash of the content and the attempt: it spreads messages that failed
         together, and the same run gives the same delays.
         """
-        if self.verdict is not Verdict.RETRY:
-            return self.verdict, 0.0
+        if self.outcome is not Outcome.RETRY:
+            return self.outcome, 0.0
         if self.attempts and attempts >= self.attempts:
-            return Verdict.DEAD_LETTER, 0.0
+            return Outcome.DEAD_LETTER, 0.0
         delay = self._wait(attempts)
         if self.jitter:
             delay *= 1.0 - JITTER * crc32(content, attempts & 0xFFFFFFFF) / 2**32
-        return Verdict.RETRY, delay
+        return Outcome.RETRY, delay
 
 
-REQUEUE = Decision(Verdict.REQUEUE)
-DEAD_LETTER = Decision(Verdict.DEAD_LETTER)
+REQUEUE = Policy(Outcome.REQUEUE)
+DEAD_LETTER = Policy(Outcome.DEAD_LETTER)
 
 
-def decide(table: Mapping[type[BaseException], Decision], error: type[BaseException]) -> Decision:
+def policy_for(table: Mapping[type[BaseException], Policy], error: type[BaseException]) -> Policy:
     """The entry of the most specific class; the table must have one for `Exception`.
 
     What is no `Exception` (a `SystemExit` of the user's, say) is treated as one, and so is a
@@ -93,12 +93,12 @@ def decide(table: Mapping[type[BaseException], Decision], error: type[BaseExcept
     return table[Exception]
 
 
-def next_attempts(verdict: int, handed_out: int) -> int:
+def next_attempts(outcome: int, handed_out: int) -> int:
     """The `attempts` of the next hand-out, after so many; a snooze counts none.
 
     It leaves one at the least, or a message that a handler has had would come as a new one.
     """
-    return max(1, handed_out - 1) if verdict == Verdict.SNOOZE else handed_out
+    return max(1, handed_out - 1) if outcome == Outcome.SNOOZE else handed_out
 
 
 def class_name(error: type) -> str:

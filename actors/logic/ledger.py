@@ -7,10 +7,10 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 
-#: Verdicts after which a message is handed out again.
-_COMES_AGAIN = (Verdict.REQUEUE, Verdict.RETURN)
+#: Outcomes after which a message is handed out again.
+_COMES_AGAIN = (Outcome.REQUEUE, Outcome.RETURN)
 
 
 class Flush(NamedTuple):
@@ -43,13 +43,13 @@ class Ledger:
         self._beyond: list[tuple[int, int]] = []
         self._settled_beyond = 0
         self._decided: set[int] = set()
-        self._held: list[tuple[float, int, Verdict]] = []
+        self._held: list[tuple[float, int, Outcome]] = []
         self._acked: list[tuple[int, int]] = []
         self._told: dict[int, int] = {}  #: attempts, by position, of what is given back
-        self._given_back: dict[Verdict, list[int]] = {
-            Verdict.REQUEUE: [],
-            Verdict.RETURN: [],
-            Verdict.REJECT: [],
+        self._given_back: dict[Outcome, list[int]] = {
+            Outcome.REQUEUE: [],
+            Outcome.RETURN: [],
+            Outcome.REJECT: [],
         }
 
     @property
@@ -64,7 +64,7 @@ class Ledger:
 
     @property
     def decided(self) -> int:
-        """Deliveries whose verdict is known and not yet carried out."""
+        """Deliveries whose outcome is known and not yet carried out."""
         return len(self._decided)
 
     def deliver(self, count: int) -> int:
@@ -73,7 +73,7 @@ class Ledger:
         self.last += count
         return first
 
-    def settle(self, first: int, last: int, verdict: Verdict, attempts: int = 0) -> int:
+    def settle(self, first: int, last: int, outcome: Outcome, attempts: int = 0) -> int:
         """Settle what is still open of a range with ACK, REQUEUE, RETURN or REJECT.
 
         Returns how many were; a repeated or foreign settlement settles none. `attempts` of the
@@ -81,9 +81,9 @@ class Ledger:
         """
         count = 0
         for low, high in list(self.open(first, last)):
-            if attempts and verdict in _COMES_AGAIN:
+            if attempts and outcome in _COMES_AGAIN:
                 self._told[low] = attempts
-            self._close(low, high, verdict)
+            self._close(low, high, outcome)
             count += high - low + 1
         return count
 
@@ -101,42 +101,42 @@ class Ledger:
         self,
         position: int,
         until: float,
-        verdict: Verdict = Verdict.REQUEUE,
+        outcome: Outcome = Outcome.REQUEUE,
         attempts: int = 0,
     ) -> bool:
         """Keep an open delivery until a time, then give it back. False: it is not open."""
-        return self.decide(position) and self.postpone(position, until, verdict, attempts)
+        return self.decide(position) and self.postpone(position, until, outcome, attempts)
 
-    def postpone(self, position: int, until: float, verdict: Verdict, attempts: int = 0) -> bool:
+    def postpone(self, position: int, until: float, outcome: Outcome, attempts: int = 0) -> bool:
         """Keep a delivery that was decided on, and give it back instead. False: it was not."""
         if position not in self._decided:
             return False
         if attempts:
             self._told[position] = attempts
-        heapq.heappush(self._held, (until, position, verdict))
+        heapq.heappush(self._held, (until, position, outcome))
         return True
 
     def decide(self, position: int) -> bool:
-        """Claim an open delivery for a verdict that takes time. False: it is not open."""
+        """Claim an open delivery for an outcome that takes time. False: it is not open."""
         if position in self._decided or not any(self._unsettled(position, position)):
             return False
         self._decided.add(position)
         return True
 
-    def finish(self, position: int, verdict: Verdict) -> bool:
+    def finish(self, position: int, outcome: Outcome) -> bool:
         """Settle a delivery that was decided on. False: it was not."""
         if position not in self._decided:
             return False
         self._decided.remove(position)
-        self._close(position, position, verdict)
+        self._close(position, position, outcome)
         return True
 
     def due(self, now: float) -> int:
         """Give back what was held until now; returns how many."""
         count = 0
         while self._held and self._held[0][0] <= now:
-            _, position, verdict = heapq.heappop(self._held)
-            count += self.finish(position, verdict)
+            _, position, outcome = heapq.heappop(self._held)
+            count += self.finish(position, outcome)
         return count
 
     def release(self, last: int) -> int:
@@ -144,7 +144,7 @@ class Ledger:
         early = [one for one in self._held if one[1] <= last]
         self._held = [one for one in self._held if one[1] > last]
         heapq.heapify(self._held)
-        return sum(self.finish(position, verdict) for _, position, verdict in sorted(early))
+        return sum(self.finish(position, outcome) for _, position, outcome in sorted(early))
 
     def next_due(self) -> float | None:
         """When the first held delivery is due."""
@@ -155,7 +155,7 @@ class Ledger:
 
         A handler may have had them, so that each counts as an attempt.
         """
-        return self.settle(1, self.last, Verdict.REQUEUE)
+        return self.settle(1, self.last, Outcome.REQUEUE)
 
     def flush(self) -> Flush | None:
         """What was settled since the last flush, to be told to the world now."""
@@ -169,13 +169,13 @@ class Ledger:
         flush = Flush(
             max(within, default=0),
             tuple(acked),
-            tuple(given_back[Verdict.REQUEUE]),
-            tuple(given_back[Verdict.RETURN]),
-            tuple(given_back[Verdict.REJECT]),
+            tuple(given_back[Outcome.REQUEUE]),
+            tuple(given_back[Outcome.RETURN]),
+            tuple(given_back[Outcome.REJECT]),
             tuple(
                 (position, self._told.pop(position))
-                for verdict in _COMES_AGAIN
-                for position in given_back[verdict]
+                for outcome in _COMES_AGAIN
+                for position in given_back[outcome]
                 if position in self._told
             ),
         )
@@ -204,11 +204,11 @@ class Ledger:
             return [position for position in range(low, high + 1) if position in self._decided]
         return sorted(position for position in self._decided if low <= position <= high)
 
-    def _close(self, first: int, last: int, verdict: Verdict) -> None:
-        if verdict is Verdict.ACK:
+    def _close(self, first: int, last: int, outcome: Outcome) -> None:
+        if outcome is Outcome.ACK:
             self._acked.append((first, last))
         else:
-            self._given_back[verdict].extend(range(first, last + 1))
+            self._given_back[outcome].extend(range(first, last + 1))
         if first == self.prefix + 1:
             self.prefix = last
             self._absorb()

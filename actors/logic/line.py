@@ -209,6 +209,6 @@ class Line:
         return part.chunk.epoch < self._epochs.get(part.chunk.queue, 0)
 
     def _let_go(self, parts: Iterable[Part]) -> None:
-        """No verdict will come for what was handed out of an epoch that has ended."""
+        """No outcome will come for what was handed out of an epoch that has ended."""
         for part in parts:
             self.batching.settled(part)

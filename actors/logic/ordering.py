@@ -59,7 +59,7 @@ class Ordering:
         self.size = 0
 
     def add(self, chunk: Chunk, now: float) -> None:
-        """Put a chunk in line; what is withheld has its key wait for a verdict."""
+        """Put a chunk in line; what is withheld has its key wait for an outcome."""
         for index in range(len(chunk.ends)):
             key = self._key_of(chunk.raw(index))
             self._keys[chunk.epoch, chunk.first + index] = key
@@ -99,7 +99,7 @@ class Ordering:
         return min((time for time in times if time > now), default=None)
 
     def settled(self, part: Part) -> None:
-        """Deliveries in hand have their verdict: their keys move on."""
+        """Deliveries in hand have their outcome: their keys move on."""
         for index in range(part.start, part.stop):
             key = self._keys.pop((part.chunk.epoch, part.chunk.first + index), None)
             if key is not None:

@@ -24,7 +24,7 @@ class Sent:
 
     @property
     def open(self) -> bool:
-        """Whether a delivery of it waits for a verdict."""
+        """Whether a delivery of it waits for an outcome."""
         return any(self.ledger.open(self.first, self.last))
 
 
@@ -53,7 +53,7 @@ class Outbox:
         return self.next
 
     def open(self) -> list[int]:
-        """All that still waits for a verdict and is not given up."""
+        """All that still waits for an outcome and is not given up."""
         for number, sent in list(self._sent.items()):
             if not sent.open:
                 self._drop(number)

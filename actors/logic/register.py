@@ -33,7 +33,7 @@ class Register(Generic[E]):
 
     @property
     def open(self) -> bool:
-        """Whether any delivery has no verdict yet."""
+        """Whether any delivery has no outcome yet."""
         return any(chunk.open for chunk in self._chunks.values())
 
     @property
@@ -58,12 +58,12 @@ class Register(Generic[E]):
                 yield Slice(chunk, max(first, chunk.first), min(last, chunk.last))
 
     def settle(self, part: Part, entry: E) -> None:
-        """Remember what is said of deliveries that had no verdict before."""
+        """Remember what is said of deliveries that had no outcome before."""
         chunk = part.chunk
         self._said[chunk.number].append(entry)
         chunk.open -= part.size
         if not chunk.open:
-            chunk.blob = b""  # the larger part of the memory; repeats need only the verdicts
+            chunk.blob = b""  # the larger part of the memory; repeats need only the outcomes
 
     def repeat(self, open_numbers: Collection[int]) -> list[E]:
         """What was said of chunks that are settled here and still open at the connection."""

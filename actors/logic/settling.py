@@ -10,7 +10,7 @@ from typing import NamedTuple
 from actors.logic.ages import Old
 from actors.logic.attempts import counted, may_count
 from actors.logic.bulk import Chunk, Part
-from actors.logic.failure import Decision, Verdict, class_name, next_attempts, requeue_delay
+from actors.logic.failure import Outcome, Policy, class_name, next_attempts, requeue_delay
 from actors.logic.frames import Delivery
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
@@ -19,20 +19,20 @@ from actors.logic.register import Register
 
 
 class Range(NamedTuple):
-    """Neighbouring deliveries of one epoch that share a verdict."""
+    """Neighbouring deliveries of one epoch that share an outcome."""
 
     epoch: int
     first: int  #: position of the first
     last: int  #: position of the last, inclusive
-    verdict: int
+    outcome: int
 
 
 class Single(NamedTuple):
-    """One delivery whose verdict has more to say."""
+    """One delivery whose outcome has more to say."""
 
     epoch: int
     position: int
-    verdict: int
+    outcome: int
     delay: float = 0.0  #: seconds before it may come back
     reason: str = ""
     error: str = ""  #: class of the exception, qualified, where one was raised
@@ -46,14 +46,14 @@ NOBODY = 5.0
 #: Bytes a delivery beyond which a search of all of them takes longer than one of each header.
 SEARCHED = 4096
 
-_COMES_BACK = {Verdict.REQUEUE, Verdict.RETRY, Verdict.SNOOZE}
-_COPIED = {Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE}
+_COMES_BACK = {Outcome.REQUEUE, Outcome.RETRY, Outcome.SNOOZE}
+_COPIED = {Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE}
 
 
 class Settling:
-    """Adds to each verdict what only the batcher knows, and remembers all that was said.
+    """Adds to each outcome what only the batcher knows, and remembers all that was said.
 
-    A requeue gets its delay from how often the message failed, a verdict that makes a
+    A requeue gets its delay from how often the message failed, an outcome that makes a
     copy gets the delivery itself, and on an ordered route what comes back waits here, at
     the head of its key's line.
     """
@@ -90,12 +90,12 @@ class Settling:
         """Take a handler's answer, in which it `raised` or not; returns how many entries of it
         are of an ended epoch."""
         stale = 0
-        for epoch, low, high, verdict in ranges:
+        for epoch, low, high, outcome in ranges:
             found = list(self.register.locate(epoch, low, high))
             stale += not found
             for chunk, first, last in found:
                 part = Part(chunk, first - chunk.first, last - chunk.first + 1)
-                self._say(part, Range(epoch, first, last, verdict))
+                self._say(part, Range(epoch, first, last, outcome))
         for single in singles:
             found = list(self.register.locate(single.epoch, single.position, single.position))
             stale += not found
@@ -106,7 +106,7 @@ class Settling:
     def condemn(
         self,
         deliveries: Iterable[tuple[Chunk, int]],
-        decision: Decision,
+        policy: Policy,
         error: type[Exception],
         reason: str,
         now: float,
@@ -115,9 +115,9 @@ class Settling:
         name = class_name(error)
         for chunk, index in deliveries:
             attempts = chunk.attempts.get(index, 1)
-            verdict, delay = decision.apply(attempts, chunk.raw(index))
+            outcome, delay = policy.apply(attempts, chunk.raw(index))
             position = chunk.first + index
-            single = Single(chunk.epoch, position, verdict, delay, reason, name, attempts)
+            single = Single(chunk.epoch, position, outcome, delay, reason, name, attempts)
             self._single(chunk, index, single, now)
 
     def give_back(self, now: float) -> None:
@@ -146,39 +146,39 @@ class Settling:
 
     def _return(self, deliveries: Iterable[tuple[Chunk, int, bool]]) -> None:
         for chunk, index, failed in deliveries:
-            verdict = Verdict.REQUEUE if failed else Verdict.RETURN
+            outcome = Outcome.REQUEUE if failed else Outcome.RETURN
             attempts = chunk.attempts.get(index, 0)
-            entry = Single(chunk.epoch, chunk.first + index, verdict, attempts=attempts)
+            entry = Single(chunk.epoch, chunk.first + index, outcome, attempts=attempts)
             self._say(Part(chunk, index, index + 1), entry)
 
     def _hand_back(self, chunk: Chunk, index: int) -> None:
         handed_out = chunk.attempts.get(index, 0)
-        verdict = Verdict.REQUEUE if handed_out else Verdict.RETURN
+        outcome = Outcome.REQUEUE if handed_out else Outcome.RETURN
         position = chunk.first + index
-        entry = Single(chunk.epoch, position, verdict, NOBODY, attempts=handed_out)
+        entry = Single(chunk.epoch, position, outcome, NOBODY, attempts=handed_out)
         self._say(Part(chunk, index, index + 1), entry)
 
     def _single(
         self, chunk: Chunk, index: int, single: Single, now: float, *, marked: bool = False
     ) -> None:
-        if single.verdict == Verdict.REQUEUE and not single.delay:
+        if single.outcome == Outcome.REQUEUE and not single.delay:
             if self._broker_copies:
                 self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
             single = single._replace(delay=requeue_delay(single.attempts, self._random))
-        elif single.verdict == Verdict.RETRY and self._broker_copies:
+        elif single.outcome == Outcome.RETRY and self._broker_copies:
             # Where its copy cannot be stored, or it waits here, the message itself returns.
             self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
         batching = self._lines[chunk.queue].batching
-        if single.verdict in _COMES_BACK and isinstance(batching, Ordering):
-            snoozed = single.verdict == Verdict.SNOOZE
-            chunk.attempts[index] = next_attempts(single.verdict, single.attempts)
+        if single.outcome in _COMES_BACK and isinstance(batching, Ordering):
+            snoozed = single.outcome == Outcome.SNOOZE
+            chunk.attempts[index] = next_attempts(single.outcome, single.attempts)
             # In a drain it returns to the world, and those behind it must not go before it.
             not_before = math.inf if self.draining else now + single.delay
             batching.again([(chunk, index, not_before)], now, snoozed=snoozed)
             if self.draining:
                 self.give_back(now)
             return
-        if self._broker_copies and single.verdict in _COPIED:
+        if self._broker_copies and single.outcome in _COPIED:
             single = single._replace(raw=chunk.raw(index))
         self._say(Part(chunk, index, index + 1), single)
 

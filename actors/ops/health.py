@@ -115,12 +115,12 @@ class Health:
         """What is said to a path."""
         now = time.monotonic()
         if path == "/livez":
-            return _verdict("" if self._alive(now) else "silent")
+            return _outcome("" if self._alive(now) else "silent")
         if path == "/readyz":
-            return _verdict(self._unready() if self._alive(now) else "silent")
+            return _outcome(self._unready() if self._alive(now) else "silent")
         if path == "/metrics" and self._report:
             return Answer(HTTPStatus.OK, self._metrics(), METRICS_TYPE)
-        return _verdict("starting") if path == "/metrics" else None
+        return _outcome("starting") if path == "/metrics" else None
 
     def _alive(self, now: float) -> bool:
         return now - self._heard_at < LIVE_FOR
@@ -155,7 +155,7 @@ def _extension(seconds: float) -> str:
     return f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}"
 
 
-def _verdict(word: str) -> Answer:
+def _outcome(word: str) -> Answer:
     """200 where nothing stands against it, or 503 and the word that does."""
     status = HTTPStatus.SERVICE_UNAVAILABLE if word else HTTPStatus.OK
     return Answer(status, f"{word or 'ok'}\n".encode())

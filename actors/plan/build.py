@@ -15,7 +15,7 @@ from actors.api.options import Actions
 from actors.api.state_dir import state_dir
 from actors.errors import HandlerCrashed
 from actors.log import own_logger
-from actors.logic.failure import Decision, Verdict, decide
+from actors.logic.failure import Outcome, Policy, policy_for
 from actors.logic.placement import Offer, parse_offers, satisfies, spelled
 from actors.plan.plan import NodePlan, Outlets, PipelinePlan, Plan, RoutePlan
 from actors.plan.resolve import NO_CONNECTION, Served, resolve_connections, serve
@@ -178,24 +178,24 @@ def _route(served: Served) -> RoutePlan:
         requires=tuple(options.requires.items()),
         last_alone=_last_alone(table),
         first_retry=_first_retry(table),
-        on_timeout=decide(table, TimeoutError),
-        on_crash=decide(table, HandlerCrashed),
+        on_timeout=policy_for(table, TimeoutError),
+        on_crash=policy_for(table, HandlerCrashed),
     )
 
 
-def _last_alone(table: dict[type[BaseException], Decision]) -> int:
+def _last_alone(table: dict[type[BaseException], Policy]) -> int:
     """The hand-out that may be the last of a message: the shortest of the ladders.
 
     A ladder of one hand-out retries nothing, and would leave no bulk of more than one.
     """
-    ladders = [entry.attempts for entry in table.values() if entry.verdict is Verdict.RETRY]
+    ladders = [entry.attempts for entry in table.values() if entry.outcome is Outcome.RETRY]
     return min((attempts for attempts in ladders if attempts > 1), default=0)
 
 
-def _first_retry(table: dict[type[BaseException], Decision]) -> float | None:
+def _first_retry(table: dict[type[BaseException], Policy]) -> float | None:
     """The shortest wait after a first failure; None: nothing is retried."""
     outcomes = [replace(entry, jitter=False).apply(1) for entry in table.values()]
-    return min((delay for verdict, delay in outcomes if verdict is Verdict.RETRY), default=None)
+    return min((delay for outcome, delay in outcomes if outcome is Outcome.RETRY), default=None)
 
 
 def _warnings(app: App, served: list[Served], settings: Settings) -> list[str]:
@@ -273,7 +273,7 @@ def _of_retries(served: Served, patience: float) -> Iterable[str]:
 def _of_rejects(served: Served) -> Iterable[str]:
     """A REJECT is the broker's own: without a dead-letter exchange the message is gone."""
     route = served.route
-    rejects = [error for error, entry in served.table.items() if entry.verdict is Verdict.REJECT]
+    rejects = [error for error, entry in served.table.items() if entry.outcome is Outcome.REJECT]
     if not rejects and route.options.on_success is not Actions.REJECT:
         return
     if not connector_of(served.connection.kind).broker:

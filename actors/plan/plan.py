@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision
+from actors.logic.failure import DEAD_LETTER, REQUEUE, Policy
 from actors.logic.placement import Offer
 
 #: Where handlers may put messages: (name, kind, settings as JSON) of each connection.
@@ -39,8 +39,8 @@ class RoutePlan:
     last_alone: int = 0  #: the hand-out (counted from 1) that is always made alone; 0: none
     first_retry: float | None = None  #: seconds of the shortest wait of a `Retry`; None: none waits
     requires: tuple[Offer, ...] = ()  #: of the hosts that its handlers may run on
-    on_timeout: Decision = REQUEUE
-    on_crash: Decision = DEAD_LETTER
+    on_timeout: Policy = REQUEUE
+    on_crash: Policy = DEAD_LETTER
 
     @property
     def row(self) -> str:

@@ -10,7 +10,7 @@ from actors.api.connections import Connection, parse_connection, split_name
 from actors.api.options import compile_table
 from actors.api.route import Route
 from actors.errors import InvalidConnection, InvalidRoute
-from actors.logic.failure import Decision
+from actors.logic.failure import Policy
 from actors.logic.routing import Window, window
 from actors.plan.settings import Settings
 
@@ -34,7 +34,7 @@ class Served:
     concurrency: int  #: handler processes, of its whole pool
 
     @property
-    def table(self) -> dict[type[BaseException], Decision]:
+    def table(self) -> dict[type[BaseException], Policy]:
         return compile_table(self.route.options.on_exception)
 
 

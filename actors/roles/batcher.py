@@ -16,7 +16,7 @@ from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.ages import Old
 from actors.logic.bulk import Chunk, pieces
 from actors.logic.credit import Handed
-from actors.logic.failure import DEAD_LETTER, Decision, class_name
+from actors.logic.failure import DEAD_LETTER, Policy, class_name
 from actors.logic.hands import Deaths, identity
 from actors.logic.limits import endangered, tighter
 from actors.logic.line import NO_BULK, Line, Losses
@@ -61,7 +61,7 @@ REMEMBERED = 256
 class Sentence(NamedTuple):
     """What becomes of a message for what befell it outside its handler."""
 
-    decision: Decision
+    policy: Policy
     error: type[Exception]
     reason: str
 

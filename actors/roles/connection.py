@@ -92,7 +92,7 @@ class Connection:
         self._told_batcher = -1  # of the end, by the number of the last chunk
         self._batcher_drained = False
         self._left = 0  # deliveries that a drain had to leave
-        self._undecided_before = 0  # that had ended without a verdict when a drain began
+        self._undecided_before = 0  # that had ended without an outcome when a drain began
         self._next_round = 0.0
         self._next_measure = 0.0  # of a spool's queues
         self._cut_off = False  # from its batcher

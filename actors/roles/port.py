@@ -190,7 +190,7 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Bulks were handled: verdicts, and what more there is to say, by delivery."""
+    """Bulks were handled: outcomes, and what more there is to say, by delivery."""
 
     numbers: tuple[int, ...]
     ranges: tuple[Any, ...]  #: `protocol.Range`

@@ -13,16 +13,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.report import Report
 from actors.logic.settling import Range, Single
 from actors.plan.plan import NodePlan, PipelinePlan, Plan
 
 __all__ = [
-    "ActorMessage", "AttemptFailed", "Bulk", "ChildExited", "Configure", "Connect",
-    "ConnectionLost", "Deliveries", "Drain", "Drained", "Failed", "HandlerLost", "Held", "Leased",
-    "Neighbours", "NotReady", "Piece", "Range", "Ready", "Recalled", "Received", "Reminder",
-    "Report", "ReportStatus", "Retire", "Retired", "Settlement", "Single", "Status", "Verdict",
+    "ActorMessage",
+    "AttemptFailed",
+    "Bulk",
+    "ChildExited",
+    "Configure",
+    "Connect",
+    "ConnectionLost",
+    "Deliveries",
+    "Drain",
+    "Drained",
+    "Failed",
+    "HandlerLost",
+    "Held",
+    "Leased",
+    "Neighbours",
+    "NotReady",
+    "Outcome",
+    "Piece",
+    "Range",
+    "Ready",
+    "Recalled",
+    "Received",
+    "Reminder",
+    "Report",
+    "ReportStatus",
+    "Retire",
+    "Retired",
+    "Settlement",
+    "Single",
+    "Status",
 ]  # fmt: skip
 
 

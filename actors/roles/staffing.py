@@ -9,7 +9,7 @@ from typing import Any
 from actors.api.connector import connector_of
 from actors.api.message import Message
 from actors.logic.batching import Batching
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.staff import Staff
@@ -18,7 +18,7 @@ from actors.plan.plan import PipelinePlan, RoutePlan
 #: Seconds that a bulk waits for more at the most where the system runs until nothing is left.
 BURST_FLUSH = 0.25
 
-_COMES_BACK = (Verdict.REQUEUE, Verdict.RETRY)
+_COMES_BACK = (Outcome.REQUEUE, Outcome.RETRY)
 
 
 def staffs_of(plan: PipelinePlan) -> dict[str, Staff]:
@@ -39,7 +39,7 @@ def line_of(route: RoutePlan, plan: PipelinePlan) -> Line:
         route.timeout,
         route.max_crashes,
         row=route.row,
-        timeout_is_final=route.on_timeout.verdict not in _COMES_BACK,
+        timeout_is_final=route.on_timeout.outcome not in _COMES_BACK,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from actors.log import own_logger
 from actors.logic.copying import Refusal, next_form
 from actors.logic.custody import Custody
-from actors.logic.failure import Verdict, next_attempts
+from actors.logic.failure import Outcome, next_attempts
 from actors.logic.outbox import Outbox
 from actors.logic.plain import encodable
 from actors.roles.context import Context
@@ -38,7 +38,7 @@ class _Moving:
     """A delivery that is being put elsewhere."""
 
     move: Move
-    back: Verdict  #: how its message returns where there is no copy
+    back: Outcome  #: how its message returns where there is no copy
     refused: int = 0  #: times, in this form
 
 
@@ -114,8 +114,8 @@ class Traffic:
         if message.incarnation != self._incarnation:
             self.custody.stale += 1
             return
-        for epoch, first, last, verdict in message.ranges:
-            self.custody.settle(epoch, first, last, verdict)
+        for epoch, first, last, outcome in message.ranges:
+            self.custody.settle(epoch, first, last, outcome)
         for single in message.singles:
             self._single(single, now)
         for report in message.reports:
@@ -123,23 +123,23 @@ class Traffic:
                 self.custody.blame(report.route, report.error)
 
     def _single(self, single: Single, now: float) -> None:
-        verdict, delay = single.verdict, single.delay
-        attempts = next_attempts(verdict, single.attempts)
+        outcome, delay = single.outcome, single.delay
+        attempts = next_attempts(outcome, single.attempts)
         room = self.custody.may_hold(single.epoch)
-        if verdict == Verdict.SNOOZE and delay <= SNOOZE_HERE and room:
-            verdict = Verdict.RETURN
-        if verdict in (Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE):
+        if outcome == Outcome.SNOOZE and delay <= SNOOZE_HERE and room:
+            outcome = Outcome.RETURN
+        if outcome in (Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE):
             self._move(single, attempts, now)
         elif delay and not self.draining:
             # Where all fails at once, what finds no room waits too, or it would spin.
             wait = delay if room else min(delay, CROWDED)
-            self.custody.hold(single.epoch, single.position, verdict, now + wait, attempts)
+            self.custody.hold(single.epoch, single.position, outcome, now + wait, attempts)
         else:
             position = single.position
-            self.custody.settle(single.epoch, position, position, verdict, attempts)
+            self.custody.settle(single.epoch, position, position, outcome, attempts)
 
     def _move(self, single: Single, attempts: int, now: float) -> None:
-        account = self.custody.decide(single.epoch, single.position, single.verdict)
+        account = self.custody.decide(single.epoch, single.position, single.outcome)
         if account is None:
             return
         self._last_token += 1
@@ -148,7 +148,7 @@ class Traffic:
             account.queue,
             single.epoch,
             single.position,
-            single.verdict == Verdict.DEAD_LETTER,
+            single.outcome == Outcome.DEAD_LETTER,
             single.delay,
             attempts,
             encodable(account.route),
@@ -156,8 +156,8 @@ class Traffic:
             encodable(single.reason),
             single.raw,
         )
-        snoozed = single.verdict == Verdict.SNOOZE
-        back = Verdict.RETURN if snoozed else Verdict.REQUEUE
+        snoozed = single.outcome == Outcome.SNOOZE
+        back = Outcome.RETURN if snoozed else Outcome.REQUEUE
         self._moves[move.token] = _Moving(move, back)
         self._begin(move, now)
 

@@ -16,7 +16,7 @@ from actors.api.callables import misfit
 from actors.api.connector import connector_of
 from actors.api.decoding import decoder_for
 from actors.api.message import Handout, Message
-from actors.api.options import compile_table, decision
+from actors.api.options import compile_table, policy_of
 from actors.api.puts import Puts, leave
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.log import own_logger
@@ -25,7 +25,7 @@ from actors.metrics import Counter, Histogram
 from actors.roles.port import Done
 from actors.usercode.app import AppCode, awaited, called, log_failure
 from actors.usercode.loops import Call
-from actors.usercode.outcomes import Rules, Share, settle
+from actors.usercode.outcomes import Policies, Share, settle
 
 if TYPE_CHECKING:
     from actors.api.app import App
@@ -89,7 +89,7 @@ class HandlerCode(AppCode):
             route.measure(work)
             route.log(work)
         seconds = work.ended - work.opened
-        return settle(work.share, work.messages, work.handout, work.error, route.rules, seconds)
+        return settle(work.share, work.messages, work.handout, work.error, route.policies, seconds)
 
     async def stop(self) -> str:
         """`on_stop` of each, then the shutdown hooks."""
@@ -122,7 +122,7 @@ class RouteCode:
     instance are: where its `handle` runs, unless that is in several threads.
     """
 
-    rules: Rules
+    policies: Policies
 
     def __init__(self, name: str, kind: str, call: Call, live: Call) -> None:
         self.name = name
@@ -145,7 +145,7 @@ class RouteCode:
             raise ConfigurationError(f"route {self.name!r} is not in the app")
         route = app.routes[self.name]
         table = compile_table(route.options.on_exception)
-        self.rules = Rules(decision(route.options.on_success), table)
+        self.policies = Policies(policy_of(route.options.on_success), table)
         self._typed = route.adapter is not None
         self._decode = decoder_for(route.adapter, self._connector.plain_text)
         self._handler = route.handler

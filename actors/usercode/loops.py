@@ -27,8 +27,8 @@ NO_SOCKETS = (
 )
 
 #: To be awaited on the loop: calls a function, and returns what it returned and what it raised.
-Call = Callable[..., Awaitable["Outcome"]]
-Outcome = tuple[Any, BaseException | None]
+Call = Callable[..., Awaitable["CallResult"]]
+CallResult = tuple[Any, BaseException | None]
 
 logger = own_logger("actors.handler")
 
@@ -106,7 +106,7 @@ class ThreadLoop:
 
     async def _call_in(
         self, executor: ThreadPoolExecutor, function: Callable[..., Any], *args: Any
-    ) -> Outcome:
+    ) -> CallResult:
         run = contextvars.copy_context().run
         return await self._loop.run_in_executor(executor, run, _outcome, function, *args)
 
@@ -235,7 +235,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Inline: threads would bring back the real time, and an order of their own."""
         future: asyncio.Future[Any] = self.create_future()
 
-        def tell(called: asyncio.Future[Outcome]) -> None:
+        def tell(called: asyncio.Future[CallResult]) -> None:
             result, error = called.result()
             if isinstance(error, StopIteration):  # a future refuses to carry it
                 error = RuntimeError(f"the function raised {error!r}")
@@ -290,15 +290,15 @@ class Pauses:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: deque[tuple[asyncio.Future[Outcome], Callable[[], Outcome]]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[CallResult], Callable[[], CallResult]]] = deque()
 
-    async def call(self, function: Callable[..., Any], *args: Any) -> Outcome:
+    async def call(self, function: Callable[..., Any], *args: Any) -> CallResult:
         """On the loop: have it called in the next pause."""
         return await self.begin(function, *args)
 
-    def begin(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Outcome]:
+    def begin(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[CallResult]:
         """… and do not wait for it."""
-        done: asyncio.Future[Outcome] = self._loop.create_future()
+        done: asyncio.Future[CallResult] = self._loop.create_future()
         run = contextvars.copy_context().run
         self._waiting.append((done, partial(run, _outcome, function, *args)))
         self._loop.stop()
@@ -315,7 +315,7 @@ class Pauses:
         return used
 
 
-def _outcome(function: Callable[..., Any], *args: Any) -> Outcome:
+def _outcome(function: Callable[..., Any], *args: Any) -> CallResult:
     # A future refuses to carry a StopIteration, and would never be done.
     try:
         return function(*args), None

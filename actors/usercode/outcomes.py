@@ -1,4 +1,4 @@
-"""From a bulk to the messages that a handler receives, and back to verdicts."""
+"""From a bulk to the messages that a handler receives, and back to outcomes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, NamedTuple
 
 from actors.api.message import Handout, Mark, Message
 from actors.logic.bulk import Piece
-from actors.logic.failure import Decision, Verdict, class_name, decide, describe, said
+from actors.logic.failure import Outcome, Policy, class_name, describe, policy_for, said
 from actors.roles.port import Done
 from actors.roles.protocol import Bulk, Range, Report, Single
 
-#: Verdicts that say all there is to say, so that neighbours can share them.
-PLAIN = (Verdict.ACK, Verdict.REJECT, Verdict.RETURN)
+#: Outcomes that say all there is to say, so that neighbours can share them.
+PLAIN = (Outcome.ACK, Outcome.REJECT, Outcome.RETURN)
 
 
-class Rules(NamedTuple):
+class Policies(NamedTuple):
     """What a route wants done with what its handler does not mark."""
 
-    on_success: Decision
-    table: Mapping[type[BaseException], Decision]  #: has an entry for `Exception`
+    on_success: Policy
+    table: Mapping[type[BaseException], Policy]  #: has an entry for `Exception`
 
-    def of(self, kind: type[BaseException]) -> Decision:
-        return decide(self.table, kind)
+    def of(self, kind: type[BaseException]) -> Policy:
+        return policy_for(self.table, kind)
 
 
 class Portion(NamedTuple):
@@ -35,9 +35,9 @@ class Portion(NamedTuple):
     start: int
     stop: int
 
-    def range(self, verdict: int) -> Range:
+    def range(self, outcome: int) -> Range:
         first = self.piece.first
-        return Range(self.piece.epoch, first + self.start, first + self.stop - 1, int(verdict))
+        return Range(self.piece.epoch, first + self.start, first + self.stop - 1, int(outcome))
 
 
 class Share(NamedTuple):
@@ -102,7 +102,7 @@ def shares(bulk: Bulk) -> Iterator[Share]:
 
 def returned(share: Share) -> Done:
     """The answer to a bulk that was not begun."""
-    return Done((share.number,), tuple(one.range(Verdict.RETURN) for one in share.portions))
+    return Done((share.number,), tuple(one.range(Outcome.RETURN) for one in share.portions))
 
 
 def settle(
@@ -110,38 +110,42 @@ def settle(
     messages: list[Message[Any]],
     handout: Handout,
     error: BaseException | None,
-    rules: Rules,
+    policies: Policies,
     seconds: float = 0.0,
 ) -> Done:
     """What becomes of each message of a bulk that its handler has returned or raised on, and
     which took so long."""
     handout.closed = True
     report = Report(handout.route, 1, len(messages), seconds)
-    usual, exceptional = rules.on_success.verdict, handout.marks or handout.invalid
+    usual, exceptional = policies.on_success.outcome, handout.marks or handout.invalid
     if error is None and usual in PLAIN and not exceptional:
         plain = merged(portion.range(usual) for portion in share.portions)
         return Done((share.number,), plain, (), (report,))
     # An invalid message that the handler stumbled over says nothing about its neighbours.
     stumbled = any(error is invalid for invalid in handout.invalid.values())
-    rest = rules.on_success if error is None else rules.of(Exception if stumbled else type(error))
+    rest = (
+        policies.on_success
+        if error is None
+        else policies.of(Exception if stumbled else type(error))
+    )
     told: Sequence[int] = range(len(messages))  # of which more is said than `rest`
-    if rest.verdict in PLAIN:
+    if rest.outcome in PLAIN:
         told = sorted(handout.marks.keys() | handout.invalid.keys())
     ranges: list[Range] = []
     singles: list[Single] = []
     for portion, index in share.apart(told):
         if index is None:
-            ranges.append(portion.range(rest.verdict))
+            ranges.append(portion.range(rest.outcome))
             continue
         mark, invalid = handout.marks.get(index), handout.invalid.get(index)
         if mark is not None:
             single = _marked(mark, messages[index])
         elif invalid is not None:
-            single = _decided(rules.of(type(invalid)), messages[index], invalid)
+            single = _decided(policies.of(type(invalid)), messages[index], invalid)
         else:
             single = _decided(rest, messages[index], error)
-        if single.verdict in PLAIN and not single.reason:
-            ranges.append(portion.range(single.verdict))
+        if single.outcome in PLAIN and not single.reason:
+            ranges.append(portion.range(single.outcome))
         else:
             epoch, position = portion.piece.epoch, portion.piece.first + portion.start
             singles.append(single._replace(epoch=epoch, position=position))
@@ -176,12 +180,12 @@ def together(first: Report, second: Report) -> Report:
 
 
 def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
-    """Neighbours of one epoch with one verdict made into one."""
+    """Neighbours of one epoch with one outcome made into one."""
     whole: list[Range] = []
     for range in ranges:
-        epoch, first, last, verdict = range
+        epoch, first, last, outcome = range
         before = whole[-1] if whole else None
-        if before and (before.epoch, before.last + 1, before.verdict) == (epoch, first, verdict):
+        if before and (before.epoch, before.last + 1, before.outcome) == (epoch, first, outcome):
             whole[-1] = before._replace(last=last)
         else:
             whole.append(range)
@@ -189,20 +193,20 @@ def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
 
 
 def _marked(mark: Mark, message: Message[Any]) -> Single:
-    if mark.verdict in PLAIN and not mark.reason:
-        return Single(0, 0, int(mark.verdict))
+    if mark.outcome in PLAIN and not mark.reason:
+        return Single(0, 0, int(mark.outcome))
     reason = said(mark.reason)
-    return Single(0, 0, int(mark.verdict), mark.delay, reason, attempts=_attempts(message))
+    return Single(0, 0, int(mark.outcome), mark.delay, reason, attempts=_attempts(message))
 
 
-def _decided(decision: Decision, message: Message[Any], error: BaseException | None) -> Single:
-    if decision.verdict in PLAIN:
-        return Single(0, 0, int(decision.verdict))
+def _decided(policy: Policy, message: Message[Any], error: BaseException | None) -> Single:
+    if policy.outcome in PLAIN:
+        return Single(0, 0, int(policy.outcome))
     attempts = _attempts(message)
-    verdict, delay = decision.apply(attempts, _content(message))
+    outcome, delay = policy.apply(attempts, _content(message))
     if error is None:
-        return Single(0, 0, int(verdict), delay, attempts=attempts)
-    return Single(0, 0, int(verdict), delay, said(error), class_name(type(error)), attempts)
+        return Single(0, 0, int(outcome), delay, attempts=attempts)
+    return Single(0, 0, int(outcome), delay, said(error), class_name(type(error)), attempts)
 
 
 def _attempts(message: Message[Any]) -> int:

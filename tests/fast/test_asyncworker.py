@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import actors
-from actors.api.options import Retry, compile_table, decision
+from actors.api.options import Retry, compile_table, policy_of
 from actors.asyncworker import App
 from actors.asyncworker.conf import logger
 from actors.asyncworker.options import DefaultValues
@@ -130,7 +130,7 @@ def test_an_app_of_the_old_path_requeues_what_no_table_names(
     expected: dict[type[BaseException], Any] = {Exception: actors.Actions.REQUEUE}
     expected.update(named)
     assert {error: table[error] for error in expected} == {
-        error: decision(outcome) for error, outcome in expected.items()
+        error: policy_of(outcome) for error, outcome in expected.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""Results become tables, verdicts on the targets, and a chart."""
+"""Results become tables, outcomes on the targets, and a chart."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.connectors.hands import NoHands
-from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision, Verdict
+from actors.logic.failure import DEAD_LETTER, REQUEUE, Outcome, Policy
 from actors.logic.hands import Deaths, identity
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
@@ -29,7 +29,7 @@ from tests.support.deliveries import framed
 KILLER = b"killer"
 
 #: It comes back by itself after a while.
-RETRY = Decision(Verdict.RETRY, 5, 10.0, 1.0, 10.0)
+RETRY = Policy(Outcome.RETRY, 5, 10.0, 1.0, 10.0)
 
 
 def redelivered(body: bytes) -> bytes:
@@ -76,7 +76,7 @@ class Successor(Context):
         ]
 
     def handle(self, handler: str, number: int, position: int, now: float = 1.0) -> None:
-        answer = Settlement(0, (number,), (Range(1, position, position, Verdict.ACK),))
+        answer = Settlement(0, (number,), (Range(1, position, position, Outcome.ACK),))
         self.batcher.on(answer, handler, now)
 
 
@@ -110,20 +110,20 @@ def test_a_suspect_has_no_other_at_its_side(
     "decision", [DEAD_LETTER, REQUEUE, RETRY], ids=["dead", "requeue", "retry"]
 )
 def test_what_is_convicted_has_its_verdict_whatever_that_is(
-    monkeypatch: pytest.MonkeyPatch, order_by: str, decision: Decision
+    monkeypatch: pytest.MonkeyPatch, order_by: str, policy: Policy
 ) -> None:
     keyed_by_body(monkeypatch)
-    plan = route(order_by=order_by, on_crash=decision)
+    plan = route(order_by=order_by, on_crash=policy)
     next_one = Successor(plan, Deaths(3, 3), ["a"])
     next_one.deliver(KILLER, b"one")
     answers = next_one.take(Settlement)
     said = [single for answer in answers for single in answer.singles]
     (report,) = [report for answer in answers for report in answer.reports]
     assert report.error.startswith("actors.errors.HandlerCrashed: in hand when 3 workers were")
-    if order_by and decision is not DEAD_LETTER:
+    if order_by and policy is not DEAD_LETTER:
         assert said == [], "it waits at the head of its key's line"
     else:
-        assert [(one.position, one.verdict) for one in said] == [(1, decision.verdict)]
+        assert [(one.position, one.outcome) for one in said] == [(1, policy.outcome)]
         return
     handed = next_one.bulks()
     for number, (position,) in handed:

@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
-from actors.api.options import Events, Options, Retry, RouteOptions, decision
+from actors.api.options import Events, Options, Retry, RouteOptions, policy_of
 from actors.cli import callboard
 from actors.connectors.rabbitmq.retry_queues import step
 from actors.errors import Exit
-from actors.logic.failure import JITTER, Decision
+from actors.logic.failure import JITTER, Policy
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -163,16 +163,16 @@ def test_each_retry_lasts_as_long_as_the_table_says() -> None:
     rows = re.findall(r"^\| `(Retry\(.*?\))` \| (.*?) \| (.*?) \|$", RETRIES, re.MULTILINE)
     assert [retry for retry, *_ in rows[:1]] == ["Retry()"]
     for retry, on_rabbitmq, elsewhere in rows:
-        table = decision(eval(retry))
+        table = policy_of(eval(retry))
         assert (on_rabbitmq, elsewhere) == (lasts(table, step), lasts(table, float))
 
 
-def lasts(decision: Decision, waits: Callable[[float], float]) -> str:
+def lasts(policy: Policy, waits: Callable[[float], float]) -> str:
     """The sum of all waits, with the most jitter and with none."""
-    if not decision.attempts:
+    if not policy.attempts:
         return "never"
-    plain = replace(decision, jitter=False)
-    delays = [plain.apply(attempts)[1] for attempts in range(1, decision.attempts)]
+    plain = replace(policy, jitter=False)
+    delays = [plain.apply(attempts)[1] for attempts in range(1, policy.attempts)]
     told = [spoken(sum(waits(d * share) for d in delays)) for share in (1 - JITTER, 1.0)]
     return " to ".join(dict.fromkeys(told))
 

@@ -18,7 +18,7 @@ import pytest
 
 from actors import App, HandlerActor, Message
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 from actors.roles.port import Done, Ended, Started, StartFailed
@@ -106,7 +106,7 @@ def test_what_a_def_handler_raises_in_a_thread_is_answered(error: type[BaseExcep
     with running(app, in_flight=2) as code:
         code.submit(bulk(1))
         (done,) = [event for event in events(code, Done) if isinstance(event, Done)]
-        assert done.singles[0].verdict == Verdict.RETRY
+        assert done.singles[0].outcome == Outcome.RETRY
 
 
 def test_async_handlers_share_their_loop_up_to_so_many_bulks() -> None:
@@ -283,7 +283,7 @@ def test_many_answers_of_one_turn_are_one() -> None:
         code.submit(bulk(1, 100))
         assert len(numbers(code, 100)) == 100
         code.submit(bulk(200))
-        assert events(code, Done) == [Done((200,), (Range(1, 200, 200, int(Verdict.ACK)),))]
+        assert events(code, Done) == [Done((200,), (Range(1, 200, 200, int(Outcome.ACK)),))]
 
 
 def test_the_clock_runs_timers_and_hooks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from pydantic import AfterValidator
 
 from actors import Actions, App, Events, HandlerActor, Message, Options
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Done, Ended, Started, StartFailed
@@ -347,7 +347,7 @@ def test_a_bulk_is_answered_whatever_its_handler_raises(
         code.submit(bulk(number))
         done = events(code, Done)
         (single,) = done.singles
-        assert single.verdict == Verdict.DEAD_LETTER
+        assert single.outcome == Outcome.DEAD_LETTER
         assert len(single.reason) <= 500
         assert type(single.error) is str
         assert type(single.reason) is str
@@ -387,7 +387,7 @@ def test_a_message_is_dead_whatever_its_validator_raises_and_its_neighbours_are_
     code.submit(bulk(1, 3))
     done = events(code, Done)
     assert seen == [2]
-    assert [single.verdict for single in done.singles] == [Verdict.DEAD_LETTER]
+    assert [single.outcome for single in done.singles] == [Outcome.DEAD_LETTER]
     code.close()
 
 
@@ -603,7 +603,7 @@ def test_a_log_of_the_users_may_raise_whatever_it_likes(error: Raise) -> None:
     code.start()
     events(code, Started)
     code.submit(bulk(1))
-    assert [single.verdict for single in events(code, Done).singles] == [Verdict.DEAD_LETTER]
+    assert [single.outcome for single in events(code, Done).singles] == [Outcome.DEAD_LETTER]
     code.stop()
     events(code, Ended)
     code.close()
@@ -625,7 +625,7 @@ def test_whatever_is_given_as_a_reason_is_taken(reason: Any) -> None:
     events(code, Started)
     code.submit(bulk(1))
     (single,) = events(code, Done).singles
-    assert single.verdict == Verdict.DEAD_LETTER
+    assert single.outcome == Outcome.DEAD_LETTER
     assert type(single.reason) is str
     code.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Done, Ended, Started
@@ -68,7 +68,7 @@ def count(path: Path) -> int:
 
 def test_words_are_found_once_they_are_indexed(path: Path) -> None:
     done = handle(b'{"id": 1, "word": "bafodi"}', b'"gulemo"', b'{"id": 3, "word": "two parts"}')
-    assert [entry.verdict for entry in done.ranges] == [Verdict.ACK]
+    assert [entry.outcome for entry in done.ranges] == [Outcome.ACK]
     assert search("bafodi") == ["bafodi"]
     assert search("GULEMO") == ["gulemo"]
     assert search("parts") == ["two parts"]
@@ -103,7 +103,7 @@ def test_what_is_no_word_is_dead_lettered_and_its_neighbours_are_indexed(
     path: Path, body: bytes
 ) -> None:
     done = handle(b'"bafodi"', body, b'"gulemo"')
-    assert [(s.position, s.verdict) for s in done.singles] == [(2, Verdict.DEAD_LETTER)]
+    assert [(s.position, s.outcome) for s in done.singles] == [(2, Outcome.DEAD_LETTER)]
     assert (search("bafodi"), search("gulemo")) == (["bafodi"], ["gulemo"])
 
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from actors.api.connector import connector_of
 from actors.api.message import Handout, Message
-from actors.logic.failure import Decision, Verdict
+from actors.logic.failure import Outcome, Policy
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Done, Ended, Started, StartFailed
 from actors.roles.protocol import Bulk
 from actors.stages.memory import Died
-from actors.usercode.outcomes import Rules, Share, joined, returned, settle, shares
+from actors.usercode.outcomes import Policies, Share, joined, returned, settle, shares
 from tests.simulation.invariants import Witness
 from tests.simulation.peer import Peer
 from tests.simulation.scene import Scene
@@ -36,7 +36,7 @@ class Working(NamedTuple):
 
 
 class ScriptedCode:
-    """A `Runner` that follows the stories of its messages; the verdicts are the real ones."""
+    """A `Runner` that follows the stories of its messages; the outcomes are the real ones."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ScriptedCode:
         self._rows = {plan.name: plan.row for plan in pipeline.pools[pool]}
         self._room = {plan.row: plan.in_flight for plan in pipeline.pools[pool]}
         self._kind = connector_of(pipeline.kind).load("message")
-        self._rules = Rules(Decision(Verdict.ACK), scene.table)
+        self._rules = Policies(Policy(Outcome.ACK), scene.table)
         self._peer = peer
         self._witness = witness
         self._random = random

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from actors.api.message import Message
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
@@ -37,7 +37,7 @@ from tests.simulation.scene import Scene
 from tests.simulation.stories import Broken, Receipt, Receipts, Story
 
 #: What a handler says of a message that has not failed, and comes again.
-UNCOUNTED = {Verdict.SNOOZE, Verdict.RETURN}
+UNCOUNTED = {Outcome.SNOOZE, Outcome.RETURN}
 
 _ITEM = array("I").itemsize
 
@@ -114,7 +114,7 @@ class Witness:
     def moved(self, receipts: Receipts, move: Move) -> None:
         """A connection has a copy made in place of a delivery."""
         receipt = receipts[move.epoch, move.position]
-        story, verdicts = self.stories[receipt.number], receipt.verdicts
+        story, outcomes = self.stories[receipt.number], receipt.outcomes
         if move.reason.startswith("alone in a process that died"):
             most = self._routes[move.route].max_crashes
             text = f"I8: {receipt.number} died alone {story.alone} times, not {most}"
@@ -125,9 +125,9 @@ class Witness:
         elif move.reason.startswith("came back "):
             self.holds(not receipt.handed, f"I10: {receipt.number} is rescued, and was handed out")
         elif move.dead:
-            self.holds(Verdict.DEAD_LETTER in verdicts, f"I1: {receipt.number} is buried alive")
+            self.holds(Outcome.DEAD_LETTER in outcomes, f"I1: {receipt.number} is buried alive")
         else:
-            waits = verdicts & {Verdict.RETRY, Verdict.SNOOZE}
+            waits = outcomes & {Outcome.RETRY, Outcome.SNOOZE}
             self.holds(waits, f"I1: {receipt.number} is tried again, which nobody decided")
 
     def copied(self, receipts: Receipts, move: Move) -> None:
@@ -161,14 +161,14 @@ class Witness:
         receipt = receipts.get((epoch, position))
         if receipt is None:
             raise Broken(f"I1: {how} of {position} of epoch {epoch}, which nobody has seen")
-        verdict = Verdict.ACK if how == "ack" else Verdict.REJECT
-        if verdict not in receipt.verdicts and not (how == "ack" and receipt.copied):
+        outcome = Outcome.ACK if how == "ack" else Outcome.REJECT
+        if outcome not in receipt.outcomes and not (how == "ack" and receipt.copied):
             raise Broken(f"I1: {how} of {receipt.number}, which nobody decided")
 
     def charged(self, receipts: Receipts, epoch: int, position: int) -> None:
         """The broker counts a failure, which must have been one: of a handler's, or its death."""
         receipt = receipts[epoch, position]
-        failed = receipt.handed and not (receipt.verdicts and receipt.verdicts <= UNCOUNTED)
+        failed = receipt.handed and not (receipt.outcomes and receipt.outcomes <= UNCOUNTED)
         unknown = self._scene.ordered or self._faults.any_of(SILENCE)
         self.holds(failed or unknown, f"I8: {receipt.number} is charged with no failure")
 
@@ -249,16 +249,16 @@ class Witness:
                 self._at_work[route, mine.key] = handler
 
     def _done(self, handler: str, done: Done) -> None:
-        for epoch, first, last, verdict in done.ranges:
+        for epoch, first, last, outcome in done.ranges:
             for position in range(first, last + 1):
-                self._decide(handler, epoch, position, verdict)
+                self._decide(handler, epoch, position, outcome)
         for single in done.singles:
-            self._decide(handler, single.epoch, single.position, single.verdict)
+            self._decide(handler, single.epoch, single.position, single.outcome)
         self._answered[handler].update(done.numbers)
 
-    def _decide(self, handler: str, epoch: int, position: int, verdict: int) -> None:
+    def _decide(self, handler: str, epoch: int, position: int, outcome: int) -> None:
         if receipt := self._receipts.get((epoch, position)):
-            receipt.verdicts.add(verdict)
+            receipt.outcomes.add(outcome)
             self._rest(handler, receipt.key)
 
     def _rest(self, handler: str, key: str) -> None:

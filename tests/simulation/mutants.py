@@ -12,7 +12,7 @@ from actors.logic.bulk import Draft, Part
 from actors.logic.checkpoint import Checkpoint
 from actors.logic.children import Children, Slot
 from actors.logic.custody import Custody
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.ledger import Flush, Ledger
 from actors.logic.ordering import Ordering
 from actors.logic.outbox import Outbox
@@ -56,22 +56,22 @@ _failed = Traffic._failed
 
 
 def _settle_any_epoch(
-    self: Custody, epoch: int, first: int, last: int, verdict: int, attempts: int = 0
+    self: Custody, epoch: int, first: int, last: int, outcome: int, attempts: int = 0
 ) -> None:
     epoch = epoch if epoch in self._accounts else max(self._accounts, default=epoch)
-    _settle_in_custody(self, epoch, first, last, verdict, attempts)
+    _settle_in_custody(self, epoch, first, last, outcome, attempts)
 
 
-def _settle_again(self: Ledger, first: int, last: int, verdict: Any, attempts: int = 0) -> int:
-    self._close(first, last, verdict)
+def _settle_again(self: Ledger, first: int, last: int, outcome: Any, attempts: int = 0) -> int:
+    self._close(first, last, outcome)
     return last - first + 1
 
 
 def _settle_in_order_of_arrival(
-    self: Ledger, first: int, last: int, verdict: Any, attempts: int = 0
+    self: Ledger, first: int, last: int, outcome: Any, attempts: int = 0
 ) -> int:
     end = self.prefix + 1 + last - first
-    return _settle_in_ledger(self, self.prefix + 1, end, verdict, attempts)
+    return _settle_in_ledger(self, self.prefix + 1, end, outcome, attempts)
 
 
 def _flush_too_far(self: Ledger) -> Flush | None:
@@ -170,12 +170,12 @@ def _give_back_as_new(self: Settling, now: float) -> None:
     self.draining = True
     for line in set(self._lines.values()):
         for chunk, index, _ in line.batching.give_back(now):
-            entry = Single(chunk.epoch, chunk.first + index, Verdict.RETURN)
+            entry = Single(chunk.epoch, chunk.first + index, Outcome.RETURN)
             self._say(Part(chunk, index, index + 1), entry)
 
 
-def _snoozed_as_new(verdict: int, handed_out: int) -> int:
-    return handed_out - (verdict == Verdict.SNOOZE)
+def _snoozed_as_new(outcome: int, handed_out: int) -> int:
+    return handed_out - (outcome == Outcome.SNOOZE)
 
 
 def _release_nothing(self: Ordering, key: str) -> None:

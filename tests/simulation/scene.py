@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from actors.errors import HandlerCrashed
-from actors.logic.failure import DEAD_LETTER, REQUEUE, Decision, Verdict
+from actors.logic.failure import DEAD_LETTER, REQUEUE, Outcome, Policy
 from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 
 #: Each world, and the kind of connection that it is reached by.
@@ -28,7 +28,7 @@ TIMEOUT = 20.0
 
 URL = "http://memory/"
 
-Table = Mapping[type[BaseException], Decision]
+Table = Mapping[type[BaseException], Policy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def draw(random: Random) -> Scene:
     """The scene of a seed."""
     world = random.choice(list(WORLDS))
     attempts = random.choice((0, 2, 3, 5))
-    failed = Decision(Verdict.RETRY, attempts, 0.5, 2.0, 4.0) if attempts else REQUEUE
+    failed = Policy(Outcome.RETRY, attempts, 0.5, 2.0, 4.0) if attempts else REQUEUE
     table: Table = {
         Exception: failed,
         HandlerCrashed: DEAD_LETTER,

@@ -37,7 +37,7 @@ class Receipt:
 
     number: int
     key: str
-    verdicts: set[int] = field(default_factory=set)  #: of handlers
+    outcomes: set[int] = field(default_factory=set)  #: of handlers
     handed: bool = False  #: a handler has had it
     closed: bool = False  #: what came behind it may go on
     copied: bool = False  #: its copy is safe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 
 FRAME = Struct(">BHIIQBB")  # type, channel, size, method, delivery tag, bits, end
 ACK, REJECT, NACK = 0x003C0050, 0x003C005A, 0x003C0078
@@ -16,7 +16,7 @@ class Channel:
 
     def __init__(self) -> None:
         self.unacked: list[int] = []
-        self.told: dict[int, Verdict] = {}
+        self.told: dict[int, Outcome] = {}
 
     def receive(self, frames: bytes) -> None:
         for _, _, _, method, tag, bits, _ in FRAME.iter_unpack(frames):
@@ -24,15 +24,15 @@ class Channel:
             assert tag in self.unacked
             if method == ACK and bits & MULTIPLE:
                 for below in [t for t in self.unacked if t <= tag]:
-                    self._settle(below, Verdict.ACK)
+                    self._settle(below, Outcome.ACK)
             elif method == ACK:
-                self._settle(tag, Verdict.ACK)
+                self._settle(tag, Outcome.ACK)
             elif method == REJECT:
-                self._settle(tag, Verdict.REQUEUE if bits & REQUEUE else Verdict.REJECT)
+                self._settle(tag, Outcome.REQUEUE if bits & REQUEUE else Outcome.REJECT)
             else:
                 assert (method, bits) == (NACK, 2)
-                self._settle(tag, Verdict.RETURN)
+                self._settle(tag, Outcome.RETURN)
 
-    def _settle(self, tag: int, verdict: Verdict) -> None:
+    def _settle(self, tag: int, outcome: Outcome) -> None:
         self.unacked.remove(tag)
-        self.told[tag] = verdict
+        self.told[tag] = outcome

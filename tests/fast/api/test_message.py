@@ -18,7 +18,7 @@ from actors.connectors.rabbitmq.message import RabbitMQMessage
 from actors.connectors.spool.message import SpoolMessage
 from actors.connectors.sse.message import Event
 from actors.errors import InvalidMessage
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.roles.staffing import order_key
 
@@ -285,17 +285,17 @@ def test_the_last_mark_wins() -> None:
     message = rabbit(amqp())
     marks = message._handout.marks
     message.accept()
-    assert marks == {0: Mark(Verdict.ACK)}
+    assert marks == {0: Mark(Outcome.ACK)}
     message.reject()
-    assert marks == {0: Mark(Verdict.REQUEUE)}
+    assert marks == {0: Mark(Outcome.REQUEUE)}
     message.reject(delay=5, reason="later")
-    assert marks == {0: Mark(Verdict.REQUEUE, 5.0, "later")}
+    assert marks == {0: Mark(Outcome.REQUEUE, 5.0, "later")}
     message.reject(requeue=False)
-    assert marks == {0: Mark(Verdict.REJECT)}
+    assert marks == {0: Mark(Outcome.REJECT)}
     message.dead_letter("bad")
-    assert marks == {0: Mark(Verdict.DEAD_LETTER, 0.0, "bad")}
+    assert marks == {0: Mark(Outcome.DEAD_LETTER, 0.0, "bad")}
     message.snooze(1.5)
-    assert marks == {0: Mark(Verdict.SNOOZE, 1.5)}
+    assert marks == {0: Mark(Outcome.SNOOZE, 1.5)}
 
 
 def test_a_mark_that_makes_no_sense_is_refused() -> None:

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from actors import Actions, AMQPRouteOptions, Events, Options, Retry, RouteOptions
-from actors.api.options import TimerOptions, compile_table, decision
+from actors.api.options import TimerOptions, compile_table, policy_of
 from actors.errors import (
     ConfigurationError,
     HandlerCrashed,
     InvalidMessage,
     UndecodableMessageException,
 )
-from actors.logic.failure import Verdict, decide
+from actors.logic.failure import Outcome, policy_for
 
 
 def test_the_defaults_are_those_of_the_documents() -> None:
@@ -112,35 +112,35 @@ def test_exceptions_that_no_table_names_are_retried(
     on_exception: dict[type[BaseException], Actions] | None,
 ) -> None:
     table = compile_table(on_exception)
-    assert decide(table, ValueError) == decision(Retry())
-    assert decide(table, TimeoutError) == decision(Retry())
-    assert decide(table, InvalidMessage).verdict is Verdict.DEAD_LETTER
-    assert decide(table, HandlerCrashed).verdict is Verdict.DEAD_LETTER
+    assert policy_for(table, ValueError) == policy_of(Retry())
+    assert policy_for(table, TimeoutError) == policy_of(Retry())
+    assert policy_for(table, InvalidMessage).outcome is Outcome.DEAD_LETTER
+    assert policy_for(table, HandlerCrashed).outcome is Outcome.DEAD_LETTER
 
 
 def test_an_action_for_all_spares_what_can_never_succeed() -> None:
     table = compile_table(Actions.REJECT)
-    assert decide(table, KeyError).verdict is Verdict.REJECT
-    assert decide(table, TimeoutError).verdict is Verdict.REJECT
-    assert decide(table, UndecodableMessageException).verdict is Verdict.DEAD_LETTER
+    assert policy_for(table, KeyError).outcome is Outcome.REJECT
+    assert policy_for(table, TimeoutError).outcome is Outcome.REJECT
+    assert policy_for(table, UndecodableMessageException).outcome is Outcome.DEAD_LETTER
 
 
 def test_the_most_specific_class_decides() -> None:
     table = compile_table(
         {LookupError: Actions.ACK, KeyError: Retry(attempts=3), InvalidMessage: Actions.REJECT}
     )
-    assert decide(table, KeyError).attempts == 3
-    assert decide(table, IndexError).verdict is Verdict.ACK
-    assert decide(table, ValueError).verdict is Verdict.RETRY
-    assert decide(table, UndecodableMessageException).verdict is Verdict.REJECT
+    assert policy_for(table, KeyError).attempts == 3
+    assert policy_for(table, IndexError).outcome is Outcome.ACK
+    assert policy_for(table, ValueError).outcome is Outcome.RETRY
+    assert policy_for(table, UndecodableMessageException).outcome is Outcome.REJECT
 
 
 def test_a_retry_waits_longer_each_time_up_to_its_cap_and_ends_as_a_dead_letter() -> None:
     retry = Retry(attempts=4, first=1.0, cap=3.0, jitter=False)
-    entry = decide(compile_table(retry), ValueError)
+    entry = policy_for(compile_table(retry), ValueError)
     assert [entry.apply(attempts) for attempts in (1, 2, 3, 4)] == [
-        (Verdict.RETRY, 1.0),
-        (Verdict.RETRY, 2.0),
-        (Verdict.RETRY, 3.0),
-        (Verdict.DEAD_LETTER, 0.0),
+        (Outcome.RETRY, 1.0),
+        (Outcome.RETRY, 2.0),
+        (Outcome.RETRY, 3.0),
+        (Outcome.DEAD_LETTER, 0.0),
     ]

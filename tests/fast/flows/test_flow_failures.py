@@ -458,13 +458,13 @@ def errors_of(system: InMemorySystem) -> dict[str, str | None]:
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.parametrize("bulk", [1, 4])
-@pytest.mark.parametrize("verdict", [REQUEUE, DEAD_LETTER, ACK, Retry(attempts=5)])
+@pytest.mark.parametrize("outcome", [REQUEUE, DEAD_LETTER, ACK, Retry(attempts=5)])
 def test_each_route_shows_its_own_last_error(
-    kind: str, pooled: bool, ordered: bool, bulk: int, verdict: Any
+    kind: str, pooled: bool, ordered: bool, bulk: int, outcome: Any
 ) -> None:
     """Routes that fail differently, side by side: what they raise is not mixed up."""
     app = app_on(kind)
-    options: dict[Any, Any] = {Options.BULK_SIZE: bulk, Events.ON_EXCEPTION: verdict}
+    options: dict[Any, Any] = {Options.BULK_SIZE: bulk, Events.ON_EXCEPTION: outcome}
     options |= {Options.POOL: "one"} if pooled else {}
     options |= {Options.ORDER_BY: "routing_key"} if ordered else {}
 

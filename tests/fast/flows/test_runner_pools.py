@@ -13,7 +13,7 @@ from typing import Any
 
 from actors import App, HandlerActor, Message
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Done, Started
@@ -162,6 +162,6 @@ def test_marks_and_errors_are_each_bulks_own_in_threads_at_once() -> None:
             piece = Piece("words", 1, number, raw, ends, 0)
             code.submit(Bulk(number, number, "words", (piece,), (1,)))
         done = answers(code, 3)
-    assert Range(1, 1, 1, Verdict.REJECT) in done[1].ranges
+    assert Range(1, 1, 1, Outcome.REJECT) in done[1].ranges
     assert [single.position for single in done[2].singles] == [2]
-    assert Range(1, 3, 3, Verdict.ACK) in done[3].ranges
+    assert Range(1, 3, 3, Outcome.ACK) in done[3].ranges

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Done, Started
@@ -115,7 +115,7 @@ def handle(*words: str, attempts: int = 0) -> Done:
 
 def test_a_bulk_is_one_request_and_can_be_searched(server: Server) -> None:
     done = handle("bafodi", "gulemo")
-    assert [(r.first, r.last, r.verdict) for r in done.ranges] == [(1, 2, Verdict.ACK)]
+    assert [(r.first, r.last, r.outcome) for r in done.ranges] == [(1, 2, Outcome.ACK)]
     assert server.documents == {"1": {"word": "bafodi"}, "2": {"word": "gulemo"}}
     ((path, auth, _),) = server.asked
     assert path == "/words/_bulk"
@@ -125,14 +125,14 @@ def test_a_bulk_is_one_request_and_can_be_searched(server: Server) -> None:
 
 def test_what_fails_item_by_item_is_settled_item_by_item(server: Server) -> None:
     done = handle("bafodi", "429", "400", "503", "gulemo", attempts=2)
-    assert [(r.first, r.last, r.verdict) for r in done.ranges] == [
-        (1, 1, Verdict.ACK),
-        (5, 5, Verdict.ACK),
+    assert [(r.first, r.last, r.outcome) for r in done.ranges] == [
+        (1, 1, Outcome.ACK),
+        (5, 5, Outcome.ACK),
     ]
-    assert [(s.position, s.verdict, s.delay, s.reason) for s in done.singles] == [
-        (2, Verdict.REQUEUE, 4.0, "es_rejected_execution_exception: queue is full"),
-        (3, Verdict.DEAD_LETTER, 0.0, "document_parsing_exception: failed to parse field [word]"),
-        (4, Verdict.REQUEUE, 4.0, "unavailable_shards_exception: primary shard is not active"),
+    assert [(s.position, s.outcome, s.delay, s.reason) for s in done.singles] == [
+        (2, Outcome.REQUEUE, 4.0, "es_rejected_execution_exception: queue is full"),
+        (3, Outcome.DEAD_LETTER, 0.0, "document_parsing_exception: failed to parse field [word]"),
+        (4, Outcome.REQUEUE, 4.0, "unavailable_shards_exception: primary shard is not active"),
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_request_that_fails_as_a_whole_fails_the_bulk_without_showing_the_pass
 ) -> None:
     server.status = status
     done = handle("bafodi", "gulemo")
-    assert [s.verdict for s in done.singles] == [Verdict.RETRY, Verdict.RETRY]
+    assert [s.outcome for s in done.singles] == [Outcome.RETRY, Outcome.RETRY]
     assert str(status) in done.reports[0].error
     assert "s3cret" not in done.reports[0].error + caplog.text
 

@@ -6,7 +6,7 @@ from array import array
 import pytest
 
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Done, Started
@@ -26,5 +26,5 @@ def test_the_smallest_handler_logs_what_comes(caplog: pytest.LogCaptureFixture) 
         (done,) = code.turn(0.0)
     code.close()
     assert isinstance(done, Done)
-    assert [entry.verdict for entry in done.ranges] == [Verdict.ACK]
+    assert [entry.outcome for entry in done.ranges] == [Outcome.ACK]
     assert "{'hello': 'world'}" in caplog.text

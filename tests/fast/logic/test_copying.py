@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.logic.copying import PATIENCE, Form, Refusal, next_form
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.ledger import Flush
 from actors.roles.port import Move, Moved, MoveFailed
 from actors.roles.protocol import Single
@@ -35,8 +35,8 @@ class World:
         self.traffic.custody.deliver(1, 4, 4, 0.0)
         self.now = 0.0
 
-    def single(self, position: int, verdict: Verdict, **more: Any) -> None:
-        self.traffic._single(Single(1, position, verdict, attempts=2, **more), self.now)
+    def single(self, position: int, outcome: Outcome, **more: Any) -> None:
+        self.traffic._single(Single(1, position, outcome, attempts=2, **more), self.now)
         self.turn()
 
     def turn(self) -> None:
@@ -81,14 +81,14 @@ class World:
 
 @pytest.mark.parametrize("answer", [*SAYS_NO, OverflowError("int too big"), KeyError("x")])
 @pytest.mark.parametrize(
-    ("verdict", "back"),
-    [(Verdict.RETRY, "failed"), (Verdict.SNOOZE, "returned")],
+    ("outcome", "back"),
+    [(Outcome.RETRY, "failed"), (Outcome.SNOOZE, "returned")],
 )
 def test_a_retry_that_nobody_stores_waits_here_and_returns_to_its_queue(
-    answer: Refusal | BaseException, verdict: Verdict, back: str
+    answer: Refusal | BaseException, outcome: Outcome, back: str
 ) -> None:
     world = World(answer)
-    world.single(1, verdict, delay=70.0)
+    world.single(1, outcome, delay=70.0)
     world.wait(2 * ROUND)
     assert world.flushes == []  # it waits no less than …
     world.wait(70.0)  # … and no longer than it may
@@ -110,7 +110,7 @@ def test_a_dead_letter_that_its_queue_does_not_take_is_kept_here(
 
     world.move = move  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
-        world.single(1, Verdict.DEAD_LETTER, reason="bad")
+        world.single(1, Outcome.DEAD_LETTER, reason="bad")
         world.wait(PATIENCE * ROUND)
     assert world.flushes == [Flush(1, ((1, 1),))]
     assert world.forms[-1] is Form.KEPT
@@ -121,8 +121,8 @@ def test_a_dead_letter_that_its_queue_does_not_take_is_kept_here(
 
 def test_while_nobody_can_be_asked_a_copy_is_made_again_as_it_is() -> None:
     world = World(WAITS)
-    world.single(1, Verdict.DEAD_LETTER)
-    world.single(2, Verdict.RETRY, delay=1.0)
+    world.single(1, Outcome.DEAD_LETTER)
+    world.single(2, Outcome.RETRY, delay=1.0)
     world.wait(1000.0)
     assert set(world.forms) == {Form.WHOLE}
     assert world.flushes == []
@@ -133,7 +133,7 @@ def test_while_nobody_can_be_asked_a_copy_is_made_again_as_it_is() -> None:
 
 def test_a_place_that_is_full_for_a_moment_gets_its_copies() -> None:
     world = World(*[Refusal.REFUSED] * (PATIENCE - 1), None)
-    world.single(1, Verdict.DEAD_LETTER)
+    world.single(1, Outcome.DEAD_LETTER)
     world.wait(PATIENCE * ROUND)
     assert set(world.forms) == {Form.WHOLE}
     assert world.flushes == [Flush(1, ((1, 1),))]
@@ -141,7 +141,7 @@ def test_a_place_that_is_full_for_a_moment_gets_its_copies() -> None:
 
 def test_what_neither_the_broker_nor_the_spool_takes_is_tried_at_both_again() -> None:
     world = World(Refusal.UNFIT)
-    world.single(1, Verdict.DEAD_LETTER)
+    world.single(1, Outcome.DEAD_LETTER)
     world.wait(3 * ROUND)
     assert world.forms[:4] == [Form.WHOLE, Form.BARE, Form.KEPT, Form.WHOLE]
     assert world.open == 4
@@ -159,7 +159,7 @@ def test_one_copy_that_cannot_be_made_holds_no_other() -> None:
 
     world.move = move  # type: ignore[method-assign]
     for position in (1, 2, 3, 4):
-        world.single(position, Verdict.DEAD_LETTER)
+        world.single(position, Outcome.DEAD_LETTER)
     assert world.open == 0
     assert max(world.forms) is Form.KEPT
 
@@ -167,13 +167,13 @@ def test_one_copy_that_cannot_be_made_holds_no_other() -> None:
 def test_in_a_drain_what_has_no_copy_returns_at_once() -> None:
     world = World(Refusal.BARRED)
     world.traffic.draining = True
-    world.single(1, Verdict.RETRY, delay=30.0)
+    world.single(1, Outcome.RETRY, delay=30.0)
     assert world.flushes == [Flush(failed=(1,), told=((1, 2),))]
 
 
 def test_texts_that_no_utf8_holds_are_escaped_for_whoever_stores_them() -> None:
     world = World(None)
-    world.single(1, Verdict.DEAD_LETTER, reason="bad \udcff", error="a.\ud800")
+    world.single(1, Outcome.DEAD_LETTER, reason="bad \udcff", error="a.\ud800")
     assert (world.moves[0].reason, world.moves[0].error) == ("bad \\udcff", "a.\\ud800")
 
 

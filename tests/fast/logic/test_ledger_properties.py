@@ -9,12 +9,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.frames import settle
 from actors.logic.ledger import Ledger, merged
 from tests.support.channel import Channel
 
-AT_ONCE = (Verdict.ACK, Verdict.REQUEUE, Verdict.RETURN, Verdict.REJECT)
+AT_ONCE = (Outcome.ACK, Outcome.REQUEUE, Outcome.RETURN, Outcome.REJECT)
 OPEN, DECIDED = "open", "decided"
 
 
@@ -22,12 +22,12 @@ class Model:
     """What a ledger means, a delivery at a time."""
 
     def __init__(self) -> None:
-        self.states: dict[int, str | Verdict] = {}
-        self.held: dict[int, tuple[float, Verdict]] = {}
+        self.states: dict[int, str | Outcome] = {}
+        self.held: dict[int, tuple[float, Outcome]] = {}
 
-    def settle(self, first: int, last: int, verdict: Verdict) -> int:
+    def settle(self, first: int, last: int, outcome: Outcome) -> int:
         opened = [p for p in range(first, last + 1) if self.states.get(p) == OPEN]
-        self.states.update(dict.fromkeys(opened, verdict))
+        self.states.update(dict.fromkeys(opened, outcome))
         return len(opened)
 
     def decide(self, position: int) -> bool:
@@ -36,10 +36,10 @@ class Model:
         self.states[position] = DECIDED
         return True
 
-    def hold(self, position: int, until: float, verdict: Verdict) -> bool:
+    def hold(self, position: int, until: float, outcome: Outcome) -> bool:
         if not self.decide(position):
             return False
-        self.held[position] = until, verdict
+        self.held[position] = until, outcome
         return True
 
     def due(self, now: float) -> int:
@@ -58,7 +58,7 @@ STEPS = st.one_of(
     st.tuples(st.just("deliver"), st.integers(1, 8)),
     st.tuples(st.just("settle"), POSITIONS, st.integers(0, 10), st.sampled_from(AT_ONCE)),
     st.tuples(
-        st.just("hold"), POSITIONS, TIMES, st.sampled_from([Verdict.REQUEUE, Verdict.RETURN])
+        st.just("hold"), POSITIONS, TIMES, st.sampled_from([Outcome.REQUEUE, Outcome.RETURN])
     ),
     st.tuples(st.just("decide"), POSITIONS),
     st.tuples(st.just("finish"), POSITIONS),
@@ -78,13 +78,13 @@ class Replay:
         self.broker.unacked += range(first, first + count)
         self.model.states.update(dict.fromkeys(range(first, first + count), OPEN))
 
-    def settle(self, first: int, more: int, verdict: Verdict) -> None:
+    def settle(self, first: int, more: int, outcome: Outcome) -> None:
         last = first + more
-        assert self.ledger.settle(first, last, verdict) == self.model.settle(first, last, verdict)
+        assert self.ledger.settle(first, last, outcome) == self.model.settle(first, last, outcome)
 
-    def hold(self, position: int, until: float, verdict: Verdict) -> None:
-        held = self.model.hold(position, until, verdict)
-        assert self.ledger.hold(position, until, verdict) == held
+    def hold(self, position: int, until: float, outcome: Outcome) -> None:
+        held = self.model.hold(position, until, outcome)
+        assert self.ledger.hold(position, until, outcome) == held
 
     def decide(self, position: int) -> None:
         assert self.ledger.decide(position) == self.model.decide(position)
@@ -94,9 +94,9 @@ class Replay:
         if position in self.model.held:
             return
         decided = self.model.states.get(position) == DECIDED
-        assert self.ledger.finish(position, Verdict.ACK) == decided
+        assert self.ledger.finish(position, Outcome.ACK) == decided
         if decided:
-            self.model.states[position] = Verdict.ACK
+            self.model.states[position] = Outcome.ACK
 
     def due(self, now: float) -> None:
         assert self.ledger.due(now) == self.model.due(now)
@@ -104,7 +104,7 @@ class Replay:
     def flush(self) -> None:
         if flush := self.ledger.flush():
             self.broker.receive(settle(1, flush))
-        settled = {p: v for p, v in self.model.states.items() if isinstance(v, Verdict)}
+        settled = {p: v for p, v in self.model.states.items() if isinstance(v, Outcome)}
         assert self.broker.told == settled
         assert self.ledger.flush() is None
 
@@ -115,7 +115,7 @@ class Replay:
         assert ledger.held == len(self.model.held)
         assert ledger.next_due() == min((t for t, _ in self.model.held.values()), default=None)
         prefix = 0
-        while isinstance(states.get(prefix + 1), Verdict):
+        while isinstance(states.get(prefix + 1), Outcome):
             prefix += 1
         assert ledger.prefix == prefix
         opened = [p for low, high in ledger.open(0, 99) for p in range(low, high + 1)]
@@ -137,7 +137,7 @@ def test_a_ledger_settles_each_delivery_once_and_tells_the_broker_so(
         replay.finish(position)
     left = [position for position, state in replay.model.states.items() if state == OPEN]
     assert replay.ledger.return_open() == len(left)
-    replay.model.states.update(dict.fromkeys(left, Verdict.REQUEUE))
+    replay.model.states.update(dict.fromkeys(left, Outcome.REQUEUE))
     replay.flush()
     assert replay.broker.unacked == []
     assert replay.ledger.unsettled == 0

@@ -221,7 +221,7 @@ def test_keys_of_suspects_and_of_innocents_are_free_once_their_epoch_ends() -> N
         hands.hand_out()
         hands.lose("h", overdue)
         if overdue:
-            hands.line.batching.settled(one(arrived, 0))  # its time-out was its verdict
+            hands.line.batching.settled(one(arrived, 0))  # its time-out was its outcome
         hands.line.drop("q", 2)
         hands.line.batching.add(chunk([b"a", b"b"], number=2, epoch=2), 0.0)
         hands.staff.hire("g")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.ledger import Ledger
 from actors.logic.outbox import PATIENCE, Outbox, Sent
 
@@ -16,20 +16,20 @@ def filled(*sizes: int) -> tuple[Outbox, Ledger]:
     return outbox, ledger
 
 
-def test_a_chunk_is_open_while_a_delivery_of_it_waits_for_a_verdict() -> None:
+def test_a_chunk_is_open_while_a_delivery_of_it_waits_for_a_outcome() -> None:
     outbox, ledger = filled(2, 2, 2)
-    ledger.settle(1, 3, Verdict.ACK)
+    ledger.settle(1, 3, Outcome.ACK)
     assert outbox.open() == [2, 3]
     assert (outbox.open_from(), outbox.bytes, outbox.oldest(), outbox.next) == (2, 40, 1.0, 4)
     ledger.hold(4, 9.0)
     assert outbox.open() == [3]
-    ledger.settle(5, 6, Verdict.REJECT)
+    ledger.settle(5, 6, Outcome.REJECT)
     assert (outbox.open_from(), outbox.bytes, outbox.oldest()) == (4, 0, None)
 
 
 def test_a_settled_chunk_behind_an_open_one_is_confirmed_though_it_is_not_the_first() -> None:
     outbox, ledger = filled(1, 1)
-    ledger.settle(2, 2, Verdict.ACK)
+    ledger.settle(2, 2, Outcome.ACK)
     assert outbox.open_from() == 1
     assert outbox.open() == [1]
 

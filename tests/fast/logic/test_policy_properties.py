@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.connectors.rabbitmq.retry_queues import step
-from actors.logic.failure import Decision, Verdict, decide, requeue_delay
+from actors.logic.failure import Outcome, Policy, policy_for, requeue_delay
 from actors.logic.recurrence import Past, Recurrences
 from actors.logic.restart import HEALTHY, Backoff, Intensity
 from tests.support.deliveries import delivery
@@ -25,10 +25,10 @@ def test_the_most_specific_class_of_the_table_decides(
     declared: set[type[Exception]], raised: type[BaseException]
 ) -> None:
     kinds = declared | {Exception}
-    table: dict[type[BaseException], Decision] = {
-        kind: Decision(Verdict.RETRY, place) for place, kind in enumerate(kinds, 1)
+    table: dict[type[BaseException], Policy] = {
+        kind: Policy(Outcome.RETRY, place) for place, kind in enumerate(kinds, 1)
     }
-    chosen = next(kind for kind, decision in table.items() if decision is decide(table, raised))
+    chosen = next(kind for kind, policy in table.items() if policy is policy_for(table, raised))
     if not issubclass(raised, Exception):
         assert chosen is Exception
         return
@@ -46,15 +46,15 @@ def test_the_most_specific_class_of_the_table_decides(
 def test_a_retry_waits_ever_longer_up_to_its_cap_and_ends(
     attempts: int, most: int, first: float, factor: float, cap: float
 ) -> None:
-    retry = Decision(Verdict.RETRY, most, first, factor, cap)
-    verdict, delay = retry.apply(attempts)
+    retry = Policy(Outcome.RETRY, most, first, factor, cap)
+    outcome, delay = retry.apply(attempts)
     assert 0 <= delay <= cap
     if most and attempts >= most:
-        assert (verdict, delay) == (Verdict.DEAD_LETTER, 0.0)
+        assert (outcome, delay) == (Outcome.DEAD_LETTER, 0.0)
         return
-    assert verdict is Verdict.RETRY
+    assert outcome is Outcome.RETRY
     later, longer = retry.apply(attempts + 1)
-    assert later is Verdict.DEAD_LETTER or longer >= delay
+    assert later is Outcome.DEAD_LETTER or longer >= delay
     if attempts <= 1:
         assert delay == min(first, cap)
 
@@ -63,27 +63,27 @@ def test_a_retry_waits_ever_longer_up_to_its_cap_and_ends(
 def test_jitter_shortens_a_wait_by_a_tenth_at_the_most_and_the_same_each_time(
     attempts: int, content: bytes, first: float, cap: float
 ) -> None:
-    plain = Decision(Verdict.RETRY, 0, first, 2.0, cap)
-    verdict, delay = replace(plain, jitter=True).apply(attempts, content)
+    plain = Policy(Outcome.RETRY, 0, first, 2.0, cap)
+    outcome, delay = replace(plain, jitter=True).apply(attempts, content)
     _, full = plain.apply(attempts)
-    assert verdict is Verdict.RETRY
+    assert outcome is Outcome.RETRY
     assert full * 0.9 <= delay <= full
     assert delay == replace(plain, jitter=True).apply(attempts, content)[1]
     assert step(delay) <= step(full)
 
 
 def test_jitter_spreads_what_failed_together() -> None:
-    retry = Decision(Verdict.RETRY, 0, 100.0, 1.0, 100.0, jitter=True)
+    retry = Policy(Outcome.RETRY, 0, 100.0, 1.0, 100.0, jitter=True)
     delays = sorted(retry.apply(3, b"message %d" % number)[1] for number in range(1000))
     quarters = [sum(low <= d < low + 2.5 for d in delays) for low in (90, 92.5, 95, 97.5)]
     assert all(200 <= quarter <= 300 for quarter in quarters)
     assert len(set(delays)) == 1000
 
 
-@given(st.sampled_from(Verdict), st.integers(0, 100))
-def test_what_is_no_retry_is_applied_as_it_is(verdict: Verdict, attempts: int) -> None:
-    if verdict is not Verdict.RETRY:
-        assert Decision(verdict, 3, 1.0).apply(attempts) == (verdict, 0.0)
+@given(st.sampled_from(Outcome), st.integers(0, 100))
+def test_what_is_no_retry_is_applied_as_it_is(outcome: Outcome, attempts: int) -> None:
+    if outcome is not Outcome.RETRY:
+        assert Policy(outcome, 3, 1.0).apply(attempts) == (outcome, 0.0)
 
 
 @given(st.integers(-1, 10**9), SEEDS)

@@ -32,7 +32,7 @@ def test_what_was_said_of_a_settled_chunk_is_repeated_while_the_connection_holds
     assert register.repeat([2]) == []
 
 
-def test_the_deliveries_are_let_go_before_the_verdicts() -> None:
+def test_the_deliveries_are_let_go_before_the_outcomes() -> None:
     made = chunk(2)
     register = registered(made)
     register.settle(whole(made), "said")

@@ -1,4 +1,4 @@
-"""Each delivery gets the one verdict of its handler, whatever becomes of the settlements.
+"""Each delivery gets the one outcome of its handler, whatever becomes of the settlements.
 
 The decisions of batcher and connection, with the way between them: it loses, repeats and
 swaps settlements, and the rounds in which the two tell each other what they hold.
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.frames import settle
 from actors.logic.ledger import Flush
 from actors.logic.line import Line
@@ -28,8 +28,8 @@ from actors.roles.traffic import Traffic
 from tests.support.channel import Channel
 from tests.support.deliveries import chunk, delivery, receipts
 
-RANGED = (Verdict.ACK, Verdict.REJECT)
-SINGLE = (Verdict.REQUEUE, Verdict.DEAD_LETTER, Verdict.RETRY, Verdict.SNOOZE)
+RANGED = (Outcome.ACK, Outcome.REJECT)
+SINGLE = (Outcome.REQUEUE, Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE)
 
 
 class World:
@@ -80,7 +80,7 @@ class Pair:
         self.settling = Settling({"q": self.line}, broker_copies=True, random=self.random)
         self.incarnation = 0
         self.way: list[Settlement] = []
-        self.verdicts: dict[int, Verdict] = {}
+        self.outcomes: dict[int, Outcome] = {}
 
     def deliver(self, count: int) -> None:
         first = len(self.world.channel.unacked) + len(self.world.channel.told) + 1
@@ -112,14 +112,14 @@ class Pair:
     def decide(self, draft: Draft) -> tuple[list[Range], list[Single]]:
         ranges, singles = [], []
         for epoch, position in receipts(draft):
-            verdict = self.random.choice(RANGED + SINGLE)
-            assert position not in self.verdicts  # it is handed out once
-            self.verdicts[position] = verdict
+            outcome = self.random.choice(RANGED + SINGLE)
+            assert position not in self.outcomes  # it is handed out once
+            self.outcomes[position] = outcome
             delay = self.random.choice([0.0, 3.0, 90.0])
-            if verdict in RANGED:
-                ranges.append(Range(epoch, position, position, verdict))
+            if outcome in RANGED:
+                ranges.append(Range(epoch, position, position, outcome))
             else:
-                singles.append(Single(epoch, position, verdict, delay, attempts=2))
+                singles.append(Single(epoch, position, outcome, delay, attempts=2))
         return ranges, singles
 
     def tell(self, entries: list[Range | Single]) -> None:
@@ -172,11 +172,11 @@ class Pair:
         self.traffic.release(self.now)
 
 
-def expected(verdict: Verdict, copied: bool) -> Verdict:
-    """What the broker is told of a delivery, as far as it sees verdicts."""
-    if verdict is Verdict.SNOOZE and not copied:
-        return Verdict.RETURN
-    return verdict if verdict in (*RANGED, Verdict.REQUEUE) else Verdict.ACK
+def expected(outcome: Outcome, copied: bool) -> Outcome:
+    """What the broker is told of a delivery, as far as it sees outcomes."""
+    if outcome is Outcome.SNOOZE and not copied:
+        return Outcome.RETURN
+    return outcome if outcome in (*RANGED, Outcome.REQUEUE) else Outcome.ACK
 
 
 STEPS = st.one_of(
@@ -186,7 +186,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, min_size=5, max_size=40), st.integers(1, 6), st.integers(0, 2**32))
-def test_settlements_lost_swapped_and_repeated_leave_each_delivery_its_one_verdict(
+def test_settlements_lost_swapped_and_repeated_leave_each_delivery_its_one_outcome(
     steps: list[int | str], size: int, seed: int
 ) -> None:
     pair = Pair(size, seed)
@@ -201,11 +201,11 @@ def test_settlements_lost_swapped_and_repeated_leave_each_delivery_its_one_verdi
         assert all(made.open >= 0 for made in pair.settling.register._chunks.values())
     pair.finish()
     copies = [position for position, _ in pair.world.copied]
-    told = {position: expected(v, position in copies) for position, v in pair.verdicts.items()}
+    told = {position: expected(v, position in copies) for position, v in pair.outcomes.items()}
     assert pair.world.channel.told == told
     assert pair.world.channel.unacked == []
     assert len(set(copies)) == len(copies)
-    dead = {position for position, verdict in pair.verdicts.items() if verdict == SINGLE[1]}
+    dead = {position for position, outcome in pair.outcomes.items() if outcome == SINGLE[1]}
     assert {position for position, is_dead in pair.world.copied if is_dead} == dead
     # Nothing is kept of what is over.
     assert pair.traffic.custody.unsettled == 0

@@ -22,7 +22,7 @@ from actors import (
 from actors.api.connections import Connection, parse_connection
 from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
-from actors.logic.failure import DEAD_LETTER, Verdict
+from actors.logic.failure import DEAD_LETTER, Outcome
 from actors.plan.build import build_plan, check_app
 from actors.plan.plan import PipelinePlan, Plan
 from actors.plan.settings import Settings
@@ -418,7 +418,7 @@ def test_what_befalls_a_message_outside_its_handler_is_in_the_plan() -> None:
             {"on_exception": {Exception: Retry(attempts=5), TimeoutError: Actions.DEAD_LETTER}},
         )
     )
-    assert (usual.on_timeout.verdict, usual.on_crash) == (Verdict.RETRY, DEAD_LETTER)
+    assert (usual.on_timeout.outcome, usual.on_crash) == (Outcome.RETRY, DEAD_LETTER)
     assert (own.on_timeout, own.last_alone) == (DEAD_LETTER, 5)
     assert usual.last_alone == 20
 

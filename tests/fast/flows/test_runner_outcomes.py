@@ -1,4 +1,4 @@
-"""What a bulk comes to: the handler runs in memory, the verdicts are the real ones."""
+"""What a bulk comes to: the handler runs in memory, the outcomes are the real ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pydantic import BaseModel
 
 from actors import Actions, App, Events, HandlerActor, InvalidMessage, Message, Retry
 from actors.logic.bulk import Piece
-from actors.logic.failure import Verdict
+from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Done, Started
 from actors.roles.protocol import Bulk, Range, Single
 from actors.usercode.runner import InlineUserCode
 
-ACK, REJECT = int(Verdict.ACK), int(Verdict.REJECT)
+ACK, REJECT = int(Outcome.ACK), int(Outcome.REJECT)
 
 
 class Word(BaseModel):
@@ -57,13 +57,13 @@ def run(
 
 
 def outcomes(done: Done) -> dict[int, str]:
-    """Position to name of verdict."""
+    """Position to name of outcome."""
     found = {
-        position: Verdict(entry.verdict).name
+        position: Outcome(entry.outcome).name
         for entry in done.ranges
         for position in range(entry.first, entry.last + 1)
     }
-    return found | {single.position: Verdict(single.verdict).name for single in done.singles}
+    return found | {single.position: Outcome(single.outcome).name for single in done.singles}
 
 
 def returns(messages: list[Message[Any]]) -> None:
@@ -120,7 +120,7 @@ def _amqp_piece() -> Piece:
 
 
 @pytest.mark.parametrize(
-    ("action", "verdict"),
+    ("action", "outcome"),
     [
         (Actions.ACK, "ACK"),
         (Actions.REQUEUE, "REQUEUE"),
@@ -128,10 +128,10 @@ def _amqp_piece() -> Piece:
         (Actions.DEAD_LETTER, "DEAD_LETTER"),
     ],
 )
-def test_actions_on_success_and_on_exception(action: Actions, verdict: str) -> None:
+def test_actions_on_success_and_on_exception(action: Actions, outcome: str) -> None:
     bodies = piece(b"1", b"2")
-    assert outcomes(run(returns, bodies, ON_SUCCESS=action)) == {1: verdict, 2: verdict}
-    assert outcomes(run(raises, bodies, ON_EXCEPTION=action)) == {1: verdict, 2: verdict}
+    assert outcomes(run(returns, bodies, ON_SUCCESS=action)) == {1: outcome, 2: outcome}
+    assert outcomes(run(raises, bodies, ON_EXCEPTION=action)) == {1: outcome, 2: outcome}
 
 
 def test_the_most_specific_class_of_the_table_decides() -> None:
@@ -143,10 +143,10 @@ def test_a_retry_waits_longer_each_time_and_then_gives_up() -> None:
     retry = Retry(attempts=3, first=1.0, factor=3.0, jitter=False)
     flagged = ((1, 1), (2, 2))
     done = run(raises, piece(b"1", b"2", b"3"), flagged=flagged, ON_EXCEPTION=retry)
-    assert [(s.verdict, s.delay, s.attempts) for s in done.singles] == [
-        (Verdict.RETRY, 1.0, 1),
-        (Verdict.RETRY, 3.0, 2),
-        (Verdict.DEAD_LETTER, 0.0, 3),
+    assert [(s.outcome, s.delay, s.attempts) for s in done.singles] == [
+        (Outcome.RETRY, 1.0, 1),
+        (Outcome.RETRY, 3.0, 2),
+        (Outcome.DEAD_LETTER, 0.0, 3),
     ]
 
 
@@ -178,9 +178,9 @@ def test_marks_beat_what_becomes_of_the_bulk(handler: Any, rest: str) -> None:
         "ACK", "REQUEUE", "REJECT", "DEAD_LETTER", "SNOOZE", "REQUEUE", rest,
     ]  # fmt: skip
     by_position = {single.position: single for single in done.singles}
-    assert by_position[4] == Single(1, 4, Verdict.DEAD_LETTER, 0.0, "bad word", attempts=1)
-    assert by_position[5] == Single(1, 5, Verdict.SNOOZE, 9.0, attempts=1)
-    assert by_position[6] == Single(1, 6, Verdict.REQUEUE, 4.0, "busy", attempts=1)
+    assert by_position[4] == Single(1, 4, Outcome.DEAD_LETTER, 0.0, "bad word", attempts=1)
+    assert by_position[5] == Single(1, 5, Outcome.SNOOZE, 9.0, attempts=1)
+    assert by_position[6] == Single(1, 6, Outcome.REQUEUE, 4.0, "busy", attempts=1)
 
 
 def test_an_undecodable_message_is_settled_alone_and_its_neighbours_follow_the_table() -> None:
