@@ -13,7 +13,7 @@ from actors.logic.frames import Delivery
 from actors.logic.properties import entries, split
 
 #: No count is higher: copies, records and delays take it.
-MOST = 1_000_000
+ATTEMPTS_MAX = 1_000_000
 
 _ATTEMPTS, _SEAL = "x-callboard-attempts", "x-callboard-seal"
 _COUNT, _SEALED = _ATTEMPTS.encode(), _SEAL.encode()
@@ -86,7 +86,7 @@ def _number(value: bytes | None, types: bytes) -> int:
 
 
 def _bounded(attempts: int) -> int:
-    return min(max(0, attempts), MOST)
+    return min(max(0, attempts), ATTEMPTS_MAX)
 
 
 def _seal(attempts: int, queue: str, message_id: bytes, body: bytes) -> str:

@@ -25,54 +25,54 @@ class Batching:
         self._bulk_bytes = bulk_bytes
         self._interval = interval  #: seconds
         self.last_alone = last_alone  #: the hand-out that is always made alone; 0: none
-        self._lanes: dict[int, Lane] = {}  # by size of bulk, the smallest first
+        self._buffers: dict[int, BatchBuffer] = {}  # by size of bulk, the smallest first
 
     @property
     def size(self) -> int:
-        """Deliveries in line."""
-        return sum(lane.size for lane in self._lanes.values())
+        """Deliveries in the queue."""
+        return sum(buffer.size for buffer in self._buffers.values())
 
     def add(self, chunk: Chunk, now: float) -> None:
-        """Put a chunk in line."""
+        """Put a chunk in the queue."""
         for part in runs(chunk):
             attempts = chunk.attempts.get(part.start, 0)
             cleared = part.start in chunk.cleared
             cap = bulk_cap(self._bulk_size, attempts, self.last_alone, cleared=cleared)
-            self._lane(cap).add(part, now)
+            self._buffer(cap).add(part, now)
 
     def take(self, now: float, flush: bool = False) -> Draft | None:
         """The next bulk that is due: full, old enough, or whatever there is on `flush`."""
-        for lane in self._lanes.values():
-            if lane.size and (flush or lane.full() or now >= lane.oldest + self._interval):
-                return lane.cut()
+        for buffer in self._buffers.values():
+            if buffer.size and (flush or buffer.full() or now >= buffer.oldest + self._interval):
+                return buffer.cut()
         return None
 
     def ready(self, now: float) -> bool:
         """Whether a bulk is full or old enough."""
-        for lane in self._lanes.values():  # loops, for every route is asked at every turn
-            if lane.size and (lane.full() or now >= lane.oldest + self._interval):
+        for buffer in self._buffers.values():  # loops, for every route is asked at every turn
+            if buffer.size and (buffer.full() or now >= buffer.oldest + self._interval):
                 return True
         return False
 
     def due(self, now: float) -> float | None:
-        """When a delivery in line will be old enough next."""
+        """When a delivery in the queue will be old enough next."""
         first = None
-        for lane in self._lanes.values():
-            if lane.size and (time := lane.oldest + self._interval) > now:
+        for buffer in self._buffers.values():
+            if buffer.size and (time := buffer.oldest + self._interval) > now:
                 first = time if first is None else min(first, time)
         return first
 
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue: it will come again."""
-        return [part for lane in self._lanes.values() for part in lane.drop(queue, epoch)]
+        return [part for buffer in self._buffers.values() for part in buffer.drop(queue, epoch)]
 
     def holds(self, old: Old) -> bool:
         """Whether anything has waited for too long."""
-        return any(lane.holds(old) for lane in self._lanes.values())
+        return any(buffer.holds(old) for buffer in self._buffers.values())
 
     def recall(self, old: Old) -> list[tuple[Chunk, int, bool]]:
         """Take out what has waited for too long, as (chunk, index, failed)."""
-        parts = [part for lane in self._lanes.values() for part in lane.recall(old)]
+        parts = [part for buffer in self._buffers.values() for part in buffer.recall(old)]
         return [(chunk, index, False) for chunk, index in Draft(parts).deliveries()]
 
     def settled(self, part: Part) -> None:
@@ -82,15 +82,15 @@ class Batching:
         """Nothing waits for a failed message."""
         return []
 
-    def _lane(self, cap: int) -> Lane:
-        if cap not in self._lanes:
-            self._lanes[cap] = Lane(cap, self._bulk_bytes)
-            self._lanes = dict(sorted(self._lanes.items()))
-        return self._lanes[cap]
+    def _buffer(self, cap: int) -> BatchBuffer:
+        if cap not in self._buffers:
+            self._buffers[cap] = BatchBuffer(cap, self._bulk_bytes)
+            self._buffers = dict(sorted(self._buffers.items()))
+        return self._buffers[cap]
 
 
-class Lane:
-    """Deliveries in line for bulks of one size."""
+class BatchBuffer:
+    """Deliveries in the queue for bulks of one size."""
 
     def __init__(self, cap: int, bulk_bytes: int) -> None:
         self.size = 0
@@ -101,7 +101,7 @@ class Lane:
 
     @property
     def oldest(self) -> float:
-        """When the first in line came."""
+        """When the first in the queue came."""
         return self._parts[0][1]
 
     def full(self) -> bool:

@@ -77,7 +77,7 @@ class Glance:
         return kind != METHOD
 
 
-class Intake:
+class DeliveryBuffer:
     """Collects the deliveries of a channel that has one consumer, until they are taken."""
 
     def __init__(self, channel: int) -> None:

@@ -14,7 +14,7 @@ from actors.logic.bulk import Chunk, Draft, Part
 
 @dataclass(slots=True, eq=False)
 class Queued:
-    """One delivery in its key's line."""
+    """One delivery in its key's queue."""
 
     part: Part
     came: float
@@ -33,10 +33,10 @@ class Queued:
 
 
 class Ordering:
-    """The open bulks of one route with a key: a line for each key.
+    """The open bulks of one route with a key: a route queue for each key.
 
     While deliveries of a key are in a handler's hand, or its first waits to be tried
-    again, the rest of its line waits. A bulk takes its deliveries in order of arrival,
+    again, the rest of its queue waits. A bulk takes its deliveries in order of arrival,
     several of one key if they stand behind one another.
     """
 
@@ -53,13 +53,13 @@ class Ordering:
         self._interval = interval
         self.last_alone = last_alone  #: the hand-out that is always made alone; 0: none
         self._key_of = key_of
-        self._lines: dict[str, deque[Queued]] = {}
-        self._keys: dict[tuple[int, int], str] = {}  # by receipt, while in line or in hand
+        self._route_queues: dict[str, deque[Queued]] = {}
+        self._keys: dict[tuple[int, int], str] = {}  # by receipt, while in the queue or in hand
         self._in_hand: dict[str, int] = {}
         self.size = 0
 
     def add(self, chunk: Chunk, now: float) -> None:
-        """Put a chunk in line; what is withheld has its key wait for an outcome."""
+        """Put a chunk in the queue; what is withheld has its key wait for an outcome."""
         for index in range(len(chunk.ends)):
             key = self._key_of(chunk.raw(index))
             self._keys[chunk.epoch, chunk.first + index] = key
@@ -68,7 +68,7 @@ class Ordering:
                 continue
             alone = index in chunk.suspected
             queued = Queued(Part(chunk, index, index + 1), now, alone=alone)
-            self._lines.setdefault(key, deque()).append(queued)
+            self._route_queues.setdefault(key, deque()).append(queued)
             self.size += 1
 
     def take(self, now: float, flush: bool = False) -> Draft | None:
@@ -82,7 +82,11 @@ class Ordering:
 
     def suspects(self, now: float) -> list[Draft]:
         """Each that was in a process that died, and is the next of its key."""
-        heads = [line[0] for key, line in self._lines.items() if key not in self._in_hand]
+        heads = [
+            route_queue[0]
+            for key, route_queue in self._route_queues.items()
+            if key not in self._in_hand
+        ]
         return [self._taken([q]) for q in heads if q.alone and q.not_before <= now]
 
     def ready(self, now: float) -> bool:
@@ -90,11 +94,16 @@ class Ordering:
         return self.size > 0
 
     def due(self, now: float) -> float | None:
-        """When a line may be due next."""
-        lines = [line for key, line in self._lines.items() if key not in self._in_hand]
-        times = [line[0].not_before for line in lines]
+        """When a route queue may be due next."""
+        route_queues = [
+            route_queue
+            for key, route_queue in self._route_queues.items()
+            if key not in self._in_hand
+        ]
+        times = [route_queue[0].not_before for route_queue in route_queues]
         times += [
-            max(line[0].not_before, min(q.came for q in line) + self._interval) for line in lines
+            max(route_queue[0].not_before, min(q.came for q in route_queue) + self._interval)
+            for route_queue in route_queues
         ]
         return min((time for time in times if time > now), default=None)
 
@@ -112,25 +121,25 @@ class Ordering:
         alone: bool = False,
         snoozed: bool = False,
     ) -> None:
-        """Deliveries in hand failed, or were snoozed: each back to its place in line, not before
-        a time."""
+        """Deliveries in hand failed, or were snoozed: each back to its place in the queue, not
+        before a time."""
         for chunk, index, not_before in failed:
             key = self._keys.get((chunk.epoch, chunk.first + index))
             if key is None:
                 continue
             self._release(key)
             queued = Queued(Part(chunk, index, index + 1), now, not_before, alone, not snoozed)
-            line = self._lines.setdefault(key, deque())
-            line.insert(bisect(line, queued.place, key=lambda q: q.place), queued)
+            route_queue = self._route_queues.setdefault(key, deque())
+            route_queue.insert(bisect(route_queue, queued.place, key=lambda q: q.place), queued)
             self.size += 1
 
     def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
         """Take out lines in which one is to be tried again later, as (chunk, index, failed)."""
         given: list[tuple[Chunk, int, bool]] = []
-        for key, line in list(self._lines.items()):
-            if any(queued.not_before > now for queued in line):
-                given += [(q.part.chunk, q.part.start, q.failed) for q in line]
-                del self._lines[key]
+        for key, route_queue in list(self._route_queues.items()):
+            if any(queued.not_before > now for queued in route_queue):
+                given += [(q.part.chunk, q.part.start, q.failed) for q in route_queue]
+                del self._route_queues[key]
         for chunk, index, _ in given:
             del self._keys[chunk.epoch, chunk.first + index]
         self.size -= len(given)
@@ -138,7 +147,11 @@ class Ordering:
 
     def holds(self, old: Old) -> bool:
         """Whether anything has waited for too long."""
-        return any(is_old(q.part.chunk, old) for line in self._lines.values() for q in line)
+        return any(
+            is_old(q.part.chunk, old)
+            for route_queue in self._route_queues.values()
+            for q in route_queue
+        )
 
     def recall(self, old: Old) -> list[tuple[Chunk, int, bool]]:
         """Nothing is taken out: what came later would go before it."""
@@ -147,43 +160,47 @@ class Ordering:
     def drop(self, queue: str, epoch: int) -> list[Part]:
         """Take out what came before an epoch of a queue: it will come again."""
         dropped: list[Part] = []
-        for key, line in list(self._lines.items()):
-            dropped += [q.part for q in line if _before(q.part, queue, epoch)]
-            self._lines[key] = deque(q for q in line if not _before(q.part, queue, epoch))
-            if not self._lines[key]:
-                del self._lines[key]
+        for key, route_queue in list(self._route_queues.items()):
+            dropped += [q.part for q in route_queue if _before(q.part, queue, epoch)]
+            self._route_queues[key] = deque(
+                q for q in route_queue if not _before(q.part, queue, epoch)
+            )
+            if not self._route_queues[key]:
+                del self._route_queues[key]
         for part in dropped:
             del self._keys[part.chunk.epoch, part.chunk.first + part.start]
         self.size -= len(dropped)
         return dropped
 
     def _taken(self, chosen: list[Queued]) -> Draft:
-        """A bulk of these, out of their keys' lines."""
+        """A bulk of these, out of their keys' queues."""
         for queued in chosen:
             key = self._key(queued.part)
-            line = self._lines.pop(key)
-            line.popleft()
-            if line:
-                self._lines[key] = line  # behind the others: a busy key must starve none
+            route_queue = self._route_queues.pop(key)
+            route_queue.popleft()
+            if route_queue:
+                self._route_queues[key] = (
+                    route_queue  # behind the others: a busy key must starve none
+                )
             self._in_hand[key] = self._in_hand.get(key, 0) + 1
         self.size -= len(chosen)
         return Draft([queued.part for queued in chosen], alone=chosen[0].alone)
 
     def _choose(self, now: float) -> tuple[list[Queued], bool]:
-        """The next bulk, and whether it has to leave out what stands in line with it.
+        """The next bulk, and whether it has to leave out what stands in the queue with it.
 
         It begins with what asks for the smallest: a retry must not wait for a bulk to fill.
         """
         ready = [
-            line
-            for key, line in self._lines.items()
-            if key not in self._in_hand and line[0].not_before <= now
+            route_queue
+            for key, route_queue in self._route_queues.items()
+            if key not in self._in_hand and route_queue[0].not_before <= now
         ]
-        ready.sort(key=lambda line: self._cap(line[0]))
+        ready.sort(key=lambda route_queue: self._cap(route_queue[0]))
         chosen: list[Queued] = []
         room, full = self._bulk_bytes, False
-        for line in ready:
-            for queued in line:
+        for route_queue in ready:
+            for queued in route_queue:
                 if queued.not_before > now:
                     break
                 if chosen and not self._joins(queued, chosen, room):

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from actors.logic.ages import Old
 from actors.logic.attempts import counted, may_count
 from actors.logic.bulk import Chunk, Part
+from actors.logic.chunk_table import ChunkTable
 from actors.logic.failure import Outcome, Policy, class_name, next_attempts, requeue_delay
 from actors.logic.frames import Delivery
-from actors.logic.line import Line
 from actors.logic.ordering import Ordering
 from actors.logic.recurrence import Recurrences
-from actors.logic.register import Register
+from actors.logic.route_queue import RouteQueue
 
 
 class Range(NamedTuple):
@@ -55,13 +55,15 @@ class Settling:
 
     A requeue gets its delay from how often the message failed, an outcome that makes a
     copy gets the delivery itself, and on an ordered route what comes back waits here, at
-    the head of its key's line.
+    the head of its key's queue.
     """
 
-    def __init__(self, lines: dict[str, Line], *, broker_copies: bool, random: Random) -> None:
-        self.register: Register[Range | Single] = Register()
+    def __init__(
+        self, route_queues: dict[str, RouteQueue], *, broker_copies: bool, random: Random
+    ) -> None:
+        self.chunk_table: ChunkTable[Range | Single] = ChunkTable()
         self.draining = False
-        self._lines = lines  # by queue
+        self._route_queues = route_queues  # by queue
         self._broker_copies = broker_copies  # the peer is a broker: it counts no attempts for us
         self._random = random
         self._recurrences = Recurrences()
@@ -77,7 +79,7 @@ class Settling:
                     chunk.cleared.add(index)
             if len(chunk.blob) > SEARCHED * len(chunk.ends) or may_count(chunk.blob):
                 _read_counts(chunk)
-        self.register.add(chunk)
+        self.chunk_table.add(chunk)
 
     def settle(
         self,
@@ -91,19 +93,19 @@ class Settling:
         are of an ended epoch."""
         stale = 0
         for epoch, low, high, outcome in ranges:
-            found = list(self.register.locate(epoch, low, high))
+            found = list(self.chunk_table.locate(epoch, low, high))
             stale += not found
             for chunk, first, last in found:
                 part = Part(chunk, first - chunk.first, last - chunk.first + 1)
                 self._say(part, Range(epoch, first, last, outcome))
         for single in singles:
-            found = list(self.register.locate(single.epoch, single.position, single.position))
+            found = list(self.chunk_table.locate(single.epoch, single.position, single.position))
             stale += not found
             for chunk, position, _ in found:
                 self._single(chunk, position - chunk.first, single, now, marked=not raised)
         return stale
 
-    def condemn(
+    def settle_as(
         self,
         deliveries: Iterable[tuple[Chunk, int]],
         policy: Policy,
@@ -123,19 +125,19 @@ class Settling:
     def give_back(self, now: float) -> None:
         """A drain: lines that wait for a failed message return to the world, in order."""
         self.draining = True
-        for line in set(self._lines.values()):
-            self._return(line.batching.give_back(now))
+        for route_queue in set(self._route_queues.values()):
+            self._return(route_queue.batching.give_back(now))
 
     def recall(self, old: Old) -> None:
         """What waits here for too long returns to the world, uncounted where nobody has had it."""
-        for line in set(self._lines.values()):
-            self._return(line.recall(old))
+        for route_queue in set(self._route_queues.values()):
+            self._return(route_queue.recall(old))
 
-    def hand_back(self, line: Line, now: float) -> None:
-        """Nobody can work on what waits in a line: it returns to the world after a while."""
-        for chunk, index, _ in line.batching.give_back(now):
+    def hand_back(self, route_queue: RouteQueue, now: float) -> None:
+        """Nobody can work on what waits in a route queue: it returns to the world after a while."""
+        for chunk, index, _ in route_queue.batching.give_back(now):
             self._hand_back(chunk, index)
-        while draft := line.next_suspect() or line.take(now, flush=True):
+        while draft := route_queue.next_suspect() or route_queue.take(now, flush=True):
             for chunk, index in draft.deliveries():
                 self._hand_back(chunk, index)
 
@@ -168,7 +170,7 @@ class Settling:
         elif single.outcome == Outcome.RETRY and self._broker_copies:
             # Where its copy cannot be stored, or it waits here, the message itself returns.
             self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
-        batching = self._lines[chunk.queue].batching
+        batching = self._route_queues[chunk.queue].batching
         if single.outcome in _COMES_BACK and isinstance(batching, Ordering):
             snoozed = single.outcome == Outcome.SNOOZE
             chunk.attempts[index] = next_attempts(single.outcome, single.attempts)
@@ -183,8 +185,8 @@ class Settling:
         self._say(Part(chunk, index, index + 1), single)
 
     def _say(self, part: Part, entry: Range | Single) -> None:
-        self._lines[part.chunk.queue].batching.settled(part)
-        self.register.settle(part, entry)
+        self._route_queues[part.chunk.queue].batching.settled(part)
+        self.chunk_table.settle(part, entry)
         self._said.append(entry)
 
 

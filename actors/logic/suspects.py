@@ -27,7 +27,7 @@ class Suspects:
         returns what is found guilty."""
         if not alone:
             for draft in drafts:
-                self.accuse(draft)
+                self.quarantine(draft)
             return []
         (draft,) = drafts
         if draft.size > 1:
@@ -42,7 +42,7 @@ class Suspects:
         self._waiting.appendleft(Draft(draft.parts, alone=True))
         return []
 
-    def accuse(self, draft: Draft) -> None:
+    def quarantine(self, draft: Draft) -> None:
         """It was not alone in a process that died: it is to run alone, in its turn."""
         self._waiting.append(Draft(draft.parts, alone=True))
 

@@ -15,18 +15,19 @@ from actors.api.connector import connector_of
 from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.ages import Old
 from actors.logic.bulk import Chunk, pieces
-from actors.logic.credit import Handed
 from actors.logic.failure import DEAD_LETTER, Policy, class_name
+from actors.logic.handler_pool import Assignment, HandlerPool
+from actors.logic.handler_window import Handed
 from actors.logic.hands import Deaths, identity
 from actors.logic.limits import endangered, tighter
-from actors.logic.line import NO_BULK, Line, Losses
+from actors.logic.route_queue import NO_BULK, Losses, RouteQueue
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling
 from actors.logic.sizes import TOGETHER
-from actors.logic.staff import Assignment, Staff
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.alarm import Alarm
 from actors.roles.context import Context, Memory
+from actors.roles.handler_pools import handler_pools_of
 from actors.roles.protocol import (
     Bulk,
     Configure,
@@ -48,17 +49,16 @@ from actors.roles.protocol import (
     Single,
     Status,
 )
-from actors.roles.staffing import staffs_of
 
 #: Seconds between two rounds of `Held`, while anything is outstanding.
 ROUND = 2.0
 #: Seconds for which what a killed worker had in hand runs alone, and all else waits for it.
-TRIALS = 60.0
+QUARANTINE_S = 60.0
 #: Dead handlers of which it is remembered whether they held a bulk.
 REMEMBERED = 256
 
 
-class Sentence(NamedTuple):
+class SettleAs(NamedTuple):
     """What becomes of a message for what befell it outside its handler."""
 
     policy: Policy
@@ -81,13 +81,13 @@ class Batcher:
         self._chunks: Sequence[Deliveries] = Sequence()
         self._epochs: dict[str, int] = {}  # the live one, by queue
         self._routes: dict[str, RoutePlan] = {}
-        self._lines: dict[str, Line] = {}  # by queue
-        self._staffs: dict[str, Staff] = {}  # by pool
+        self._route_queues: dict[str, RouteQueue] = {}  # by queue
+        self._handler_pools: dict[str, HandlerPool] = {}  # by pool
         self._settling = Settling({}, broker_copies=False, random=context.random)
-        self._working: dict[str, Staff] = {}  # by handler
+        self._pool_of: dict[str, HandlerPool] = {}  # by handler
         self._lost: set[str] = set()  # handlers that may still be introduced as living
         self._deaths: dict[str, str] = {}  # "busy" or "idle", by handler
-        self._condemned: dict[str, int] = {}  # the overdue bulk, by handler
+        self._killed_for: dict[str, int] = {}  # the overdue bulk, by handler
         self._waiting: set[str] = set()  # routes that nobody can work on
         self._next_bulk = 1
         self._last_chunk: int | None = None  # of a drain
@@ -107,8 +107,8 @@ class Batcher:
             case Held():
                 self._held_by_handler(message, sender, now)
             case Received():
-                if staff := self._working.get(sender):
-                    staff.workers[sender].received(message.numbers)
+                if handler_pool := self._pool_of.get(sender):
+                    handler_pool.handlers[sender].received(message.numbers)
             case Reminder():
                 self._alarm.rang(message)
             case HandlerLost():
@@ -126,7 +126,7 @@ class Batcher:
                 raise TypeError(f"a batcher has no use for {message}")
         self._hand_out(now)
         for route in self._waiting:
-            self._settling.hand_back(self._lines[self._routes[route].queues[0]], now)
+            self._settling.hand_back(self._route_queues[self._routes[route].queues[0]], now)
         self._tell(self._settling.take())
         self._watch(now)
 
@@ -135,14 +135,14 @@ class Batcher:
     def _configure(self, message: Configure, sender: str) -> None:
         plan = message.plan
         assert isinstance(plan, PipelinePlan)
-        if not self._staffs:
-            self._staffs = staffs_of(plan)
+        if not self._handler_pools:
+            self._handler_pools = handler_pools_of(plan)
             for route in plan.routes:
-                line = self._staffs[route.pool or route.name].lines[route.name]
+                route_queue = self._handler_pools[route.pool or route.name].route_queues[route.name]
                 self._routes[route.name] = route
-                self._lines.update(dict.fromkeys(route.queues, line))
+                self._route_queues.update(dict.fromkeys(route.queues, route_queue))
             self._settling = Settling(
-                self._lines,
+                self._route_queues,
                 broker_copies=connector_of(plan.kind).frames,
                 random=self._context.random,
             )
@@ -158,11 +158,11 @@ class Batcher:
         # It may have been on its way when one of these died.
         self._lost &= {name for name, _ in message.handlers}
         present = {name: pool for name, pool in message.handlers if name not in self._lost}
-        for handler in [name for name in self._working if name not in present]:
+        for handler in [name for name in self._pool_of if name not in present]:
             self._handler_lost(HandlerLost(handler, "gone"), now)
         for handler, pool in present.items():
-            self._working[handler] = self._staffs[pool]
-            self._staffs[pool].hire(handler, retiring=handler in message.retiring)
+            self._pool_of[handler] = self._handler_pools[pool]
+            self._handler_pools[pool].add_handler(handler, retiring=handler in message.retiring)
         self._waiting = set(message.waiting)
 
     # ── deliveries in, bulks out ──────────────────────────────────────────────
@@ -171,17 +171,17 @@ class Batcher:
         if self._connection and sender != self._connection:
             self._stale += 1
             return
-        self._settling.register.confirm((), below=message.open_from)
+        self._settling.chunk_table.confirm((), below=message.open_from)
         self._enter(self._chunks.put(message.number, message), now)
 
     def _enter(self, arrived: Iterable[Deliveries], now: float) -> None:
         for message in arrived:
-            queue, line = message.queue, self._lines[message.queue]
+            queue, route_queue = message.queue, self._route_queues[message.queue]
             self._incarnation = message.incarnation
             if message.epoch > self._epochs.get(queue, 0):
                 self._epochs[queue] = message.epoch
-                line.drop(queue, message.epoch)
-                self._settling.register.drop(queue, message.epoch)
+                route_queue.drop(queue, message.epoch)
+                self._settling.chunk_table.drop(queue, message.epoch)
             chunk = Chunk(
                 message.number,
                 queue,
@@ -192,20 +192,23 @@ class Batcher:
                 dict(message.flagged),
             )
             self._settling.enter(chunk)
-            plan = self._routes[line.name]
+            plan = self._routes[route_queue.name]
             limit = tighter(message.limit, plan.delivery_limit)
             judged = self._convicted(chunk, plan) | self._endangered(chunk, limit)
             chunk.withheld.update(judged)
             self._suspect(chunk, now)
-            line.add(chunk, now)
-            for index, sentence in judged.items():  # in line by now: it may have to wait there
-                self._carry_out(plan, [(chunk, index)], sentence, now)
-            (line.spent.add if message.spent else line.spent.discard)(queue)
+            route_queue.add(chunk, now)
+            for (
+                index,
+                settle_as,
+            ) in judged.items():  # in the queue by now: it may have to wait there
+                self._carry_out(plan, [(chunk, index)], settle_as, now)
+            (route_queue.spent.add if message.spent else route_queue.spent.discard)(queue)
 
-    def _endangered(self, chunk: Chunk, limit: int | None) -> dict[int, Sentence]:
+    def _endangered(self, chunk: Chunk, limit: int | None) -> dict[int, SettleAs]:
         """What the broker would soon delete becomes a dead letter before anybody has it."""
         return {
-            index: Sentence(
+            index: SettleAs(
                 DEAD_LETTER,
                 DeliveryLimit,
                 f"came back {count} times, and RabbitMQ deletes it after {limit}",
@@ -213,15 +216,15 @@ class Batcher:
             for index, count in endangered(chunk, limit).items()
         }
 
-    def _convicted(self, chunk: Chunk, plan: RoutePlan) -> dict[int, Sentence]:
+    def _convicted(self, chunk: Chunk, plan: RoutePlan) -> dict[int, SettleAs]:
         """What has killed too many workers is not handed out again."""
-        convicted: dict[int, Sentence] = {}
+        convicted: dict[int, SettleAs] = {}
         for index in chunk.attempts if self._hands.deaths else ():
             message = identity(chunk.raw(index))
             deaths = self._hands.deaths.get(message, Deaths())
             if deaths.convicts(plan.max_crashes):
                 reason = f"in hand when {deaths.all} workers were killed, alone in {deaths.alone}"
-                convicted[index] = Sentence(plan.on_crash, HandlerCrashed, reason)
+                convicted[index] = SettleAs(plan.on_crash, HandlerCrashed, reason)
                 self._hands.forget(message)
         return convicted
 
@@ -230,52 +233,54 @@ class Batcher:
         for index in chunk.attempts if self._hands.suspects else ():
             if index not in chunk.withheld and identity(chunk.raw(index)) in self._hands.suspects:
                 chunk.suspected.add(index)
-                self._trials_end = self._trials_end or now + TRIALS
+                self._trials_end = self._trials_end or now + QUARANTINE_S
 
     def _hand_out(self, now: float) -> None:
         flush = self._last_chunk is not None and self._chunks.next > self._last_chunk
         trials = now < self._trials_end and self._last_chunk is None
-        for line in self._lines.values() if trials else ():
-            line.bring_suspects(now)
-        if trials and any(line.suspected for line in self._lines.values()):
+        for route_queue in self._route_queues.values() if trials else ():
+            route_queue.bring_suspects(now)
+        if trials and any(route_queue.suspected for route_queue in self._route_queues.values()):
             self._try_alone(now)
         elif not (trials and self._is_alone()):
-            for staff in self._staffs.values():
-                self._assign(staff, staff.hand_out(now, flush))
-        if flush and self._connection and not self._settling.register.open:
+            for handler_pool in self._handler_pools.values():
+                self._assign(handler_pool, handler_pool.hand_out(now, flush))
+        if flush and self._connection and not self._settling.chunk_table.open:
             self._context.send(self._connection, Drained())
 
     def _try_alone(self, now: float) -> None:
         """Hand out the next suspect, once nobody works on anything."""
-        staffs = self._staffs.values()
-        if any(staff.in_hand for staff in staffs):
+        handler_pools = self._handler_pools.values()
+        if any(handler_pool.in_hand for handler_pool in handler_pools):
             return
-        for staff in staffs:
-            if assigned := staff.hand_out_suspect(now):
-                self._assign(staff, assigned)
+        for handler_pool in handler_pools:
+            if assigned := handler_pool.hand_out_suspect(now):
+                self._assign(handler_pool, assigned)
                 return
 
     def _is_alone(self) -> bool:
         """Whether a suspect is at work, and nothing else."""
         held = [
             h
-            for staff in self._staffs.values()
-            for w in staff.workers.values()
+            for handler_pool in self._handler_pools.values()
+            for w in handler_pool.handlers.values()
             for h in w.bulks.values()
         ]
         return len(held) == 1 and held[0].draft.alone
 
-    def _assign(self, staff: Staff, assigned: list[Assignment]) -> None:
+    def _assign(self, handler_pool: HandlerPool, assigned: list[Assignment]) -> None:
         for handler, route, bulks in assigned:
             self._next_bulk = bulks[-1].number + 1
-            self._send(staff, handler, route, bulks)
+            self._send(handler_pool, handler, route, bulks)
 
-    def _send(self, staff: Staff, handler: str, route: str, bulks: list[Handed]) -> None:
+    def _send(
+        self, handler_pool: HandlerPool, handler: str, route: str, bulks: list[Handed]
+    ) -> None:
         content = tuple(pieces(part for handed in bulks for part in handed.draft.parts))
         if len(bulks) > 1 and sum(len(piece.blob) for piece in content) > TOGETHER:
             half = len(bulks) // 2
-            self._send(staff, handler, route, bulks[:half])
-            self._send(staff, handler, route, bulks[half:])
+            self._send(handler_pool, handler, route, bulks[:half])
+            self._send(handler_pool, handler, route, bulks[half:])
             return
         flagged: list[tuple[int, int]] = []
         sizes = tuple(handed.draft.size for handed in bulks)
@@ -286,7 +291,7 @@ class Batcher:
         self._hands.give([handed.number for handed in bulks], content)
         bulk = Bulk(
             bulks[0].number,
-            next(iter(staff.workers[handler].bulks)),  # the lowest: they are given in order
+            next(iter(handler_pool.handlers[handler].bulks)),  # the lowest: they are given in order
             route,
             content,
             sizes,
@@ -297,10 +302,10 @@ class Batcher:
     # ── answers in, settlements out ───────────────────────────────────────────
 
     def _settlement(self, message: Settlement, sender: str, now: float) -> None:
-        staff = self._working.get(sender)
-        if staff is None:
+        handler_pool = self._pool_of.get(sender)
+        if handler_pool is None:
             self._stale += 1
-        elif answered := staff.answer(sender, message.numbers, now, message.reports):
+        elif answered := handler_pool.answer(sender, message.numbers, now, message.reports):
             self._note_answers(answered)
             self._reports += message.reports
             raised = any(report.error for report in message.reports)
@@ -331,13 +336,13 @@ class Batcher:
             self._context.send(self._connection, settlement)
 
     def _handler_lost(self, death: HandlerLost, now: float) -> None:
-        handler, staff = death.handler, self._working.pop(death.handler, None)
-        overdue = self._condemned.pop(handler, NO_BULK if death.innocent else 0)
-        if staff is not None:
-            self._hands.let_go(staff.workers[handler].bulks)
-            losses = staff.lose(handler, overdue, now)
+        handler, handler_pool = death.handler, self._pool_of.pop(death.handler, None)
+        overdue = self._killed_for.pop(handler, NO_BULK if death.innocent else 0)
+        if handler_pool is not None:
+            self._hands.let_go(handler_pool.handlers[handler].bulks)
+            losses = handler_pool.lose(handler, overdue, now)
             for route, lost in losses.items():
-                self._condemn(self._routes[route], lost, death.cause, now)
+                self._settle_as(self._routes[route], lost, death.cause, now)
             self._deaths[handler] = "busy" if losses else "idle"
             while len(self._deaths) > REMEMBERED:
                 del self._deaths[next(iter(self._deaths))]
@@ -346,21 +351,21 @@ class Batcher:
         held = self._deaths.get(handler, "idle")
         self._context.send(self._supervisor, HandlerLost(handler, held))
 
-    def _condemn(self, plan: RoutePlan, lost: Losses, cause: str, now: float) -> None:
+    def _settle_as(self, plan: RoutePlan, lost: Losses, cause: str, now: float) -> None:
         late = f"the bulk took longer than TIMEOUT, {plan.timeout:g} s"
         died = f"alone in a process that died, {plan.max_crashes} times: {cause}"
-        for deliveries, sentence in (
-            (lost.timed_out, Sentence(plan.on_timeout, TimeoutError, late)),
-            (lost.crashed, Sentence(plan.on_crash, HandlerCrashed, died)),
+        for deliveries, settle_as in (
+            (lost.timed_out, SettleAs(plan.on_timeout, TimeoutError, late)),
+            (lost.crashed, SettleAs(plan.on_crash, HandlerCrashed, died)),
         ):
             if deliveries:
-                self._carry_out(plan, deliveries, sentence, now)
+                self._carry_out(plan, deliveries, settle_as, now)
 
     def _carry_out(
-        self, plan: RoutePlan, deliveries: list[tuple[Chunk, int]], sentence: Sentence, now: float
+        self, plan: RoutePlan, deliveries: list[tuple[Chunk, int]], settle_as: SettleAs, now: float
     ) -> None:
-        self._settling.condemn(deliveries, *sentence, now)
-        error = f"{class_name(sentence.error)}: {sentence.reason}"
+        self._settling.settle_as(deliveries, *settle_as, now)
+        error = f"{class_name(settle_as.error)}: {settle_as.reason}"
         self._reports.append(Report(plan.name, error=error))
 
     def _drain(self, last_chunk: int, now: float) -> None:
@@ -371,57 +376,61 @@ class Batcher:
     # ── what may have got lost ────────────────────────────────────────────────
 
     def _held_by_connection(self, message: Held, now: float) -> None:
-        register = self._settling.register
+        chunk_table = self._settling.chunk_table
         self._enter(self._chunks.give_up(message.numbers, message.next), now)
-        register.confirm(message.numbers, message.next)
-        self._tell(register.repeat(message.numbers))
-        known = tuple(register.numbers + self._chunks.early())
+        chunk_table.confirm(message.numbers, message.next)
+        self._tell(chunk_table.repeat(message.numbers))
+        known = tuple(chunk_table.numbers + self._chunks.early())
         self._context.send(self._connection, Held(known, self._chunks.next))
         if message.old:
             self._recall(dict(message.old), now)
 
     def _recall(self, old: Old, now: float) -> None:
         """The broker will not wait for what no handler begins by now."""
-        aged = [line for line in set(self._lines.values()) if line.batching.holds(old)]
-        for line in aged:
-            line.hurried = True
+        aged = [
+            route_queue
+            for route_queue in set(self._route_queues.values())
+            if route_queue.batching.holds(old)
+        ]
+        for route_queue in aged:
+            route_queue.hurried = True
         self._hand_out(now)
-        for line in aged:
-            line.hurried = False
+        for route_queue in aged:
+            route_queue.hurried = False
         self._settling.recall(old)
-        for staff in self._staffs.values():
-            for handler, numbers in staff.recallable(old):
+        for handler_pool in self._handler_pools.values():
+            for handler, numbers in handler_pool.recallable(old):
                 self._context.send(handler, Recalled(tuple(numbers)))
 
     def _held_by_handler(self, message: Held, sender: str, now: float) -> None:
-        if staff := self._working.get(sender):
-            worker = staff.workers[sender]
-            worker.arrange(message.numbers)
-            for handed in worker.unknown(set(message.numbers), before=now - ROUND):
-                staff.again(sender, handed, now)
-                self._send(staff, sender, handed.route, [handed])
+        if handler_pool := self._pool_of.get(sender):
+            state = handler_pool.handlers[sender]
+            state.arrange(message.numbers)
+            for handed in state.unknown(set(message.numbers), before=now - ROUND):
+                handler_pool.again(sender, handed, now)
+                self._send(handler_pool, sender, handed.route, [handed])
 
     def _watch(self, now: float) -> None:
         """Have handlers killed that hang, ask the others what they hold, and look again
         when something is due."""
-        working = any(staff.in_hand for staff in self._staffs.values())
+        working = any(handler_pool.in_hand for handler_pool in self._handler_pools.values())
         round_is_due = working and now >= self._next_round
-        for staff in self._staffs.values():
-            for handler, handed in staff.overdue(now):
-                if round_is_due or handler not in self._condemned:
-                    self._condemned[handler] = handed.number
+        for handler_pool in self._handler_pools.values():
+            for handler, handed in handler_pool.overdue(now):
+                if round_is_due or handler not in self._killed_for:
+                    self._killed_for[handler] = handed.number
                     self._context.send(self._supervisor, HandlerLost(handler, "overdue"))
-            for handler, worker in staff.workers.items():
-                if round_is_due and worker.bulks:
-                    self._context.send(handler, Held(tuple(worker.bulks), self._next_bulk))
-            for handler in staff.retired():
+            for handler, state in handler_pool.handlers.items():
+                if round_is_due and state.bulks:
+                    self._context.send(handler, Held(tuple(state.bulks), self._next_bulk))
+            for handler in handler_pool.retired():
                 self._context.send(self._supervisor, Retired(handler))
         if round_is_due:
             self._next_round = now + ROUND
-        times = [staff.due(now) for staff in self._staffs.values()]
+        times = [handler_pool.due(now) for handler_pool in self._handler_pools.values()]
         times.append(self._trials_end if self._trials_end > now else None)
         self._alarm.set([*times, self._next_round if working else None], now)
 
     def _report(self) -> str:
-        bulks = sum(staff.in_hand for staff in self._staffs.values())
+        bulks = sum(handler_pool.in_hand for handler_pool in self._handler_pools.values())
         return json.dumps({"bulks": bulks, "stale": self._stale})

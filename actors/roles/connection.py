@@ -1,8 +1,8 @@
 """The connection: owns one connection to the world and answers for what it handed on.
 
 It never sleeps and never runs user code. When it loses its peer it says so and waits
-for its supervisor's `Connect`; a single queue it reopens by itself. `Intake` is what it
-fetches, `Traffic` what passes through it.
+for its supervisor's `Connect`; a single queue it reopens by itself. `Consumers` is what it
+fetches, `Settler` what passes through it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from actors.logic.drain import TABLE, Deadline, Event, Phase
 from actors.logic.state_machine import Machine
 from actors.plan.plan import PipelinePlan
 from actors.roles.alarm import Alarm
+from actors.roles.consumers import Consumers
 from actors.roles.context import Context
-from actors.roles.intake import Intake
 from actors.roles.port import (
     Buried,
     ConnectionClient,
@@ -47,7 +47,7 @@ from actors.roles.protocol import (
     Settlement,
     Status,
 )
-from actors.roles.traffic import ROUND, SILENCE, Traffic
+from actors.roles.settler import ROUND, SILENCE, Settler
 
 log = own_logger("actors.connection")
 
@@ -74,8 +74,8 @@ class Connection:
 
     _plan: PipelinePlan
     _client: ConnectionClient
-    _intake: Intake
-    _traffic: Traffic
+    _consumers: Consumers
+    _settler: Settler
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -104,24 +104,24 @@ class Connection:
             case Configure():
                 self._configure(message, sender)
             case Fetched():
-                self._intake.came(message.queue)
-                self._traffic.fetched(message, now)
+                self._consumers.came(message.queue)
+                self._settler.fetched(message, now)
             case Settlement():
-                self._traffic.settlement(message, now)
-                self._intake.learn(message.reports, now)
-            case Held() if sender == self._traffic.batcher:
-                self._traffic.held(message, now)
+                self._settler.settlement(message, now)
+                self._consumers.learn(message.reports, now)
+            case Held() if sender == self._settler.batcher:
+                self._settler.held(message, now)
             case Held():
                 pass  # of a batcher that is dead, and counted otherwise
             case Moved() | MoveFailed():
-                before = self._traffic.trouble
-                self._traffic.moved(message, now)
-                if bool(before) != bool(self._traffic.trouble) and self._consumes:
+                before = self._settler.trouble
+                self._settler.moved(message, now)
+                if bool(before) != bool(self._settler.trouble) and self._consumes:
                     self._tell_state()
             case Buried():
-                self._traffic.buried(message)
+                self._settler.buried(message)
             case Reminder(what="move", generation=token):
-                self._traffic.move_again(token, now)
+                self._settler.move_again(token, now)
             case Reminder():
                 self._alarm.rang(message)
             case Consuming() | QueueLost() | Stopped() | Depth():
@@ -137,11 +137,11 @@ class Connection:
                 self._context.send(sender, Status(message.round, self._report(now)))
             case _:
                 raise TypeError(f"a connection has no use for {message}")
-        if self._is_open and self._traffic.batcher:
-            self._intake.open(self._served, now)
-        self._traffic.flush(now)
+        if self._is_open and self._settler.batcher:
+            self._consumers.open(self._served, now)
+        self._settler.flush(now)
         self._advance_drain(now)
-        self._intake.bound_memory()
+        self._consumers.bound_memory()
         self._watch(now)
 
     # ── the supervisor's and the batcher's word ───────────────────────────────
@@ -152,8 +152,8 @@ class Connection:
             assert isinstance(message.plan, PipelinePlan)
             self._plan = message.plan
             self._client = self._context.client(self._plan.kind, self._plan)
-            self._traffic = Traffic(self._plan.name, self._context, self._client)
-            self._intake = Intake(self._plan, self._context, self._client, self._traffic)
+            self._settler = Settler(self._plan.name, self._context, self._client)
+            self._consumers = Consumers(self._plan, self._context, self._client, self._settler)
         self._tell_state()
 
     def _hear_neighbour(
@@ -164,26 +164,26 @@ class Connection:
                 self._introduced = message.number
                 pools = self._plan.pools
                 self._served = {r.name for _, pool in message.handlers for r in pools[pool]}
-                self._intake.serve(message.waiting)
-                self._traffic.meet(message.batcher)
+                self._consumers.serve(message.waiting)
+                self._settler.meet(message.batcher)
                 if self._link is Link.CLOSED and self._lost.cause != "connecting":
                     self._tell_lost(lived=0.0)  # in case the first word got lost
             case Connect() if self._link is Link.CLOSED and self._deadline is None:
                 self._link = Link.OPENING
                 self._client.open()
-            case Drained() if sender == self._traffic.batcher:
+            case Drained() if sender == self._settler.batcher:
                 self._batcher_drained = self._deadline is not None
             case Drain() if self._drain.state is Phase.CLOSED:
                 self._context.send(sender, Drained(self._left))
             case Drain() if self._deadline is None:
                 self._drain.on_event(Event.DRAIN)
                 self._deadline = Deadline(now + message.seconds)
-                self._undecided_before = self._traffic.custody.undecided
-                self._traffic.draining = True
+                self._undecided_before = self._settler.unacked.undecided
+                self._settler.draining = True
                 if self._link is Link.OPENING:
                     self._client.close()
                     self._link = Link.CLOSED
-                self._intake.end()
+                self._consumers.end()
 
     # ── the world's word ──────────────────────────────────────────────────────
 
@@ -195,10 +195,10 @@ class Connection:
 
     @property
     def _consumes(self) -> bool:
-        return self._is_open and self._intake.consumes
+        return self._is_open and self._consumers.consumes
 
     def _hear_queue(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
-        delay = self._intake.hear(event, now)
+        delay = self._consumers.hear(event, now)
         if isinstance(event, QueueLost):
             self._tell_not_ready(f"queue {event.queue}: {event.cause}", event.fault, delay)
         elif isinstance(event, Consuming) and self._consumes:
@@ -207,7 +207,7 @@ class Connection:
     def _lose(self, event: Lost, now: float) -> None:
         lived = now - self._since if self._is_open else 0.0
         self._link, self._lost = Link.CLOSED, event
-        self._intake.lose_all()
+        self._consumers.lose_all()
         if self._drain.state is Phase.SHUTTING:
             self._end_drain()
         else:
@@ -218,12 +218,12 @@ class Connection:
         self._context.send(self._supervisor, lost)
 
     def _tell_state(self) -> None:
-        if self._consumes and not self._cut_off and not self._traffic.trouble:
+        if self._consumes and not self._cut_off and not self._settler.trouble:
             self._context.send(self._supervisor, Ready("connection", self._context.pid))
         else:
-            trouble = self._intake.trouble if self._is_open else ""
+            trouble = self._consumers.trouble if self._is_open else ""
             if self._consumes:
-                trouble = CUT_OFF if self._cut_off else self._traffic.trouble
+                trouble = CUT_OFF if self._cut_off else self._settler.trouble
             self._tell_not_ready(trouble or self._lost.cause)
 
     def _tell_not_ready(self, cause: str, fault: str = "", delay: float = 0.0) -> None:
@@ -234,12 +234,12 @@ class Connection:
 
     def _watch(self, now: float) -> None:
         """Tell the batcher what is open, and look again when something is due."""
-        custody = self._traffic.custody
-        times: list[float | None] = [*self._intake.due(), custody.next_due()]
-        if custody.unsettled or self._cut_off or self._deadline is not None:
+        unacked = self._settler.unacked
+        times: list[float | None] = [*self._consumers.due(), unacked.next_due()]
+        if unacked.unsettled or self._cut_off or self._deadline is not None:
             if now >= self._next_round:
                 self._next_round, self._told_batcher = now + ROUND, -1
-                self._traffic.ask_what_is_held(now, self._intake.recall(now))
+                self._settler.ask_what_is_held(now, self._consumers.recall(now))
                 self._look_for_the_batcher(now)
             times.append(self._next_round)
         if self._deadline is not None:
@@ -250,7 +250,7 @@ class Connection:
 
     def _look_for_the_batcher(self, now: float) -> None:
         """Without a way to it, by want of descriptors or by a cut, nothing is worked on."""
-        was_cut_off, self._cut_off = self._cut_off, self._traffic.cut_off(now)
+        was_cut_off, self._cut_off = self._cut_off, self._settler.cut_off(now)
         if self._cut_off and not was_cut_off:
             log.warning("connection %s: %s", self._plan.name, CUT_OFF)
         if (self._cut_off or was_cut_off) and self._consumes:
@@ -258,46 +258,46 @@ class Connection:
 
     def _look_for_the_end(self, now: float) -> float:
         """In a burst: whether the queues are empty; returns when to look again."""
-        quiet_at = max(self._next_look, self._traffic.last_came + QUIET)
-        if not self._consumes or self._traffic.custody.unsettled or now < quiet_at:
+        quiet_at = max(self._next_look, self._settler.last_came + QUIET)
+        if not self._consumes or self._settler.unacked.unsettled or now < quiet_at:
             return quiet_at
         self._next_look = now + QUIET / 4
-        if self._intake.empty:
+        if self._consumers.empty:
             self._context.send(self._supervisor, Drained())
-        self._intake.measure()
+        self._consumers.measure()
         return self._next_look
 
     # ── the end ───────────────────────────────────────────────────────────────
 
     def _advance_drain(self, now: float) -> None:
-        """Intake stops, the batcher finishes, what is held returns, the world is let go."""
+        """Consumers stops, the batcher finishes, what is held returns, the world is let go."""
         if self._deadline is None:
             return
-        drain, custody = self._drain, self._traffic.custody
+        drain, unacked = self._drain, self._settler.unacked
         if drain.state is Phase.SHUTTING and now >= self._deadline.at + GOODBYE:
             self._end_drain()
         if drain.allows(Event.DEADLINE) and self._deadline.has_passed(now):
-            self._traffic.release(now)
+            self._settler.release(now)
             drain.on_event(Event.DEADLINE)
             self._shut(now)
-        if drain.state is Phase.CANCELLED and self._intake.stopped:
+        if drain.state is Phase.CANCELLED and self._consumers.stopped:
             drain.on_event(Event.ALL_STOPPED)
         if drain.state is Phase.FLUSHED and self._all_is_decided():
             drain.on_event(Event.ALL_DECIDED)
         if drain.state is Phase.RELEASED:
-            self._traffic.release(now)
-            if not custody.moving:
+            self._settler.release(now)
+            if not unacked.moving:
                 drain.on_event(Event.ALL_COPIED)
                 self._shut(now)
 
     def _shut(self, now: float) -> None:
         """Gives back what is left, and says goodbye."""
-        custody = self._traffic.custody
+        unacked = self._settler.unacked
         # A copy that is still under way: its original comes again, too.
-        gone = custody.undecided - self._undecided_before  # with a connection or a queue lost
-        left = gone + custody.give_back() + custody.unsettled
-        self._left = left or int(not self._intake.stopped)
-        self._traffic.flush(now)
+        gone = unacked.undecided - self._undecided_before  # with a connection or a queue lost
+        left = gone + unacked.give_back() + unacked.unsettled
+        self._left = left or int(not self._consumers.stopped)
+        self._settler.flush(now)
         if self._link is Link.OPEN:
             self._client.shut()
         else:
@@ -305,14 +305,14 @@ class Connection:
 
     def _all_is_decided(self) -> bool:
         """Whether all that came has its outcome, once nothing more comes."""
-        traffic = self._traffic
-        last_chunk = traffic.custody.outbox.next - 1
-        if not traffic.batcher:
+        settler = self._settler
+        last_chunk = settler.unacked.sent_chunks.next - 1
+        if not settler.batcher:
             self._batcher_drained = True
         elif not self._batcher_drained and self._told_batcher != last_chunk:
             self._told_batcher = last_chunk
-            self._context.send(traffic.batcher, Drain(0.0, last_chunk))
-        return self._batcher_drained and not traffic.custody.open
+            self._context.send(settler.batcher, Drain(0.0, last_chunk))
+        return self._batcher_drained and not settler.unacked.open
 
     def _end_drain(self) -> None:
         self._drain.on_event(Event.WRITTEN)
@@ -321,8 +321,8 @@ class Connection:
         self._context.send(self._supervisor, Drained(self._left))
 
     def _report(self, now: float) -> str:
-        custody = self._traffic.custody
-        oldest = custody.outbox.oldest()
+        unacked = self._settler.unacked
+        oldest = unacked.sent_chunks.oldest()
         age = 0.0 if oldest is None else now - oldest
         if (
             connector_of(self._plan.kind).counts_waiting
@@ -330,8 +330,8 @@ class Connection:
             and now >= self._next_measure
         ):
             self._next_measure = now + MEASURED
-            self._intake.measure()  # what it finds is in the next report
-        waiting = self._intake.waiting
-        counts = [(r, custody.counts.get(r, Counts())) for r in self._intake.routes]
-        routes = [c.report(r, custody.in_flight(r), age, waiting.get(r)) for r, c in counts]
-        return json.dumps({"stale": custody.stale, "routes": routes})
+            self._consumers.measure()  # what it finds is in the next report
+        waiting = self._consumers.waiting
+        counts = [(r, unacked.counts.get(r, Counts())) for r in self._consumers.routes]
+        routes = [c.report(r, unacked.in_flight(r), age, waiting.get(r)) for r, c in counts]
+        return json.dumps({"stale": unacked.stale, "routes": routes})

@@ -135,4 +135,6 @@ def test_what_is_convicted_has_its_verdict_whatever_that_is(
 
 def keyed_by_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each message has a key of its own."""
-    monkeypatch.setattr("actors.roles.staffing.order_key", lambda kind, raw, order_by: raw.hex())
+    monkeypatch.setattr(
+        "actors.roles.handler_pools.order_key", lambda kind, raw, order_by: raw.hex()
+    )

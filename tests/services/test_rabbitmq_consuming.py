@@ -288,8 +288,8 @@ def test_intake_that_is_cancelled_before_it_began_stops_all_the_same(
 def test_a_gap_in_the_delivery_tags_ends_the_epoch(driver: Driver, admin: Admin) -> None:
     admin.declare("q")
     consume(driver, "q")
-    intake = next(iter(driver.client._link.slicer.sinks.values()))
-    intake._next = 5
+    buffer = next(iter(driver.client._link.slicer.sinks.values()))
+    buffer._next = 5
     admin.publish("q", b"x")
     assert "delivery tag 1 came where 5 was due" in driver.until(QueueLost).cause
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from actors.logic.copying import Form, Refusal
-from actors.logic.frames import Delivery, Intake, settle
+from actors.logic.frames import Delivery, DeliveryBuffer, settle
 from actors.logic.ledger import Flush
 from actors.roles.port import (
     Consuming,
@@ -36,7 +36,7 @@ class Consumer:
     """One queue's epoch, on the client's side."""
 
     epoch: int
-    intake: Intake
+    buffer: DeliveryBuffer
 
 
 class BrokerClient:
@@ -96,14 +96,14 @@ class BrokerClient:
         if consumer and consumer.epoch == epoch:
             if self._broker.faults.strikes("small chunk"):
                 self._take()
-            consumer.intake.cut(frames, 0, len(frames))
+            consumer.buffer.cut(frames, 0, len(frames))
             self._fresh = True
 
     def _take(self) -> None:
         if self._fresh:
             self._fresh = False
             for queue, consumer in self._consumers.items():
-                if cut := consumer.intake.take():
+                if cut := consumer.buffer.take():
                     self._events.append(Fetched(queue, consumer.epoch, *cut))
 
     # ── the port ──────────────────────────────────────────────────────────────
@@ -122,7 +122,7 @@ class BrokerClient:
             return
         if queue in self._consumers:
             self._discard(queue)
-        self._consumers[queue] = Consumer(epoch, Intake(epoch))
+        self._consumers[queue] = Consumer(epoch, DeliveryBuffer(epoch))
         self._link.tell(partial(self._begin, self._link, queue, epoch, window))
 
     def _begin(self, link: Link, queue: str, epoch: int, window: int) -> None:

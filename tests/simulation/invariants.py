@@ -31,7 +31,7 @@ from actors.logic.records import unpack
 from actors.roles.connection import Connection
 from actors.roles.port import Done, Fetched, Lost, Move, QueueLost
 from actors.roles.protocol import ActorMessage, Bulk, Settlement
-from actors.roles.traffic import CROWDED
+from actors.roles.settler import CROWDED
 from tests.simulation.faults import SILENCE, Faults
 from tests.simulation.scene import Scene
 from tests.simulation.stories import Broken, Receipt, Receipts, Story
@@ -139,8 +139,8 @@ class Witness:
         assert isinstance(connection, Connection)
         if not connection._supervisor:
             return  # it was not told yet what it is
-        custody = connection._traffic.custody
-        for epoch, account in custody._accounts.items():
+        unacked = connection._settler.unacked
+        for epoch, account in unacked._accounts.items():
             ledger, window = account.ledger, account.window
             known = len(self._receipts.open.get(epoch, ()))
             if ledger.unsettled != known:

@@ -11,21 +11,20 @@ from actors.logic import settling
 from actors.logic.bulk import Draft, Part
 from actors.logic.checkpoint import Checkpoint
 from actors.logic.children import Children, Slot
-from actors.logic.custody import Custody
 from actors.logic.failure import Outcome
+from actors.logic.handler_pool import HandlerPool
 from actors.logic.ledger import Flush, Ledger
 from actors.logic.ordering import Ordering
-from actors.logic.outbox import Outbox
 from actors.logic.sequence import Sequence
 from actors.logic.settling import Settling, Single
-from actors.logic.staff import Staff
 from actors.logic.suspects import Suspects
-from actors.roles import traffic
+from actors.logic.unacked import SentChunks, Unacked
+from actors.roles import settler
 from actors.roles.batcher import Batcher
 from actors.roles.connection import Connection
 from actors.roles.handler import Handler
 from actors.roles.port import MoveFailed
-from actors.roles.traffic import Traffic
+from actors.roles.settler import Settler
 
 
 class Mutant(NamedTuple):
@@ -48,15 +47,15 @@ def mutant(breaks: str, *changes: tuple[Any, str, Callable[..., Any]]) -> Mutant
 
 # ── settlements ───────────────────────────────────────────────────────────────
 
-_settle_in_custody = Custody.settle
+_settle_in_custody = Unacked.settle
 _settle_in_ledger = Ledger.settle
 _flush = Ledger.flush
-_move = Traffic._move
-_failed = Traffic._failed
+_move = Settler._move
+_failed = Settler._failed
 
 
 def _settle_any_epoch(
-    self: Custody, epoch: int, first: int, last: int, outcome: int, attempts: int = 0
+    self: Unacked, epoch: int, first: int, last: int, outcome: int, attempts: int = 0
 ) -> None:
     epoch = epoch if epoch in self._accounts else max(self._accounts, default=epoch)
     _settle_in_custody(self, epoch, first, last, outcome, attempts)
@@ -81,12 +80,12 @@ def _flush_too_far(self: Ledger) -> Flush | None:
     return flush
 
 
-def _acknowledge_before_the_copy(self: Traffic, single: Any, attempts: int, now: float) -> None:
+def _acknowledge_before_the_copy(self: Settler, single: Any, attempts: int, now: float) -> None:
     _move(self, single, attempts, now)
-    self.custody.finish(single.epoch, single.position)
+    self.unacked.finish(single.epoch, single.position)
 
 
-def _try_for_ever(self: Traffic, moving: Any, event: MoveFailed, now: float) -> None:
+def _try_for_ever(self: Settler, moving: Any, event: MoveFailed, now: float) -> None:
     _failed(self, moving, MoveFailed(event.token, event.cause), now)
 
 
@@ -95,14 +94,14 @@ def _try_for_ever(self: Traffic, moving: Any, event: MoveFailed, now: float) -> 
 _named = Children.named
 
 
-def _lose_nothing(self: Staff, handler: str, overdue: int, now: float) -> dict[str, Any]:
-    self.workers.pop(handler)
+def _lose_nothing(self: HandlerPool, handler: str, overdue: int, now: float) -> dict[str, Any]:
+    self.handlers.pop(handler)
     return {}
 
 
-def _keep_what_the_dead_batcher_had(self: Traffic, batcher: str) -> None:
+def _keep_what_the_dead_batcher_had(self: Settler, batcher: str) -> None:
     if batcher != self.batcher:
-        self.batcher, self.custody.outbox = batcher, Outbox()
+        self.batcher, self.unacked.sent_chunks = batcher, SentChunks()
 
 
 def _named_by_slot(self: Children, name: str) -> Slot | None:
@@ -127,7 +126,7 @@ _settle_checkpoint = Checkpoint.settle
 _take = Ordering.take
 
 
-def _miss_nothing(self: Outbox, known: set[int], waits_for: int, before: float) -> list[Any]:
+def _miss_nothing(self: SentChunks, known: set[int], waits_for: int, before: float) -> list[Any]:
     return []
 
 
@@ -146,7 +145,7 @@ def _drain_at_once(self: Batcher, last_chunk: int, now: float) -> None:
 
 
 def _believe_the_batcher(self: Connection) -> bool:
-    return _all_is_decided(self) or (self._intake.stopped and self._batcher_drained)
+    return _all_is_decided(self) or (self._consumers.stopped and self._batcher_drained)
 
 
 def _settle_past_a_gap(self: Checkpoint, number: int) -> None:
@@ -168,8 +167,8 @@ def _endanger_nothing(self: Batcher, chunk: Any, limit: int | None) -> dict[int,
 
 def _give_back_as_new(self: Settling, now: float) -> None:
     self.draining = True
-    for line in set(self._lines.values()):
-        for chunk, index, _ in line.batching.give_back(now):
+    for route_queue in set(self._route_queues.values()):
+        for chunk, index, _ in route_queue.batching.give_back(now):
             entry = Single(chunk.epoch, chunk.first + index, Outcome.RETURN)
             self._say(Part(chunk, index, index + 1), entry)
 
@@ -183,17 +182,17 @@ def _release_nothing(self: Ordering, key: str) -> None:
 
 
 MUTANTS = {
-    "no epoch check": mutant("I1 I2 I4", (Custody, "settle", _settle_any_epoch)),
+    "no epoch check": mutant("I1 I2 I4", (Unacked, "settle", _settle_any_epoch)),
     "no settle-once check": mutant("I2", (Ledger, "settle", _settle_again)),
-    "no release at a handler's death": mutant("I6", (Staff, "lose", _lose_nothing)),
+    "no release at a handler's death": mutant("I6", (HandlerPool, "lose", _lose_nothing)),
     "no release at a batcher's death": mutant(
-        "I6", (Traffic, "meet", _keep_what_the_dead_batcher_had)
+        "I6", (Settler, "meet", _keep_what_the_dead_batcher_had)
     ),
     "a restart on a duplicate exit notice": mutant("I5", (Children, "named", _named_by_slot)),
     "a settlement acknowledged in order of arrival": mutant(
         "I1", (Ledger, "settle", _settle_in_order_of_arrival)
     ),
-    "a lost chunk nobody misses": mutant("I6", (Outbox, "missing", _miss_nothing)),
+    "a lost chunk nobody misses": mutant("I6", (SentChunks, "missing", _miss_nothing)),
     "a checkpoint past a gap": mutant("I9", (Checkpoint, "settle", _settle_past_a_gap)),
     "an innocent counted as poison": mutant("I8", (Suspects, "died", _all_are_guilty)),
     "a drain that overtakes a chunk": mutant(
@@ -203,9 +202,9 @@ MUTANTS = {
     ),
     "an ack of more than the contiguous prefix": mutant("I1 I2", (Ledger, "flush", _flush_too_far)),
     "a copy that is not waited for": mutant(
-        "I1", (Traffic, "_move", _acknowledge_before_the_copy)
+        "I1", (Settler, "_move", _acknowledge_before_the_copy)
     ),
-    "a copy that is tried for ever": mutant("I6", (Traffic, "_failed", _try_for_ever)),
+    "a copy that is tried for ever": mutant("I6", (Settler, "_failed", _try_for_ever)),
     # On an ordered route the second copy of a delivery has no key any more, once the first ended.
     "a number given up, then accepted": mutant(
         "I2 I3 I7 KeyError", (Sequence, "put", _put_although_given_up)
@@ -218,7 +217,7 @@ MUTANTS = {
     ),
     "a snooze that comes as if it were new": mutant(
         "I3",
-        (traffic, "next_attempts", _snoozed_as_new),
+        (settler, "next_attempts", _snoozed_as_new),
         (settling, "next_attempts", _snoozed_as_new),
     ),
     "two of one key at once": mutant(

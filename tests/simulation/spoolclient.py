@@ -161,9 +161,9 @@ class ModelledSpoolClient(SpoolClient):
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         self._model.witness.settled(self.receipts, epoch, flush)
-        if intake := self._intakes.get((queue, epoch)):
+        if consumer := self._consumers.get((queue, epoch)):
             acked = [p for first, last in flush.acked for p in range(first, last + 1)]
-            rows = intake.rows
+            rows = consumer.rows
             self._model.may_end.update(rows[p] for p in (*acked, *flush.rejected) if p in rows)
         super().settle(queue, epoch, flush)
 

@@ -12,7 +12,7 @@ from pika import spec as pika_spec
 
 from actors.connectors.rabbitmq.copies import RawProperties
 from actors.logic.bulk import Chunk, Draft, Part
-from actors.logic.line import Line
+from actors.logic.route_queue import RouteQueue
 
 spec: Any = pika_spec
 
@@ -73,9 +73,9 @@ def positions(draft: Draft | None) -> list[int]:
     return [position for _, position in receipts(draft)] if draft else []
 
 
-def idle(line: Line) -> bool:
+def idle(route_queue: RouteQueue) -> bool:
     """Nothing of it waits, and nobody works on it."""
-    return not (line.in_hand or line.stirs(0.0, flush=True))
+    return not (route_queue.in_hand or route_queue.has_work(0.0, flush=True))
 
 
 def bodies(parts: Iterable[Part]) -> list[bytes]:

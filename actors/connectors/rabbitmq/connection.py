@@ -22,7 +22,7 @@ from actors.connectors.spool.file import SpoolFile
 from actors.errors import Fault
 from actors.log import own_logger
 from actors.logic.flow import Flow
-from actors.logic.frames import Intake, settle
+from actors.logic.frames import DeliveryBuffer, settle
 from actors.logic.fuse import Fuse
 from actors.logic.ledger import Flush
 from actors.plan.plan import PipelinePlan
@@ -177,9 +177,9 @@ class RabbitMQClient:
             full = QueueLost(queue, epoch, "no channel is free", Fault.UNREACHABLE)
             self._later(lambda: self._events.append(full))
             return
-        intake = Intake(channel.channel_number)
-        self._link.slicer.sinks[channel.channel_number] = intake
-        consumer = Consumer(queue, epoch, window, alone or window, channel, intake, Flow(window))
+        buffer = DeliveryBuffer(channel.channel_number)
+        self._link.slicer.sinks[channel.channel_number] = buffer
+        consumer = Consumer(queue, epoch, window, alone or window, channel, buffer, Flow(window))
         channel.add_on_close_callback(partial(self._on_channel_closed, consumer))
         self._consumers[queue] = consumer
 
@@ -299,8 +299,8 @@ class RabbitMQClient:
         return self._consumers.get(consumer.queue) is consumer
 
     def _take(self, consumer: Consumer) -> None:
-        if consumer.intake.broken:
-            self._end(consumer, consumer.intake.broken, Fault.UNREACHABLE)
+        if consumer.buffer.broken:
+            self._end(consumer, consumer.buffer.broken, Fault.UNREACHABLE)
         elif fetched := consumer.take():
             self._came = True
             self._events.append(fetched)

@@ -11,7 +11,7 @@ from pika import frame
 from pika.channel import Channel
 
 from actors.logic.flow import Flow
-from actors.logic.frames import BODY, HEADER, METHOD, Intake
+from actors.logic.frames import BODY, HEADER, METHOD, DeliveryBuffer
 from actors.roles.port import Fetched
 
 _ITEM = array("I").itemsize
@@ -26,7 +26,7 @@ class Consumer:
     window: int
     alone: int  #: the window of a queue whose window cannot be widened
     channel: Channel
-    intake: Intake
+    buffer: DeliveryBuffer
     flow: Flow
     more: str = ""  #: the tag of a second consumer, which fetches what a wider window has room for
     widened: int = 0  #: how often there was one
@@ -38,14 +38,14 @@ class Consumer:
         """One delivery by pika's own path, put back into frames: none comes so while a `Link`
         slices."""
         number = channel.channel_number
-        self.intake.add(METHOD, frame.Method(number, method).marshal())
-        self.intake.add(HEADER, frame.Header(number, len(body), properties).marshal())
+        self.buffer.add(METHOD, frame.Method(number, method).marshal())
+        self.buffer.add(HEADER, frame.Header(number, len(body), properties).marshal())
         if body:
-            self.intake.add(BODY, frame.Body(number, body).marshal())
+            self.buffer.add(BODY, frame.Body(number, body).marshal())
 
     def take(self) -> Fetched | None:
         """What came whole since the last time."""
-        cut = self.intake.take()
+        cut = self.buffer.take()
         if cut is None:
             return None
         self.flow.took(len(cut.ends) // _ITEM, len(cut.blob), time.monotonic())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from actors.connectors.spool.consumer import Intake, Pending
+from actors.connectors.spool.consumer import Pending, SpoolConsumer
 from actors.connectors.spool.file import SpoolBusy, SpoolError, SpoolFile
 from actors.connectors.spool.owner import (
     LOCK,
@@ -41,7 +41,7 @@ from actors.roles.port import (
     Stopped,
 )
 
-MOST = 1024  #: messages claimed from one queue in one turn
+CLAIM_MAX = 1024  #: messages claimed from one queue in one turn
 SIZE = 8 * 1024 * 1024  #: bytes claimed in one turn, over all queues
 SETTLE = 0.02  #: seconds that a settlement waits for company at the most
 POLL = 1.0  #: seconds between looks at the file where nobody rings
@@ -59,7 +59,7 @@ class SpoolClient(Patient):
     def __init__(self, plan: PipelinePlan) -> None:
         self._file = SpoolFile(Path(json.loads(plan.settings)["path"]), durable=False)
         self._owner: Owner | None = None
-        self._intakes: dict[tuple[str, int], Intake] = {}
+        self._consumers: dict[tuple[str, int], SpoolConsumer] = {}
         self._pending = Pending()
         self._events: list[Any] = []
         self._measured: list[str] = []
@@ -89,33 +89,33 @@ class SpoolClient(Patient):
 
     def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
         if self._owner:
-            self._intakes = {
-                key: intake for key, intake in self._intakes.items()
-                if key[0] != queue or intake.rows
+            self._consumers = {
+                key: consumer for key, consumer in self._consumers.items()
+                if key[0] != queue or consumer.rows
             }  # fmt: skip
-            self._intakes[queue, epoch] = Intake(queue, epoch, window)
+            self._consumers[queue, epoch] = SpoolConsumer(queue, epoch, window)
             self._hurry()
 
     def cancel(self, queue: str, epoch: int) -> None:
-        if intake := self._intakes.get((queue, epoch)):
-            intake.open = False
+        if consumer := self._consumers.get((queue, epoch)):
+            consumer.open = False
             self._events.append(Stopped(queue, epoch))
             self._hurry()
 
     def resume(self, queue: str, epoch: int) -> None:
-        if intake := self._intakes.get((queue, epoch)):
-            intake.open, intake.announced = True, False
+        if consumer := self._consumers.get((queue, epoch)):
+            consumer.open, consumer.announced = True, False
             self._hurry()
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
-        if intake := self._intakes.get((queue, epoch)):
-            self._pending.add(intake.rows, flush)
-            soon = 4 * len(self._pending) >= intake.window
+        if consumer := self._consumers.get((queue, epoch)):
+            self._pending.add(consumer.rows, flush)
+            soon = 4 * len(self._pending) >= consumer.window
             self._hurry(0.0 if soon else SETTLE)
 
     def move(self, move: Move) -> None:
-        if intake := self._intakes.get((move.queue, move.epoch)):
-            self._pending.moves.append((intake.rows.pop(move.position, None), move))
+        if consumer := self._consumers.get((move.queue, move.epoch)):
+            self._pending.moves.append((consumer.rows.pop(move.position, None), move))
             self._hurry(SETTLE)
 
     def measure(self, queue: str) -> None:
@@ -172,26 +172,26 @@ class SpoolClient(Patient):
             self._report_buried(owner.bury_strays())
             self._sweep_at = now + SWEEP
         self._changed |= owner.drain()
-        hungry = self._hungry()
-        if hungry or self._pending:
+        wanting = self._hungry()
+        if wanting or self._pending:
             with self._file.transaction(LOCK) as at:
                 self._pending.write(owner, at)
                 self._keep_unfit()
-                claimed = list(self._claim(owner, at, hungry))
+                claimed = list(self._claim(owner, at, wanting))
             self._written(owner, claimed)
         self._measure()
         self._plan_next(now)
 
     def _announce(self) -> None:
-        for intake in self._intakes.values():
-            if intake.open and not intake.announced:
-                intake.announced = self._changed = True
-                self._events.append(Consuming(intake.queue, intake.epoch))
+        for consumer in self._consumers.values():
+            if consumer.open and not consumer.announced:
+                consumer.announced = self._changed = True
+                self._events.append(Consuming(consumer.queue, consumer.epoch))
 
-    def _hungry(self) -> list[Intake]:
+    def _hungry(self) -> list[SpoolConsumer]:
         """Intakes with room, where the file may have something for them."""
-        hungry = [intake for intake in self._intakes.values() if intake.room > 0]
-        if not hungry:
+        wanting = [consumer for consumer in self._consumers.values() if consumer.room > 0]
+        if not wanting:
             return []
         with self._file.reading(LOCK) as at:
             (version,) = at.execute("PRAGMA data_version").fetchone()
@@ -201,19 +201,19 @@ class SpoolClient(Patient):
             if not self._changed and not self._pending:
                 return []
             self._changed = False
-            return [intake for intake in hungry if has_ready(at, intake.queue)]
+            return [consumer for consumer in wanting if has_ready(at, consumer.queue)]
 
     def _claim(
-        self, owner: Owner, at: sqlite3.Connection, hungry: list[Intake]
-    ) -> Iterator[tuple[Intake, list[Claim], list[Unreadable]]]:
-        for intake in hungry:
-            most, size = min(intake.room, MOST), SIZE // len(hungry)
+        self, owner: Owner, at: sqlite3.Connection, wanting: list[SpoolConsumer]
+    ) -> Iterator[tuple[SpoolConsumer, list[Claim], list[Unreadable]]]:
+        for consumer in wanting:
+            most, size = min(consumer.room, CLAIM_MAX), SIZE // len(wanting)
             if most <= 0:  # what could not be written has taken it
                 continue
-            yield intake, *owner.claim(at, intake.queue, most, size)
+            yield consumer, *owner.claim(at, consumer.queue, most, size)
 
     def _written(
-        self, owner: Owner, claimed: list[tuple[Intake, list[Claim], list[Unreadable]]]
+        self, owner: Owner, claimed: list[tuple[SpoolConsumer, list[Claim], list[Unreadable]]]
     ) -> None:
         """Say what has happened, now that it is committed."""
         self._report_moves()
@@ -221,19 +221,19 @@ class SpoolClient(Patient):
             self._changed = True  # what was released may be fetched again
             self._file.wake(besides=owner.name)
         self._pending = Pending()
-        for intake, claims, unreadable in claimed:
+        for consumer, claims, unreadable in claimed:
             if claims or unreadable:
                 self._changed = True  # there may be more of them
             if claims:
-                self._events.append(intake.take(claims))
+                self._events.append(consumer.take(claims))
             self._report_buried(unreadable)
 
     def _keep_unfit(self) -> None:
         """What could not be written is still in hand, and takes its room."""
         for row, move in self._pending.moves:
-            intake = self._intakes.get((move.queue, move.epoch))
-            if row is not None and intake and move.token in self._pending.unfit:
-                intake.rows[move.position] = row
+            consumer = self._consumers.get((move.queue, move.epoch))
+            if row is not None and consumer and move.token in self._pending.unfit:
+                consumer.rows[move.position] = row
 
     def _report_moves(self) -> None:
         for _, move in self._pending.moves:
@@ -243,7 +243,7 @@ class SpoolClient(Patient):
                 self._events.append(Moved(move.token))
 
     def _report_buried(self, unreadable: list[Unreadable]) -> None:
-        epochs = dict(self._intakes.keys())
+        epochs = dict(self._consumers.keys())
         for queue in dict.fromkeys(message.queue for message in unreadable):
             reasons = tuple(reason for name, reason in unreadable if name == queue)
             self._events.append(Buried(queue, epochs.get(queue, 0), reasons))
@@ -256,14 +256,14 @@ class SpoolClient(Patient):
 
     def _plan_next(self, now: float) -> None:
         self._due = min(self._due, self._sweep_at)
-        hungry = [intake.queue for intake in self._intakes.values() if intake.room > 0]
-        if not hungry:
+        wanting = [consumer.queue for consumer in self._consumers.values() if consumer.room > 0]
+        if not wanting:
             return
         if self._changed:
             self._due = now
             return
         with self._file.reading(LOCK) as at:
-            self._next_delayed = min(next_delayed(at, queue) for queue in hungry)
+            self._next_delayed = min(next_delayed(at, queue) for queue in wanting)
         wait = max(0.0, min(POLL, self._next_delayed - time.time()))
         self._due = min(self._due, now + wait)
 
@@ -287,7 +287,7 @@ class SpoolClient(Patient):
         cause = "" if error is None else str(error).removeprefix("connection ")
         self._events.append(Lost(cause, fault))
         self.close()
-        self._intakes.clear()
+        self._consumers.clear()
         self._pending = Pending()
         self._measured = []
         self._stuck_at = float("inf")

@@ -16,7 +16,7 @@ _UNFIT = (ValueError, TypeError, OverflowError, ProgrammingError, InterfaceError
 
 
 @dataclass(slots=True)
-class Intake:
+class SpoolConsumer:
     """One epoch of a queue."""
 
     queue: str

@@ -11,7 +11,7 @@ from actors.connectors.rabbitmq.message import decode_properties
 from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.schema import DEAD
 from actors.errors import InvalidMessage
-from actors.logic.attempts import MOST
+from actors.logic.attempts import ATTEMPTS_MAX
 from actors.logic.copying import Form
 from actors.logic.frames import Delivery
 from actors.logic.plain import encodable
@@ -54,7 +54,7 @@ def _bury(
         connection.execute(
             "INSERT INTO message (seq, queue, state, priority, attempts, died, reason, error,"
             " route) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?)",
-            (last + 1, encodable(move.queue), DEAD, min(move.attempts, MOST), time.time(),
+            (last + 1, encodable(move.queue), DEAD, min(move.attempts, ATTEMPTS_MAX), time.time(),
              *map(encodable, (reason, move.error, move.route))),
         )  # fmt: skip
         connection.execute(

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY, STRAY
 from actors.errors import InvalidMessage
-from actors.logic.attempts import MOST
+from actors.logic.attempts import ATTEMPTS_MAX
 from actors.logic.copying import Form
 from actors.logic.entry import MAX_ID
 from actors.logic.failure import class_name
@@ -152,7 +152,7 @@ class Owner:
         at.execute(
             f"UPDATE message SET state = {DEAD}, owner = NULL, died = ?, reason = ?, error = ?,"
             f" route = ?, attempts = max(attempts, ?) WHERE {_THESE}",
-            (time.time(), *notes, min(move.attempts, MOST), *self._these((seq,))),
+            (time.time(), *notes, min(move.attempts, ATTEMPTS_MAX), *self._these((seq,))),
         )
 
     def free_dead_owners(self) -> None:

@@ -1,4 +1,4 @@
-"""Server-Sent Events: streams over HTTP, kept and checkpointed until they are settled."""
+"""Server-SentChunk Events: streams over HTTP, kept and checkpointed until they are settled."""
 
 from __future__ import annotations
 
@@ -112,26 +112,26 @@ class SSEClient(Patient):
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         if source := self._of(queue, epoch):
-            intake = source.intake
+            buffer = source.buffer
             for first, last in flush.acked:
-                intake.settle(epoch, first, last)
+                buffer.settle(epoch, first, last)
             for position in flush.rejected:
-                intake.settle(epoch, position, position)
+                buffer.settle(epoch, position, position)
             attempts = dict(flush.told)
             for position in flush.failed:
-                intake.give_back(epoch, position, failed=True, attempts=attempts.get(position))
+                buffer.give_back(epoch, position, failed=True, attempts=attempts.get(position))
             for position in flush.returned:
-                intake.give_back(epoch, position, failed=False, attempts=attempts.get(position))
+                buffer.give_back(epoch, position, failed=False, attempts=attempts.get(position))
             self._bell.ring()
 
     def move(self, move: Move) -> None:
         source = self._of(move.queue, move.epoch)
-        kept = source.intake.held(move.epoch, move.position) if source else None
+        kept = source.buffer.held(move.epoch, move.position) if source else None
         if not source or not kept:
             return
         if not move.dead:
             until = time.monotonic() + move.delay
-            source.intake.postpone(move.epoch, move.position, until, move.attempts)
+            source.buffer.postpone(move.epoch, move.position, until, move.attempts)
             self._report(Moved(move.token))
             return
         try:
@@ -144,7 +144,7 @@ class SSEClient(Patient):
 
     def measure(self, queue: str) -> None:
         source = self._sources.get(queue)
-        self._report(Depth(queue, source.intake.ready + source.intake.delayed if source else 0))
+        self._report(Depth(queue, source.buffer.ready + source.buffer.delayed if source else 0))
 
     def shut(self) -> None:
         self._disconnect()
@@ -159,7 +159,7 @@ class SSEClient(Patient):
     def _of(self, queue: str, epoch: int) -> Source | None:
         """The stream of a queue, if this is its present epoch."""
         source = self._sources.get(queue)
-        return source if source and source.intake.epoch == epoch else None
+        return source if source and source.buffer.epoch == epoch else None
 
     def _source(self, queue: str) -> Source:
         target = self._settings.target(queue)
@@ -177,7 +177,7 @@ class SSEClient(Patient):
         """Checkpoints that have moved since they were written."""
         if not self._checkpoint:
             return {}
-        ids = {source.target.key: source.intake.checkpoint.id for source in self._sources.values()}
+        ids = {source.target.key: source.buffer.checkpoint.id for source in self._sources.values()}
         return {key: id for key, id in ids.items() if id != (self._checkpoint.get(key) or "")}
 
     def _write(self, now: float) -> None:

@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 
 class Event(SpoolMessage[T]):
-    """A Server-Sent Event. `body` is the value of its JSON, or the text where it is not JSON."""
+    """A Server-SentChunk Event. `body` is the value of its JSON, or the text where it is not
+    JSON."""
 
     __slots__ = ()
 

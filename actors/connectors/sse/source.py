@@ -18,7 +18,7 @@ from actors.connectors.sse.thread import Began, Came, StreamThread, What
 from actors.errors import Fault
 from actors.log import own_logger
 from actors.logic.checkpoint import gap, resumable
-from actors.logic.intake import Intake, Kept, Seen
+from actors.logic.event_buffer import EventBuffer, Kept, Seen
 from actors.logic.records import pack
 from actors.logic.restart import HEALTHY, Backoff
 from actors.logic.state_machine import Machine
@@ -40,7 +40,7 @@ class Consumer(Enum):
 
 
 class Source:
-    """Keeps one stream flowing into its `Intake`.
+    """Keeps one stream flowing into its `EventBuffer`.
 
     A receipt must outlive the stream it came on. So while anything is unsettled, a
     stream that breaks is opened again under the same epoch; `QueueLost` is said once
@@ -58,7 +58,7 @@ class Source:
         self._name = f"connection {connection}: stream {queue}"  # for people
         self.queue = queue
         self.target = target
-        self.intake = Intake(resume_from)
+        self.buffer = EventBuffer(resume_from)
         self.attempt = 0  #: the one whose news count; 0: none is under way
         self._attempts = attempts
         self._last_id = resume_from  # of the last event received
@@ -81,7 +81,7 @@ class Source:
     def begin(self, thread: StreamThread, epoch: int, window: int) -> None:
         if self.attempt:
             thread.stop(self.attempt)
-        self.intake.begin(epoch, window)
+        self.buffer.begin(epoch, window)
         self._give_up()
         self._consumer = Consumer.PENDING
         self.resume(thread)
@@ -142,10 +142,10 @@ class Source:
             usable = resumable(event.id)
             if usable:
                 self._last_id = event.id
-            self.intake.arrive(self._last_id, _record(self.queue, event, usable))
+            self.buffer.arrive(self._last_id, _record(self.queue, event, usable))
         if came.passed is not None and resumable(came.passed):
             self._last_id = came.passed
-            self.intake.pass_over(came.passed)
+            self.buffer.pass_over(came.passed)
 
     def _watch_ids(self, event: StreamEvent) -> None:
         if not event.id and self._has_ids:
@@ -161,7 +161,7 @@ class Source:
         if self._consumer is Consumer.STOPPED:
             self._give_up()
             return
-        if lost.fault is not Fault.UNREACHABLE or not self.intake.unsettled:
+        if lost.fault is not Fault.UNREACHABLE or not self.buffer.unsettled:
             self._stream.on_event(Event.BROKE)
             return
         delay = self._backoff.fail(HEALTHY if self._brought else 0.0, self._random)
@@ -175,7 +175,7 @@ class Source:
     @property
     def due(self) -> float | None:
         """When the next delayed event may be handed out."""
-        return self.intake.due if self._flows else None
+        return self.buffer.due if self._flows else None
 
     @property
     def _flows(self) -> bool:
@@ -184,16 +184,16 @@ class Source:
     def turn(self, now: float, thread: StreamThread, *, may_read: bool) -> list[Any]:
         """Hands out, reads on where there is room, and says what happened."""
         reports: list[Any] = []
-        epoch = self.intake.epoch
+        epoch = self.buffer.epoch
         if self._consumer is Consumer.PENDING and self.state in CONSUMED:
             self._consumer = Consumer.FLOWING
             reports.append(Consuming(self.queue, epoch))
         if self._flows:
             reports += self._hand_out(now)
-            if self.state is State.PAUSED and may_read and self.intake.has_room:
+            if self.state is State.PAUSED and may_read and self.buffer.has_room:
                 self._stream.on_event(Event.RESUME)
                 thread.resume(self.attempt)
-        if self.state is State.LOST and not self.intake.unsettled:
+        if self.state is State.LOST and not self.buffer.unsettled:
             lost = self._lost
             self._stream.on_event(Event.REPORTED)
             self._consumer = Consumer.PENDING
@@ -202,10 +202,10 @@ class Source:
 
     def _hand_out(self, now: float) -> Iterator[Fetched]:
         while True:
-            first, kept = self.intake.hand_out(now)
+            first, kept = self.buffer.hand_out(now)
             if not kept:
                 return
-            yield _fetched(self.queue, self.intake.epoch, first, kept)
+            yield _fetched(self.queue, self.buffer.epoch, first, kept)
 
 
 def _record(queue: str, event: StreamEvent, usable_id: bool) -> bytes:

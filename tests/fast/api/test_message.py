@@ -20,7 +20,7 @@ from actors.connectors.sse.message import Event
 from actors.errors import InvalidMessage
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
-from actors.roles.staffing import order_key
+from actors.roles.handler_pools import order_key
 
 
 def amqp(

@@ -133,7 +133,7 @@ class Stream(RuleBasedStateMachine):
     def settle(self) -> None:
         position = min(self.out)
         self.handed.append(self.out.pop(position))
-        self.source.intake.settle(self.epoch, position, position)
+        self.source.buffer.settle(self.epoch, position, position)
 
     @precondition(lambda self: not self.stopped)
     @rule()

@@ -11,7 +11,7 @@ from pika import BasicProperties
 from pika.compat import long
 
 from actors.connectors.rabbitmq.copies import properties
-from actors.logic.attempts import MOST, counted, may_count, proven, told
+from actors.logic.attempts import ATTEMPTS_MAX, counted, may_count, proven, told
 from actors.logic.frames import Delivery
 from actors.roles.port import Move
 from tests.support.deliveries import framed
@@ -32,7 +32,7 @@ def copy(raw: Delivery, attempts: int = 3, queue: str = "q", **more: Any) -> Del
 
 
 @pytest.mark.parametrize("id", ["id", "", None, "é" * 100])
-@pytest.mark.parametrize("attempts", [1, 3, 70_000, MOST])
+@pytest.mark.parametrize("attempts", [1, 3, 70_000, ATTEMPTS_MAX])
 def test_the_count_of_a_copy_is_believed_on_its_queue(attempts: int, id: str | None) -> None:
     assert counted(copy(delivery({"mine": 1}, id=id), attempts), "q") == attempts
 
@@ -76,7 +76,7 @@ def test_a_count_of_a_publishers_is_not_believed(
     [
         (long(3), True, 3),
         (long(3), False, 0),  # its publisher's: the queue has counted nothing yet
-        (long(2**63 - 1), True, MOST),
+        (long(2**63 - 1), True, ATTEMPTS_MAX),
         (long(-(2**63)), True, 0),
         (3, True, 0),  # no quorum queue writes it so
         ("3", True, 0),
@@ -99,4 +99,4 @@ def test_any_count_can_be_written_and_none_is_beyond_bounds(
     attempts: int, queue: str, id: bytes, body: bytes
 ) -> None:
     assert told(attempts)[ATTEMPTS] == proven(attempts, queue, id, body)[ATTEMPTS]
-    assert 0 <= int(told(attempts)[ATTEMPTS]) <= MOST
+    assert 0 <= int(told(attempts)[ATTEMPTS]) <= ATTEMPTS_MAX

@@ -57,15 +57,15 @@ def test_every_delivery_is_in_one_bulk_in_its_order_and_within_its_bounds(
     while draft := batching.take(0.0, flush=True):
         drafts.append(draft)
     assert batching.size == 0
-    lanes: dict[int, list[Receipt]] = {}
+    buffers: dict[int, list[Receipt]] = {}
     for draft in drafts:
         held = receipts(draft)
         (cap,) = {bulk_cap(size, attempts[receipt], last_alone) for receipt in held}
         assert 1 <= draft.size == len(held) <= cap
         assert sum(part.bytes for part in draft.parts) <= most or len(held) == 1
-        lanes.setdefault(cap, []).extend(held)
-    assert all(lane == sorted(lane) for lane in lanes.values())
-    assert sorted(chain.from_iterable(lanes.values())) == sorted(attempts)
+        buffers.setdefault(cap, []).extend(held)
+    assert all(buffer == sorted(buffer) for buffer in buffers.values())
+    assert sorted(chain.from_iterable(buffers.values())) == sorted(attempts)
 
 
 @given(CHUNKS, st.integers(1, 20), st.integers(1, 40))
@@ -79,12 +79,12 @@ def test_a_bulk_is_due_when_it_is_full_or_old_and_not_before(
     while draft := batching.take(9.0):
         assert draft.size <= size
     # What is left is less than a bulk in each lane, and nobody need ask before the first is old.
-    for lane in batching._lanes.values():
-        assert lane.size < lane._cap
-        assert lane.bytes < most
-        assert (lane.size, lane.bytes) == (
-            sum(part.size for part, _ in lane._parts),
-            sum(part.bytes for part, _ in lane._parts),
+    for buffer in batching._buffers.values():
+        assert buffer.size < buffer._cap
+        assert buffer.bytes < most
+        assert (buffer.size, buffer.bytes) == (
+            sum(part.size for part, _ in buffer._parts),
+            sum(part.bytes for part, _ in buffer._parts),
         )
     now = 9.0
     while due := batching.due(now):

@@ -15,7 +15,7 @@ from actors.logic.failure import Outcome
 from actors.logic.ledger import Flush
 from actors.roles.port import Move, Moved, MoveFailed
 from actors.roles.protocol import Single
-from actors.roles.traffic import ROUND, Traffic
+from actors.roles.settler import ROUND, Settler
 
 WAITS = Refusal.AWAY
 SAYS_NO = [refusal for refusal in Refusal if refusal is not WAITS]
@@ -30,17 +30,17 @@ class World:
         self.flushes: list[Flush] = []
         self.reminders: list[Any] = []
         self.random = random.Random(0)
-        self.traffic = Traffic("c", self, self)  # type: ignore[arg-type]
-        self.traffic.custody.begin(1, "q", "r", 4)
-        self.traffic.custody.deliver(1, 4, 4, 0.0)
+        self.settler = Settler("c", self, self)  # type: ignore[arg-type]
+        self.settler.unacked.begin(1, "q", "r", 4)
+        self.settler.unacked.deliver(1, 4, 4, 0.0)
         self.now = 0.0
 
     def single(self, position: int, outcome: Outcome, **more: Any) -> None:
-        self.traffic._single(Single(1, position, outcome, attempts=2, **more), self.now)
+        self.settler._single(Single(1, position, outcome, attempts=2, **more), self.now)
         self.turn()
 
     def turn(self) -> None:
-        self.traffic.flush(self.now)
+        self.settler.flush(self.now)
 
     def move(self, move: Move) -> None:
         self.moves.append(move)
@@ -49,7 +49,7 @@ class World:
             raise answer
         event = Moved(move.token) if answer is None else MoveFailed(move.token, "no", answer)
         self.later = event
-        self.traffic.moved(event, self.now)
+        self.settler.moved(event, self.now)
 
     def wait(self, seconds: float) -> None:
         """Rounds pass."""
@@ -58,7 +58,7 @@ class World:
             self.now += ROUND
             reminders, self.reminders = self.reminders, []
             for reminder in reminders:
-                self.traffic.move_again(reminder.generation, self.now)
+                self.settler.move_again(reminder.generation, self.now)
             self.turn()
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
@@ -72,7 +72,7 @@ class World:
 
     @property
     def open(self) -> int:
-        return self.traffic.custody.unsettled
+        return self.settler.unacked.unsettled
 
     @property
     def forms(self) -> list[Form]:
@@ -95,7 +95,7 @@ def test_a_retry_that_nobody_stores_waits_here_and_returns_to_its_queue(
     assert [getattr(flush, back) for flush in world.flushes] == [(1,)]
     assert set(world.forms) == {Form.WHOLE}  # never without its headers
     assert world.open == 3
-    assert not world.traffic._moves
+    assert not world.settler._moves
 
 
 @pytest.mark.parametrize("answer", [*SAYS_NO, OverflowError("int too big"), KeyError("x")])
@@ -116,7 +116,7 @@ def test_a_dead_letter_that_its_queue_does_not_take_is_kept_here(
     assert world.forms[-1] is Form.KEPT
     assert world.moves[-1].lacking
     assert "dead letters of q: " in caplog.text
-    assert "dead letters of q: " in (world.traffic.custody.counts["r"].last_error or "")
+    assert "dead letters of q: " in (world.settler.unacked.counts["r"].last_error or "")
 
 
 def test_while_nobody_can_be_asked_a_copy_is_made_again_as_it_is() -> None:
@@ -155,7 +155,7 @@ def test_one_copy_that_cannot_be_made_holds_no_other() -> None:
         world.moves.append(move)
         if move.position == 2 and move.form is not Form.KEPT:
             raise OverflowError("int too big to convert")
-        world.traffic.moved(Moved(move.token), world.now)
+        world.settler.moved(Moved(move.token), world.now)
 
     world.move = move  # type: ignore[method-assign]
     for position in (1, 2, 3, 4):
@@ -166,7 +166,7 @@ def test_one_copy_that_cannot_be_made_holds_no_other() -> None:
 
 def test_in_a_drain_what_has_no_copy_returns_at_once() -> None:
     world = World(Refusal.BARRED)
-    world.traffic.draining = True
+    world.settler.draining = True
     world.single(1, Outcome.RETRY, delay=30.0)
     assert world.flushes == [Flush(failed=(1,), told=((1, 2),))]
 

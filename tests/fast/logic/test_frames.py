@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pika import BasicProperties, frame
 from pika import spec as pika_spec
 
-from actors.logic.frames import Delivery, Intake, Mute, Slicer, settle
+from actors.logic.frames import Delivery, DeliveryBuffer, Mute, Slicer, settle
 from actors.logic.ledger import Flush
 
 spec: Any = pika_spec
@@ -40,21 +40,21 @@ CANCEL_OK = frame.Method(1, spec.Basic.CancelOk("tag")).marshal()
 
 def cut(chunks: list[bytes]) -> tuple[list[bytes], bytes, list[tuple[int, int]]]:
     """Deliveries of channel 1, what is left of the stream, and the flags."""
-    slicer, intake = Slicer(), Intake(1)
-    slicer.sinks[1] = intake
+    slicer, buffer = Slicer(), DeliveryBuffer(1)
+    slicer.sinks[1] = buffer
     found: list[bytes] = []
     flagged: list[tuple[int, int]] = []
     rest = b""
     for chunk in chunks:
         rest += slicer.feed(chunk)
-        if (taken := intake.take()) is not None:
+        if (taken := buffer.take()) is not None:
             assert taken.first == len(found) + 1
             flagged += [(taken.first + index, count) for index, count in taken.flagged]
             ends: array[int] = array("I")
             ends.frombytes(taken.ends)
             assert ends[-1] == len(taken.blob)
             found += [taken.blob[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    assert not intake.broken
+    assert not buffer.broken
     return found, rest, flagged
 
 
@@ -123,10 +123,10 @@ def test_a_frame_without_its_end_is_left_to_pika() -> None:
 
 
 def test_a_gap_in_the_tags_breaks_the_intake() -> None:
-    slicer, intake = Slicer(), Intake(1)
-    slicer.sinks[1] = intake
+    slicer, buffer = Slicer(), DeliveryBuffer(1)
+    slicer.sinks[1] = buffer
     slicer.feed(whole(1) + whole(3))
-    assert intake.broken == "delivery tag 3 came where 2 was due"
+    assert buffer.broken == "delivery tag 3 came where 2 was due"
 
 
 def test_the_time_for_a_big_body_grows_with_its_size() -> None:

@@ -11,7 +11,7 @@ from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
 from actors.roles.port import Fetched
 from actors.roles.protocol import Bulk, Configure, Deliveries, Drain, Drained, Held, Neighbours
-from actors.roles.traffic import Traffic
+from actors.roles.settler import Settler
 
 
 class Context:
@@ -45,8 +45,8 @@ class Pair:
         here: Any = self.connection
         there: Any = self.batcher_context
         client: Any = self
-        self.traffic = Traffic("amqp", here, client)
-        self.traffic.meet("batcher")
+        self.settler = Settler("amqp", here, client)
+        self.settler.meet("batcher")
         self.batcher = Batcher(there)
         route = RoutePlan("r", ("q",))
         self.batcher.on(
@@ -60,25 +60,25 @@ class Pair:
 
     def fetch(self, epoch: int, first: int = 1) -> Deliveries:
         fetched = Fetched("q", epoch, first, b".", array("I", [1]).tobytes())
-        self.traffic.fetched(fetched, 0.0)
+        self.settler.fetched(fetched, 0.0)
         (deliveries,) = self.connection.take(Deliveries)
         assert isinstance(deliveries, Deliveries)
         return deliveries
 
     def round(self, now: float) -> None:
-        self.traffic.ask_what_is_held(now)
+        self.settler.ask_what_is_held(now)
         for held in self.connection.take(Held):
             self.batcher.on(held, "connection", now)
         for held in self.batcher_context.take(Held):
-            self.traffic.held(held, now)
+            self.settler.held(held, now)
 
 
 def test_a_drain_ends_though_the_last_chunk_got_lost_and_its_epoch_ended() -> None:
     pair = Pair()
-    pair.traffic.custody.begin(1, "q", "r", 10)
+    pair.settler.unacked.begin(1, "q", "r", 10)
     lost = pair.fetch(1)
-    pair.traffic.end(1)
-    pair.traffic.draining = True
+    pair.settler.end(1)
+    pair.settler.draining = True
     pair.batcher.on(Drain(0.0, lost.number), "connection", 1.0)
     assert pair.batcher_context.take(Drained) == []
     pair.round(2.0)
@@ -89,13 +89,13 @@ def test_a_drain_ends_though_the_last_chunk_got_lost_and_its_epoch_ended() -> No
 
 def test_a_chunk_behind_a_lost_one_waits_until_that_is_given_up() -> None:
     pair = Pair()
-    pair.traffic.custody.begin(1, "q", "r", 10)
+    pair.settler.unacked.begin(1, "q", "r", 10)
     lost, behind = pair.fetch(1), pair.fetch(1, 2)
     pair.batcher.on(behind, "connection", 0.0)
     assert pair.batcher_context.take(Bulk) == []
     for now in (3.0, 5.0, 7.0):
         pair.round(now)
     assert [bulk.pieces[0].first for bulk in pair.batcher_context.take(Bulk)] == [2]
-    assert pair.traffic.custody.outbox.open() == [behind.number]
+    assert pair.settler.unacked.sent_chunks.open() == [behind.number]
     pair.batcher.on(lost, "connection", 8.0)
     assert pair.batcher_context.take(Bulk) == []

@@ -19,7 +19,7 @@ KEYS = st.lists(st.sampled_from("aaabbc"), min_size=1, max_size=6)
 class World:
     """An ordered route whose handlers take, settle, fail and die; each step is drawn."""
 
-    line: Ordering
+    route_queue: Ordering
     now: float = 0.0
     epoch: int = 1
     chunks: list[Chunk] = field(default_factory=list)
@@ -40,10 +40,10 @@ class World:
         number = len(self.chunks) + 1
         bodies = [key.encode() * 3 for key in keys]
         self.chunks.append(chunk(bodies, number=number, epoch=self.epoch, first=first))
-        self.line.add(self.chunks[-1], self.now)
+        self.route_queue.add(self.chunks[-1], self.now)
 
     def take(self, flush: bool) -> None:
-        if draft := self.line.take(self.now, flush):
+        if draft := self.route_queue.take(self.now, flush):
             self.in_hand.append(draft)
             held = [{self.key(receipt) for receipt in receipts(d)} for d in self.in_hand]
             assert sum(map(len, held)) == len(set().union(*held))  # no key is in two hands
@@ -72,22 +72,22 @@ class World:
         for receipt, fate in zip(receipts(draft), fates * draft.size, strict=False):
             made, index = self.find(receipt)
             if fate == 0 or receipt[0] < self.epoch:
-                self.line.settled(one(made, index))
+                self.route_queue.settled(one(made, index))
                 self.settled.append(receipt)
             else:
                 made.attempts[index] = made.attempts.get(index, 0) + 1
-                self.line.again([(made, index, self.now + fate - 1)], self.now)
+                self.route_queue.again([(made, index, self.now + fate - 1)], self.now)
 
     def crash(self) -> None:
         draft = self.in_hand.pop(0)
         draft.count_attempt()
         failed = [(c, index, 0.0) for c, index in draft.deliveries()]
-        self.line.again(failed, self.now, alone=True)
-        self.line.drop("q", self.epoch)
+        self.route_queue.again(failed, self.now, alone=True)
+        self.route_queue.drop("q", self.epoch)
 
     def end_epoch(self) -> None:
         self.epoch += 1
-        self.line.drop("q", self.epoch)
+        self.route_queue.drop("q", self.epoch)
 
     def alive(self) -> list[Receipt]:
         held = {receipt for draft in self.in_hand for receipt in receipts(draft)}
@@ -126,7 +126,7 @@ def test_no_key_is_in_two_hands_nothing_is_lost_and_order_is_kept(
                 world.now += 1.0
             case "end", []:
                 world.end_epoch()
-        assert world.line.size == len(world.alive())
+        assert world.route_queue.size == len(world.alive())
     finish(world)
 
 
@@ -135,7 +135,7 @@ def finish(world: World) -> None:
     while world.in_hand:
         world.answer([0])
     begun = len(world.settled)
-    while world.line.size:
+    while world.route_queue.size:
         world.now += 1.0
         world.take(flush=True)
         while world.in_hand:
@@ -143,9 +143,9 @@ def finish(world: World) -> None:
     assert world.alive() == []
     assert len(set(world.settled)) == len(world.settled)
     assert all(a < b for a, b in world.neighbours(world.settled[begun:]))
-    assert not world.line._keys
-    assert not world.line._in_hand
-    assert not world.line._lines
+    assert not world.route_queue._keys
+    assert not world.route_queue._in_hand
+    assert not world.route_queue._route_queues
 
 
 @given(st.lists(KEYS, min_size=1, max_size=6), st.integers(1, 5), st.integers(0, 999))
@@ -162,13 +162,13 @@ def test_without_flush_all_comes_out_once_it_is_old_and_one_is_told_when(
         while world.in_hand:
             world.answer([drawn.choice([0, 0, 1, 3])])
             world.take(flush=False)
-        if not world.line.size:
+        if not world.route_queue.size:
             break
-        due = world.line.due(world.now)
+        due = world.route_queue.due(world.now)
         assert due is not None
         assert due > world.now
         world.now = due
-    assert world.line.size == 0
+    assert world.route_queue.size == 0
 
 
 @given(st.lists(KEYS, min_size=1, max_size=6), st.lists(st.integers(0, 3), min_size=1, max_size=6))
@@ -180,13 +180,13 @@ def test_a_drain_returns_what_waits_for_a_failed_one_and_keeps_the_rest(
         world.arrive(keys)
     world.take(flush=True)
     world.answer(fates)
-    before = world.line.size
-    given_back = world.line.give_back(world.now)
-    assert world.line.size == before - len(given_back)
+    before = world.route_queue.size
+    given_back = world.route_queue.give_back(world.now)
+    assert world.route_queue.size == before - len(given_back)
     returned = {(c.epoch, c.first + index) for c, index, _ in given_back}
     assert len(returned) == len(given_back)
     world.settled += returned
-    while world.line.size:  # without any time passing
+    while world.route_queue.size:  # without any time passing
         world.take(flush=True)
         world.answer([0])
     assert world.alive() == []

@@ -16,12 +16,12 @@ def test_the_first_is_told_and_the_others_are_counted() -> None:
 
 def test_what_goes_on_is_one_line_a_period_and_what_has_ended_is_new_again() -> None:
     repeats = Repeats()
-    lines = []
+    route_queues = []
     for second in range(60):
         if second < 30:
             repeats.is_new("it raised", "boom", float(second))
-        lines += repeats.due(float(second))
-    assert lines == [
+        route_queues += repeats.due(float(second))
+    assert route_queues == [
         "it raised 10 more times in 10 s; the last: boom",
         "it raised 10 more times in 10 s; the last: boom",
         "it raised 9 more times in 10 s; the last: boom",

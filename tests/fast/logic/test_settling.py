@@ -11,24 +11,24 @@ from actors.logic.attempts import proven
 from actors.logic.batching import Batching
 from actors.logic.bulk import Chunk
 from actors.logic.failure import DEAD_LETTER, Outcome, Policy, next_attempts
-from actors.logic.line import Line
 from actors.logic.ordering import Ordering
+from actors.logic.route_queue import RouteQueue
 from actors.logic.settling import Range, Settling, Single
 from tests.support.deliveries import chunk, delivery, idle, positions
 
 
-def settling(ordered: bool = False, broker: bool = True) -> tuple[Settling, Line]:
+def settling(ordered: bool = False, broker: bool = True) -> tuple[Settling, RouteQueue]:
     batching: Batching | Ordering = Batching(10, 1000, 60.0)
     if ordered:
         batching = Ordering(100, 1000, 60.0, 0, lambda raw: raw[-3:-2].decode())
-    line = Line("q", batching, 1, 60.0, 3)
-    return Settling({"q": line}, broker_copies=broker, random=Random(0)), line
+    route_queue = RouteQueue("q", batching, 1, 60.0, 3)
+    return Settling({"q": route_queue}, broker_copies=broker, random=Random(0)), route_queue
 
 
-def handed(line: Line, made: Chunk) -> None:
+def handed(route_queue: RouteQueue, made: Chunk) -> None:
     """All of a chunk is in a handler's hand."""
-    line.batching.add(made, 0.0)
-    draft = line.batching.take(0.0, flush=True)
+    route_queue.batching.add(made, 0.0)
+    draft = route_queue.batching.take(0.0, flush=True)
     assert draft is not None
     assert draft.size == len(made.ends)
 
@@ -47,7 +47,7 @@ def test_a_verdict_on_an_unknown_epoch_is_nothing() -> None:
     settle.enter(chunk(3))
     settle.settle([Range(2, 1, 3, 0)], [Single(7, 1, Outcome.REQUEUE)], 0.0)
     assert settle.take() == []
-    assert settle.register.open
+    assert settle.chunk_table.open
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
@@ -85,10 +85,10 @@ def test_the_attempts_of_a_message_that_returns_by_its_broker_are_known_again() 
 
 
 def test_a_retry_of_an_ordered_route_is_known_again_when_its_channel_is_lost() -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made = chunk([delivery(b"a1")])
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     settle.settle((), [Single(1, 1, Outcome.RETRY, 2.0, attempts=7)], 0.0)
     again = chunk([delivery(b"a1", tag=2)], number=2, first=2, attempts={0: 1})
     settle.enter(again)
@@ -110,7 +110,7 @@ def test_what_crashed_alone_is_not_cleared_by_its_mark_of_before() -> None:
     made = chunk([delivery(b"x"), delivery(b"x")])
     settle.enter(made)
     settle.settle((), [Single(1, 1, Outcome.REQUEUE, attempts=1)], 0.0)
-    settle.condemn([(made, 1)], Policy(Outcome.REQUEUE), HandlerCrashed, "died", 0.0)
+    settle.settle_as([(made, 1)], Policy(Outcome.REQUEUE), HandlerCrashed, "died", 0.0)
     again = chunk([delivery(b"x", 2)], number=2, first=3, attempts={0: 1})
     settle.enter(again)
     assert not again.cleared
@@ -135,59 +135,59 @@ def test_a_condemned_message_gets_what_the_table_says_with_its_attempts() -> Non
     settle, _ = settling(broker=False)
     made = chunk(3, attempts={1: 3})
     settle.enter(made)
-    settle.condemn([(made, 1)], DEAD_LETTER, HandlerCrashed, "died", 0.0)
+    settle.settle_as([(made, 1)], DEAD_LETTER, HandlerCrashed, "died", 0.0)
     name = "actors.errors.HandlerCrashed"
     assert settle.take() == [Single(1, 2, Outcome.DEAD_LETTER, 0.0, "died", name, 3)]
     retry = Policy(Outcome.RETRY, 8, 1.0, 2.0, 600.0)
-    settle.condemn([(made, 0)], retry, TimeoutError, "late", 0.0)
+    settle.settle_as([(made, 0)], retry, TimeoutError, "late", 0.0)
     assert settle.take() == [Single(1, 1, Outcome.RETRY, 1.0, "late", "TimeoutError", 1)]
 
 
 def test_on_an_ordered_route_what_comes_back_waits_here_with_its_attempts() -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made = chunk([delivery(b"a1"), delivery(b"a2"), delivery(b"b1")])
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     failed = [Single(1, n, Outcome.REQUEUE, attempts=2) for n in (1, 2)]
     settle.settle([Range(1, 3, 3, Outcome.ACK)], failed, 0.0)
     assert settle.take() == [Range(1, 3, 3, Outcome.ACK)]
     assert made.attempts == {0: 2, 1: 2}
-    assert positions(line.batching.take(1.0, flush=True)) == [1, 2]
+    assert positions(route_queue.batching.take(1.0, flush=True)) == [1, 2]
 
 
 def test_a_snooze_on_an_ordered_route_counts_no_attempt_but_one() -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made = chunk([delivery(b"a1")])
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     settle.settle((), [Single(1, 1, Outcome.SNOOZE, 5.0, attempts=1)], 0.0)
     assert settle.take() == []
     assert made.attempts == {0: 1}  # a handler has had it
-    assert line.batching.take(4.9, flush=True) is None
-    assert positions(line.batching.take(5.0, flush=True)) == [1]
+    assert route_queue.batching.take(4.9, flush=True) is None
+    assert positions(route_queue.batching.take(5.0, flush=True)) == [1]
 
 
 def test_a_drain_returns_lines_that_wait_the_failed_as_failed_and_the_rest_untouched() -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made = chunk([delivery(b"a1")])
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     behind = chunk([delivery(b"a2")], number=2, first=2)
     settle.enter(behind)
-    line.batching.add(behind, 0.0)
+    route_queue.batching.add(behind, 0.0)
     settle.settle((), [Single(1, 1, Outcome.REQUEUE, 5.0, attempts=2)], 0.0)
     settle.give_back(1.0)
     told = [(s.position, s.outcome, s.attempts) for s in settle.take() if isinstance(s, Single)]
     assert told == [(1, Outcome.REQUEUE, 2), (2, Outcome.RETURN, 0)]
-    assert not settle.register.open
+    assert not settle.chunk_table.open
 
 
 @pytest.mark.parametrize("draining", [False, True])
 def test_a_drain_returns_what_was_snoozed_on_an_ordered_route_uncharged(draining: bool) -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made = chunk([delivery(b"a1")])
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     if draining:
         settle.give_back(0.0)
     settle.settle((), [Single(1, 1, Outcome.SNOOZE, 5.0, attempts=1)], 0.0)
@@ -196,10 +196,10 @@ def test_a_drain_returns_what_was_snoozed_on_an_ordered_route_uncharged(draining
 
 
 def test_what_is_tried_again_at_once_stands_behind_one_that_waits_and_returns_as_failed() -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made = chunk([delivery(b"a1"), delivery(b"a2")])
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     singles = [Single(1, 1, Outcome.REQUEUE, 30.0, attempts=1)]
     settle.settle((), [*singles, Single(1, 2, Outcome.REQUEUE, attempts=1)], 0.0)
     settle.give_back(4.0)
@@ -208,31 +208,31 @@ def test_what_is_tried_again_at_once_stands_behind_one_that_waits_and_returns_as
 
 
 def test_what_fails_in_a_drain_returns_at_once() -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made = chunk([delivery(b"a1")])
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     settle.give_back(0.0)
     settle.settle((), [Single(1, 1, Outcome.REQUEUE, attempts=3)], 0.0)
     assert [one.outcome for one in settle.take()] == [Outcome.REQUEUE]
-    assert idle(line)
+    assert idle(route_queue)
 
 
 def test_in_a_drain_those_behind_a_failed_one_return_with_it() -> None:
-    settle, line = settling(ordered=True)
+    settle, route_queue = settling(ordered=True)
     made, behind = (
         chunk([delivery(b"a1")]),
         chunk([delivery(b"a2"), delivery(b"b1")], number=2, first=2),
     )
     settle.enter(made)
-    handed(line, made)
+    handed(route_queue, made)
     settle.enter(behind)
-    line.batching.add(behind, 0.0)
+    route_queue.batching.add(behind, 0.0)
     settle.give_back(0.0)
     settle.settle((), [Single(1, 1, Outcome.REQUEUE, attempts=1)], 0.0)
     said = [(one.position, one.outcome) for one in settle.take() if isinstance(one, Single)]
     assert said == [(1, Outcome.REQUEUE), (2, Outcome.RETURN)]
-    assert positions(line.batching.take(0.0, flush=True)) == [3]
+    assert positions(route_queue.batching.take(0.0, flush=True)) == [3]
 
 
 @pytest.mark.parametrize(

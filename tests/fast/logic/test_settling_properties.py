@@ -18,13 +18,13 @@ from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
 from actors.logic.failure import Outcome
 from actors.logic.frames import settle
+from actors.logic.handler_pool import HandlerPool
 from actors.logic.ledger import Flush
-from actors.logic.line import Line
+from actors.logic.route_queue import RouteQueue
 from actors.logic.settling import Range, Settling, Single
-from actors.logic.staff import Staff
 from actors.roles.port import Fetched, Move, Moved
 from actors.roles.protocol import Deliveries, Held, Settlement
-from actors.roles.traffic import Traffic
+from actors.roles.settler import Settler
 from tests.support.channel import Channel
 from tests.support.deliveries import chunk, delivery, receipts
 
@@ -72,12 +72,12 @@ class Pair:
         self.sent = context.sent
         made: Any = context
         client: Any = self.world
-        self.traffic = Traffic("amqp", made, client)
-        self.traffic.meet("batcher")
-        self.traffic.custody.begin(1, "q", "r", 1000)
-        self.line = Line("q", Batching(size, 10_000, 10.0), 2, 100.0, 3)
-        self.staff = Staff([self.line], counting(1))
-        self.settling = Settling({"q": self.line}, broker_copies=True, random=self.random)
+        self.settler = Settler("amqp", made, client)
+        self.settler.meet("batcher")
+        self.settler.unacked.begin(1, "q", "r", 1000)
+        self.route_queue = RouteQueue("q", Batching(size, 10_000, 10.0), 2, 100.0, 3)
+        self.handler_pool = HandlerPool([self.route_queue], counting(1))
+        self.settling = Settling({"q": self.route_queue}, broker_copies=True, random=self.random)
         self.incarnation = 0
         self.way: list[Settlement] = []
         self.outcomes: dict[int, Outcome] = {}
@@ -88,24 +88,24 @@ class Pair:
         self.world.channel.unacked += range(first, first + count)
         made = chunk(bodies, first=first)
         ends = array("I", made.ends).tobytes()
-        self.traffic.fetched(Fetched("q", 1, first, made.blob, ends), self.now)
+        self.settler.fetched(Fetched("q", 1, first, made.blob, ends), self.now)
         deliveries = self.sent.pop()
         assert isinstance(deliveries, Deliveries)
         assert deliveries.first == first
         self.incarnation = deliveries.incarnation
         made.number = deliveries.number
-        self.settling.register.confirm((), deliveries.open_from)
+        self.settling.chunk_table.confirm((), deliveries.open_from)
         self.settling.enter(made)
-        self.line.batching.add(made, self.now)
+        self.route_queue.batching.add(made, self.now)
 
     def work(self) -> None:
         """A handler takes what there is, answers bulk by bulk, and may say it twice."""
-        self.staff.hire("h")
-        while assigned := self.staff.hand_out(self.now, True):
+        self.handler_pool.add_handler("h")
+        while assigned := self.handler_pool.hand_out(self.now, True):
             for handed in (handed for assignment in assigned for handed in assignment.bulks):
                 ranges, singles = self.decide(handed.draft)
                 for _ in range(self.random.choice([1, 2])):
-                    if self.staff.answer("h", (handed.number,), self.now):
+                    if self.handler_pool.answer("h", (handed.number,), self.now):
                         self.settling.settle(ranges, singles, self.now)
         self.tell(self.settling.take())
 
@@ -135,30 +135,30 @@ class Pair:
         place = self.random.randrange(len(self.way))
         message = self.way[place] if fate == "twice" else self.way.pop(place)
         if fate != "lost":
-            self.traffic.settlement(message, self.now)
-            self.traffic.flush(self.now)
+            self.settler.settlement(message, self.now)
+            self.settler.flush(self.now)
 
     def copy(self) -> None:
         """A copy is safe; that may be said twice."""
         if self.world.moves:
             move = self.world.moves.pop(self.random.randrange(len(self.world.moves)))
             self.world.copied.append((move.position, move.dead))
-            self.traffic.moved(Moved(move.token), self.now)
-            self.traffic.moved(Moved(move.token), self.now)
-            self.traffic.flush(self.now)
+            self.settler.moved(Moved(move.token), self.now)
+            self.settler.moved(Moved(move.token), self.now)
+            self.settler.flush(self.now)
 
     def round(self) -> None:
         """The connection says what it holds open, and the batcher repeats what it has said."""
         self.now += 2.0
-        self.traffic.flush(self.now)
-        self.traffic.ask_what_is_held(self.now)
+        self.settler.flush(self.now)
+        self.settler.ask_what_is_held(self.now)
         if self.sent:
             held = self.sent.pop()
             assert isinstance(held, Held)
-            register = self.settling.register
-            register.confirm(held.numbers, held.next)
-            self.tell(register.repeat(held.numbers))
-            self.traffic.held(Held(tuple(register.numbers), held.next), self.now)
+            chunk_table = self.settling.chunk_table
+            chunk_table.confirm(held.numbers, held.next)
+            self.tell(chunk_table.repeat(held.numbers))
+            self.settler.held(Held(tuple(chunk_table.numbers), held.next), self.now)
 
     def finish(self) -> None:
         """Nothing gets lost any more."""
@@ -169,7 +169,7 @@ class Pair:
             while self.world.moves:
                 self.copy()
             self.round()
-        self.traffic.release(self.now)
+        self.settler.release(self.now)
 
 
 def expected(outcome: Outcome, copied: bool) -> Outcome:
@@ -198,7 +198,7 @@ def test_settlements_lost_swapped_and_repeated_leave_each_delivery_its_one_outco
                 getattr(pair, step)()
             case fate:
                 pair.travel(fate)
-        assert all(made.open >= 0 for made in pair.settling.register._chunks.values())
+        assert all(made.open >= 0 for made in pair.settling.chunk_table._chunks.values())
     pair.finish()
     copies = [position for position, _ in pair.world.copied]
     told = {position: expected(v, position in copies) for position, v in pair.outcomes.items()}
@@ -208,12 +208,12 @@ def test_settlements_lost_swapped_and_repeated_leave_each_delivery_its_one_outco
     dead = {position for position, outcome in pair.outcomes.items() if outcome == SINGLE[1]}
     assert {position for position, is_dead in pair.world.copied if is_dead} == dead
     # Nothing is kept of what is over.
-    assert pair.traffic.custody.unsettled == 0
-    assert pair.traffic.custody.outbox.open() == []
-    assert pair.traffic.custody.outbox.bytes == 0
-    assert not pair.settling.register.open
-    pair.settling.register.confirm((), pair.traffic.custody.outbox.next)
-    assert pair.settling.register.numbers == []
-    counts = pair.traffic.custody.counts["r"]
+    assert pair.settler.unacked.unsettled == 0
+    assert pair.settler.unacked.sent_chunks.open() == []
+    assert pair.settler.unacked.sent_chunks.bytes == 0
+    assert not pair.settling.chunk_table.open
+    pair.settling.chunk_table.confirm((), pair.settler.unacked.sent_chunks.next)
+    assert pair.settling.chunk_table.numbers == []
+    counts = pair.settler.unacked.counts["r"]
     total = counts.acked + counts.rejected + counts.requeued + counts.retried + counts.dead
     assert total == counts.received == len(told)

@@ -23,7 +23,7 @@ def test_bulks_that_shared_a_process_run_alone_in_their_turn() -> None:
 
 def test_a_bulk_that_dies_by_itself_is_halved_before_anything_else_runs() -> None:
     suspects = Suspects(3)
-    suspects.accuse(Draft([one(chunk(9), 8)]))
+    suspects.quarantine(Draft([one(chunk(9), 8)]))
     suspects.died([Draft([whole(chunk(5))])], alone=True)
     assert waiting(suspects) == [[1, 2], [3, 4, 5], [9]]
 
@@ -47,9 +47,9 @@ def test_crashes_are_counted_for_nobody_who_is_gone() -> None:
     suspects = Suspects(2)
     for position in range(1, 4):
         suspects.died([Draft([whole(chunk(1, first=position))])], alone=True)
-    guilty = suspects.died([Draft([whole(chunk(1, first=1))])], alone=True)
+    culprits = suspects.died([Draft([whole(chunk(1, first=1))])], alone=True)
     suspects.forget(Draft([whole(chunk(1, first=2))]))
-    assert [positions(draft) for draft in guilty] == [[1]]
+    assert [positions(draft) for draft in culprits] == [[1]]
     suspects.drop("q", 2)
     assert not suspects._crashes
     assert not suspects

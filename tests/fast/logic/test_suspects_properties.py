@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
-from actors.logic.line import Line, Losses
+from actors.logic.handler_pool import HandlerPool
 from actors.logic.ordering import Ordering
-from actors.logic.staff import Staff
+from actors.logic.route_queue import Losses, RouteQueue
 from tests.support.deliveries import Receipt, chunk, idle, one, receipts
 
 TIMEOUT = 100.0
@@ -36,22 +36,22 @@ class Theatre:
         batching: Batching | Ordering = Batching(size, 1000, 10.0)
         if ordered:
             batching = Ordering(size, 1000, 10.0, 0, lambda raw: raw.decode())
-        self.line = Line("q", batching, in_flight, TIMEOUT, crashes)
-        self.staff = Staff([self.line], counting(1))
+        self.route_queue = RouteQueue("q", batching, in_flight, TIMEOUT, crashes)
+        self.handler_pool = HandlerPool([self.route_queue], counting(1))
         self.hands: dict[str, dict[int, Draft]] = {}
         self.epoch = 1
         self.open: set[Receipt] = set()
         self.answered: list[Receipt] = []
-        self.condemned: list[Receipt] = []
+        self.settled_outside: list[Receipt] = []
         self.deaths_alone: Counter[Receipt] = Counter()
         self._chunks = 0
         self._arrived = 0
         self._hired = 0
 
-    def hire(self) -> None:
+    def add_handler(self) -> None:
         self._hired += 1
         name = f"h{self._hired}"
-        self.staff.hire(name)
+        self.handler_pool.add_handler(name)
         self.hands[name] = {}
 
     def arrive(self, count: int) -> None:
@@ -64,10 +64,10 @@ class Theatre:
         )
         self._arrived += count
         self.open |= {(self.epoch, made.first + index) for index in range(count)}
-        self.line.batching.add(made, 0.0)
+        self.route_queue.batching.add(made, 0.0)
 
     def hand_out(self) -> None:
-        for name, _, bulks in self.staff.hand_out(0.0, True):
+        for name, _, bulks in self.handler_pool.hand_out(0.0, True):
             self.hands[name].update((handed.number, handed.draft) for handed in bulks)
         out = [r for hand in self.hands.values() for d in hand.values() for r in receipts(d)]
         assert len(set(out)) == len(out)  # nothing is in two hands
@@ -83,29 +83,29 @@ class Theatre:
         held = [receipt for draft in drafts for receipt in receipts(draft)]
         if len(held) == 1 and not overdue:
             self.deaths_alone[held[0]] += 1
-        losses = self.staff.lose(name, overdue, 0.0).get("q", Losses())
+        losses = self.handler_pool.lose(name, overdue, 0.0).get("q", Losses())
         for made, index in losses.crashed:
             receipt = made.epoch, made.first + index
             assert held == [receipt]
             assert self.deaths_alone[receipt] == self.crashes
-            self.condemned.append(receipt)
+            self.settled_outside.append(receipt)
             self.settle(receipt)
-            self.line.batching.settled(one(made, index))
+            self.route_queue.batching.settled(one(made, index))
         for made, index in losses.timed_out:
             self.settle((made.epoch, made.first + index))
-            self.line.batching.settled(one(made, index))
-        self.hire()
+            self.route_queue.batching.settled(one(made, index))
+        self.add_handler()
 
     def answer(self, name: str, number: int) -> None:
         draft = self.hands[name].pop(number)
-        self.staff.answer(name, (number,), 0.0)
+        self.handler_pool.answer(name, (number,), 0.0)
         for made, index in draft.deliveries():
             receipt = made.epoch, made.first + index
             if made.epoch == self.epoch:
                 self.answered.append(receipt)
                 self.deaths_alone.pop(receipt, None)
                 self.settle(receipt)
-                self.line.batching.settled(one(made, index))
+                self.route_queue.batching.settled(one(made, index))
 
     def settle(self, receipt: Receipt) -> None:
         self.open.remove(receipt)  # once and no more
@@ -113,7 +113,7 @@ class Theatre:
     def end_epoch(self) -> None:
         """The channel is gone: all that is open comes again on the next."""
         self.epoch += 1
-        self.line.drop("q", self.epoch)
+        self.route_queue.drop("q", self.epoch)
         again, self.open = len(self.open), set()
         self.poison = {self._arrived + place for place in range(1, again + 1)} & self.poison
         if again:
@@ -141,7 +141,7 @@ class Theatre:
         """Until nothing is left; the first `mean` steps know deaths without a cause."""
         for number in range(20_000):
             self.hand_out()
-            if idle(self.line):
+            if idle(self.route_queue):
                 return
             assert any(self.hands.values()), "somebody waits, and nobody works"
             self.step(mean=number < mean)
@@ -171,15 +171,15 @@ def test_the_innocent_are_answered_and_the_poison_is_condemned(
 ) -> None:
     theatre = Theatre(poison, size, in_flight, crashes, seed, ordered)
     for _ in range(handlers):
-        theatre.hire()
+        theatre.add_handler()
     theatre.arrive(count)
     theatre.play()
-    guilty = {(1, position) for position in poison if position <= count}
-    assert set(theatre.condemned) == guilty
-    assert len(theatre.condemned) == len(guilty)
+    culprits = {(1, position) for position in poison if position <= count}
+    assert set(theatre.settled_outside) == culprits
+    assert len(theatre.settled_outside) == len(culprits)
     assert {position for _, position in theatre.answered} == set(range(1, count + 1)) - poison
     assert not theatre.open
-    assert not theatre.line._suspects._crashes
+    assert not theatre.route_queue._suspects._crashes
 
 
 @given(
@@ -199,8 +199,8 @@ def test_nothing_is_lost_or_handed_out_twice_while_epochs_end_and_handlers_die_o
     ordered: bool,
 ) -> None:
     theatre = Theatre(poison, size, in_flight, crashes, seed, ordered)
-    theatre.hire()
-    theatre.hire()
+    theatre.add_handler()
+    theatre.add_handler()
     for place, count in enumerate(arrivals):
         theatre.arrive(count)
         theatre.hand_out()
@@ -210,8 +210,8 @@ def test_nothing_is_lost_or_handed_out_twice_while_epochs_end_and_handlers_die_o
             theatre.end_epoch()
     theatre.play(mean=20)
     assert not theatre.open
-    assert all(theatre.deaths_alone[receipt] >= crashes for receipt in theatre.condemned)
-    assert not theatre.line._suspects._crashes
-    if isinstance(theatre.line.batching, Ordering):
-        assert not theatre.line.batching._in_hand
-        assert not theatre.line.batching._keys
+    assert all(theatre.deaths_alone[receipt] >= crashes for receipt in theatre.settled_outside)
+    assert not theatre.route_queue._suspects._crashes
+    if isinstance(theatre.route_queue.batching, Ordering):
+        assert not theatre.route_queue.batching._in_hand
+        assert not theatre.route_queue.batching._keys

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
-from actors.logic.credit import MESSAGES, Handed
-from actors.logic.line import Line
-from actors.logic.staff import Staff
+from actors.logic.handler_pool import HandlerPool
+from actors.logic.handler_window import MESSAGES, Handed
+from actors.logic.route_queue import RouteQueue
 from tests.support.deliveries import Receipt, chunk, idle, receipts
 
 CRASHES = 2
@@ -29,31 +29,33 @@ class Pool:
     def __init__(self, routes: list[Route], poison: set[Receipt], seed: int) -> None:
         self.random = Random(seed)
         self.poison = poison
-        self.lines = [
-            Line(
+        self.route_queues = [
+            RouteQueue(
                 f"r{epoch}", Batching(size, 1000, 10.0), 1 if serial else in_flight, 100.0, CRASHES,
                 row="" if serial else None,
             )
             for epoch, (size, in_flight, serial) in enumerate(routes)
         ]  # fmt: skip
-        self.staff = Staff(self.lines, count(1))
+        self.handler_pool = HandlerPool(self.route_queues, count(1))
         self.hands: dict[str, dict[int, Handed]] = {}
         self.unheard: dict[str, list[set[int]]] = {}
         self.answered: list[Receipt] = []
-        self.condemned: list[Receipt] = []
+        self.settled_outside: list[Receipt] = []
         self._names = count(1)
 
-    def hire(self) -> None:
+    def add_handler(self) -> None:
         name = f"h{next(self._names)}"
-        self.staff.hire(name)
+        self.handler_pool.add_handler(name)
         self.hands[name], self.unheard[name] = {}, []
 
     def arrive(self, each: int) -> None:
-        for epoch, line in enumerate(self.lines):
-            line.batching.add(chunk(each, number=epoch, queue=line.name, epoch=epoch), 0.0)
+        for epoch, route_queue in enumerate(self.route_queues):
+            route_queue.batching.add(
+                chunk(each, number=epoch, queue=route_queue.name, epoch=epoch), 0.0
+            )
 
     def hand_out(self) -> None:
-        for name, _, bulks in self.staff.hand_out(0.0, True):
+        for name, _, bulks in self.handler_pool.hand_out(0.0, True):
             self.hands[name] |= {handed.number: handed for handed in bulks}
             self.unheard[name].append({handed.number for handed in bulks})
         out = [r for hand in self.hands.values() for h in hand.values() for r in receipts(h.draft)]
@@ -61,9 +63,9 @@ class Pool:
         for name, hand in self.hands.items():
             assert len(hand) < 2 or not any(handed.draft.alone for handed in hand.values())
             assert len(self.unheard[name]) <= MESSAGES
-            for line in self.lines:
-                held = [handed for handed in hand.values() if handed.route == line.name]
-                assert line.in_flight == 1 or len(held) <= line.in_flight
+            for route_queue in self.route_queues:
+                held = [handed for handed in hand.values() if handed.route == route_queue.name]
+                assert route_queue.in_flight == 1 or len(held) <= route_queue.in_flight
 
     def step(self, mean: bool) -> None:
         """Something happens to somebody who works."""
@@ -72,7 +74,7 @@ class Pool:
         if mean and self.random.random() < 0.2:
             self.die(name, self.random.choice([0, *hand]))
         elif self.random.random() < 0.3:
-            self.staff.workers[name].received(hand)
+            self.handler_pool.handlers[name].received(hand)
             self.unheard[name] = []
         elif any(self.sick(handed.draft) for handed in hand.values()):
             self.die(name)
@@ -84,24 +86,24 @@ class Pool:
 
     def die(self, name: str, overdue: int = 0) -> None:
         held = [r for handed in self.hands.pop(name).values() for r in receipts(handed.draft)]
-        for losses in self.staff.lose(name, overdue, 0.0).values():
+        for losses in self.handler_pool.lose(name, overdue, 0.0).values():
             crashed = [(c.epoch, c.first + index) for c, index in losses.crashed]
             assert not crashed or crashed == held  # wholly alone
-            self.condemned += crashed
+            self.settled_outside += crashed
             self.answered += [(c.epoch, c.first + index) for c, index in losses.timed_out]
-        self.hire()
+        self.add_handler()
 
     def answer(self, name: str, number: int) -> None:
         handed = self.hands[name].pop(number)
         self.unheard[name] = [rest for sent in self.unheard[name] if (rest := sent - {number})]
-        self.staff.answer(name, (number,), 0.0)
+        self.handler_pool.answer(name, (number,), 0.0)
         self.answered += receipts(handed.draft)
 
     def play(self, mean: int) -> None:
         """Until nothing is left; the first `mean` steps know deaths without a cause."""
         for number in range(20_000):
             self.hand_out()
-            if all(idle(line) for line in self.lines):
+            if all(idle(route_queue) for route_queue in self.route_queues):
                 return
             assert any(self.hands.values()), "somebody waits, and nobody works"
             self.step(mean=number < mean)
@@ -126,13 +128,15 @@ def test_the_innocent_of_all_routes_are_answered_and_the_poison_is_condemned(
 ) -> None:
     pool = Pool(routes, poison, seed)
     for _ in range(handlers):
-        pool.hire()
+        pool.add_handler()
     pool.arrive(each)
     pool.play(mean=0)
     everything = {(epoch, place) for epoch in range(len(routes)) for place in range(1, each + 1)}
-    assert sorted(pool.condemned) == sorted(poison & everything)
+    assert sorted(pool.settled_outside) == sorted(poison & everything)
     assert sorted(pool.answered) == sorted(everything - poison)
-    assert not any(line.suspected or line.in_hand for line in pool.lines)
+    assert not any(
+        route_queue.suspected or route_queue.in_hand for route_queue in pool.route_queues
+    )
 
 
 @given(routes=ROUTES, poison=POISON, seed=st.integers(0, 2**32))
@@ -140,9 +144,9 @@ def test_every_message_has_one_end_while_handlers_die_of_themselves(
     routes: list[Route], poison: set[Receipt], seed: int
 ) -> None:
     pool = Pool(routes, poison, seed)
-    pool.hire()
-    pool.hire()
+    pool.add_handler()
+    pool.add_handler()
     pool.arrive(6)
     pool.play(mean=30)
     everything = {(epoch, place) for epoch in range(len(routes)) for place in range(1, 7)}
-    assert sorted(pool.condemned + pool.answered) == sorted(everything)
+    assert sorted(pool.settled_outside + pool.answered) == sorted(everything)

@@ -10,9 +10,9 @@ from actors.api.connector import connector_of
 from actors.api.message import Message
 from actors.logic.batching import Batching
 from actors.logic.failure import Outcome
-from actors.logic.line import Line
+from actors.logic.handler_pool import HandlerPool
 from actors.logic.ordering import Ordering
-from actors.logic.staff import Staff
+from actors.logic.route_queue import RouteQueue
 from actors.plan.plan import PipelinePlan, RoutePlan
 
 #: Seconds that a bulk waits for more at the most where the system runs until nothing is left.
@@ -21,18 +21,18 @@ BURST_FLUSH = 0.25
 _COMES_BACK = (Outcome.REQUEUE, Outcome.RETRY)
 
 
-def staffs_of(plan: PipelinePlan) -> dict[str, Staff]:
+def handler_pools_of(plan: PipelinePlan) -> dict[str, HandlerPool]:
     """The staff of each pool, nobody hired yet."""
     numbers = count(1)
     return {
-        pool: Staff([line_of(route, plan) for route in routes], numbers)
+        pool: HandlerPool([route_queue_of(route, plan) for route in routes], numbers)
         for pool, routes in plan.pools.items()
     }
 
 
-def line_of(route: RoutePlan, plan: PipelinePlan) -> Line:
+def route_queue_of(route: RoutePlan, plan: PipelinePlan) -> RouteQueue:
     """What waits of a route."""
-    return Line(
+    return RouteQueue(
         route.name,
         open_bulks(route, plan),
         route.in_flight,

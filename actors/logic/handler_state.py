@@ -4,39 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from actors.logic.credit import MESSAGES, Credit, Handed, without
-from actors.logic.line import Line
+from actors.logic.handler_window import MESSAGES, Handed, HandlerWindow, without
 from actors.logic.report import Report
+from actors.logic.route_queue import RouteQueue
 
 
-class Worker:
+class HandlerState:
     """A row of bulks for each line, or for several that take turns, and one pair of ears."""
 
     def __init__(self) -> None:
         self.bulks: dict[int, Handed] = {}
         self.retiring = False  #: finishes what it has, and gets no more
-        self.missed = False  #: somebody waits to hear that it has finished
-        self._rows: dict[str, Credit] = {}
-        self._unheard: list[set[int]] = []
+        self.awaited = False  #: somebody waits to hear that it has finished
+        self._rows: dict[str, HandlerWindow] = {}
+        self._unreceived: list[set[int]] = []
 
     @property
-    def listens(self) -> bool:
+    def accepts(self) -> bool:
         """Whether another message would find its ears open."""
-        return len(self._unheard) < MESSAGES
+        return len(self._unreceived) < MESSAGES
 
-    def room(self, line: Line) -> int:
-        """Bulks of a line that may be sent now, in one message."""
-        return self._row(line).room(line.name) if self.listens and not self.retiring else 0
+    def room(self, route_queue: RouteQueue) -> int:
+        """Bulks of a route queue that may be sent now, in one message."""
+        return (
+            self._row(route_queue).room(route_queue.name)
+            if self.accepts and not self.retiring
+            else 0
+        )
 
-    def give(self, line: Line, bulks: list[Handed], now: float) -> None:
-        """One message with these bulks of a line goes out."""
+    def give(self, route_queue: RouteQueue, bulks: list[Handed], now: float) -> None:
+        """One message with these bulks of a route queue goes out."""
         self.bulks.update((handed.number, handed) for handed in bulks)
-        self._unheard.append({handed.number for handed in bulks})
-        self._row(line).give(bulks, now)
+        self._unreceived.append({handed.number for handed in bulks})
+        self._row(route_queue).give(bulks, now)
 
     def answer(
         self,
-        lines: dict[str, Line],
+        route_queues: dict[str, RouteQueue],
         numbers: Collection[int],
         now: float,
         reports: Iterable[Report] = (),
@@ -46,7 +50,7 @@ class Worker:
         self.received(handed.number for handed in answered)
         rows: dict[str, list[Handed]] = {}
         for handed in answered:
-            rows.setdefault(lines[handed.route].row, []).append(handed)
+            rows.setdefault(route_queues[handed.route].row, []).append(handed)
         costs = {report.route: report.seconds / report.bulks for report in reports if report.bulks}
         for row, bulks in rows.items():
             self._rows[row].answer(bulks, now, costs)
@@ -54,7 +58,7 @@ class Worker:
 
     def received(self, numbers: Iterable[int]) -> None:
         """The handler has these, answered or not: they do not fill its ears any more."""
-        self._unheard = without(self._unheard, set(numbers))
+        self._unreceived = without(self._unreceived, set(numbers))
 
     def arrange(self, came: Sequence[int]) -> None:
         """The handler has these, in the order in which they came to it."""
@@ -71,11 +75,11 @@ class Worker:
         """Bulks sent before a time that the handler says it does not have."""
         return [h for h in self.bulks.values() if h.number not in known and h.sent < before]
 
-    def again(self, line: Line, handed: Handed, now: float) -> None:
+    def again(self, route_queue: RouteQueue, handed: Handed, now: float) -> None:
         """A bulk that got lost goes out again."""
-        self._row(line).again(handed, now)
+        self._row(route_queue).again(handed, now)
 
-    def _row(self, line: Line) -> Credit:
-        if line.row not in self._rows:
-            self._rows[line.row] = Credit(line.in_flight)
-        return self._rows[line.row]
+    def _row(self, route_queue: RouteQueue) -> HandlerWindow:
+        if route_queue.row not in self._rows:
+            self._rows[route_queue.row] = HandlerWindow(route_queue.in_flight)
+        return self._rows[route_queue.row]

@@ -13,7 +13,7 @@ from actors.logic.sources import Channel, Source, Sources
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.context import Context
 from actors.roles.port import ConnectionClient, Consuming, Depth, QueueLost, Stopped
-from actors.roles.traffic import Traffic
+from actors.roles.settler import Settler
 
 log = own_logger("actors.connection")
 
@@ -21,18 +21,18 @@ log = own_logger("actors.connection")
 TELL_AGAIN = 600.0
 
 
-class Intake:
+class Consumers:
     """The part of a connection that opens, stops and reopens queues."""
 
     def __init__(
-        self, plan: PipelinePlan, context: Context, client: ConnectionClient, traffic: Traffic
+        self, plan: PipelinePlan, context: Context, client: ConnectionClient, settler: Settler
     ) -> None:
         self.ending = False  #: nothing is opened any more
         self._name = plan.name
         self._max_bytes = plan.max_bytes
         self._context = context
         self._client = client
-        self._traffic = traffic
+        self._settler = settler
         self._paused = False  # more bytes are unsettled than may be
         self._sources = Sources(
             Source(queue, route.name, pace_of(route, plan))
@@ -85,7 +85,7 @@ class Intake:
         for source in self._sources.to_open(served, now):
             patience = self._client.patience(source.queue)
             source.window = source.pace.first(patience)
-            self._traffic.custody.begin(
+            self._settler.unacked.begin(
                 source.epoch, source.queue, source.route, source.window, patience
             )
             alone = source.pace.alone(patience)
@@ -110,11 +110,11 @@ class Intake:
             match event:
                 case Consuming():
                     source.consumes(now)
-                    self._traffic.limits[event.queue] = event.limit
+                    self._settler.limits[event.queue] = event.limit
                     source.fixed = bool(event.fixed)
                     if source.fixed:
                         source.window = event.fixed
-                        self._traffic.custody.resize(source.epoch, source.window)
+                        self._settler.unacked.resize(source.epoch, source.window)
                     log.info("connection %s: consumes %s", self._name, source.queue)
                     if self.ending or source.idle:
                         self._stop(source)
@@ -129,7 +129,7 @@ class Intake:
     def lose_all(self) -> None:
         """The connection is gone, and every channel with it."""
         for source in self._sources:
-            self._traffic.end(source.epoch)
+            self._settler.end(source.epoch)
             source.epoch = 0
             source.channel = Channel.STOPPED if self.ending else Channel.IDLE
 
@@ -161,15 +161,15 @@ class Intake:
     def recall(self, now: float) -> list[tuple[int, int]]:
         """What the broker will soon have waited too long for, as (epoch, last position): what is
         held returns at once, and what no handler has begun is to."""
-        custody = self._traffic.custody
+        unacked = self._settler.unacked
         recalled: list[tuple[int, int]] = []
         for source in self._sources:
             patience = self._client.patience(source.queue)
             if source.epoch and not math.isinf(patience):
-                ages = custody.ages(source.epoch)
+                ages = unacked.ages(source.epoch)
                 old = ages.before(now - source.pace.begun_within(patience))
                 if old:
-                    custody.release(source.epoch, old)
+                    unacked.release(source.epoch, old)
                     recalled.append((source.epoch, old))
                 if ages.before(now - patience / 2) and now >= source.told + TELL_AGAIN:
                     source.told = now
@@ -180,22 +180,22 @@ class Intake:
                         " or the broker a longer consumer_timeout",
                         *(self._name, source.queue, source.route, patience, source.pace),
                     )
-        self._traffic.flush(now)
+        self._settler.flush(now)
         return recalled
 
     def _widen(self, source: Source, now: float) -> None:
         if source.channel is Channel.CONSUMING and not (self.ending or source.fixed):
-            unsettled = self._traffic.custody.unsettled_of(source.epoch)
+            unsettled = self._settler.unacked.unsettled_of(source.epoch)
             patience = self._client.patience(source.queue)
             window = source.pace.change(source.window, unsettled, patience, now)
             if window != source.window:
                 source.window = window
-                self._traffic.custody.resize(source.epoch, window)
+                self._settler.unacked.resize(source.epoch, window)
                 self._client.widen(source.queue, source.epoch, window)
 
     def bound_memory(self) -> None:
         """Pause while more bytes are unsettled than `--max-bytes`, until it is half of it."""
-        held = self._traffic.custody.outbox.bytes
+        held = self._settler.unacked.sent_chunks.bytes
         if not self._max_bytes or self.ending:
             return
         if not self._paused and held > self._max_bytes:
@@ -213,7 +213,7 @@ class Intake:
             if source.channel is Channel.STOPPED and not held_back:
                 source.channel = Channel.OPENING
                 source.window = source.pace.first(self._client.patience(source.queue))
-                self._traffic.custody.resize(source.epoch, source.window)
+                self._settler.unacked.resize(source.epoch, source.window)
                 self._client.resume(source.queue, source.epoch)
 
     def _stop(self, source: Source) -> None:
@@ -221,7 +221,7 @@ class Intake:
         self._client.cancel(source.queue, source.epoch)
 
     def _lose(self, source: Source, event: QueueLost, now: float) -> float:
-        self._traffic.end(source.epoch)
+        self._settler.end(source.epoch)
         permanent = event.fault != Fault.UNREACHABLE
         random = self._context.random
         delay = source.lose(event.cause, permanent, now, random, proven=event.proven)

@@ -37,7 +37,7 @@ class Handed:
         return inf if self.started is None else self.started + self.timeout
 
 
-class Credit:
+class HandlerWindow:
     """The bulks that one handler does in one row, so many at once: those of a route, or of
     several routes that take turns."""
 

@@ -9,45 +9,45 @@ import pytest
 
 from actors.logic.batching import Batching
 from actors.logic.bulk import Draft
-from actors.logic.credit import BULKS, MESSAGES, Handed
-from actors.logic.line import Line
+from actors.logic.handler_state import HandlerState
+from actors.logic.handler_window import BULKS, MESSAGES, Handed
 from actors.logic.report import Report
-from actors.logic.worker import Worker
+from actors.logic.route_queue import RouteQueue
 from tests.support.deliveries import chunk, whole
 
 
-def line(name: str, in_flight: int = 1, row: str | None = None) -> Line:
-    return Line(name, Batching(1, 1000, 60.0), in_flight, 10.0, 3, row=row)
+def route_queue(name: str, in_flight: int = 1, row: str | None = None) -> RouteQueue:
+    return RouteQueue(name, Batching(1, 1000, 60.0), in_flight, 10.0, 3, row=row)
 
 
 class Hand:
     """A handler, and what it was sent at which time."""
 
-    def __init__(self, *lines: Line) -> None:
-        self.worker = Worker()
-        self.lines = {line.name: line for line in lines}
+    def __init__(self, *route_queues: RouteQueue) -> None:
+        self.worker = HandlerState()
+        self.route_queues = {route_queue.name: route_queue for route_queue in route_queues}
 
     def give(self, route: str, *numbers: int, now: float = 0.0) -> None:
         """One message."""
-        line = self.lines[route]
+        route_queue = self.route_queues[route]
         draft = Draft([whole(chunk(1))])
-        bulks = [Handed(number, route, draft, line.timeout, now) for number in numbers]
-        self.worker.give(line, bulks, now)
+        bulks = [Handed(number, route, draft, route_queue.timeout, now) for number in numbers]
+        self.worker.give(route_queue, bulks, now)
 
     def answer(self, *numbers: int, now: float = 1.0, seconds: float = 0.0) -> list[int]:
         held = [self.worker.bulks[n] for n in numbers if n in self.worker.bulks]
         bulks = Counter(handed.route for handed in held)
         reports = [Report(route, count, count, seconds * count) for route, count in bulks.items()]
-        answered = self.worker.answer(self.lines, numbers, now, reports)
+        answered = self.worker.answer(self.route_queues, numbers, now, reports)
         return [handed.number for handed in answered]
 
     def room(self, route: str = "q") -> int:
-        return self.worker.room(self.lines[route])
+        return self.worker.room(self.route_queues[route])
 
 
 def given(in_flight: int, *messages: tuple[int, ...]) -> Hand:
     """A handler of one route that was sent these numbers, a message for each group."""
-    hand = Hand(line("q", in_flight))
+    hand = Hand(route_queue("q", in_flight))
     for numbers in messages:
         hand.give("q", *numbers)
     return hand
@@ -72,7 +72,7 @@ def test_who_runs_bulks_one_by_one_gets_no_more_for_having_them() -> None:
 
 
 def test_two_unheard_messages_are_enough_whatever_their_routes() -> None:
-    hand = Hand(line("a", 8), line("b", 8), line("c"))
+    hand = Hand(route_queue("a", 8), route_queue("b", 8), route_queue("c"))
     hand.give("a", 1)
     hand.give("b", 2)
     assert [hand.room(route) for route in "abc"] == [0, 0, 0]
@@ -81,7 +81,7 @@ def test_two_unheard_messages_are_enough_whatever_their_routes() -> None:
 
 
 def test_routes_of_one_row_share_its_room_and_leave_the_others_theirs() -> None:
-    hand = Hand(line("a", row=""), line("b", row=""), line("c", 8))
+    hand = Hand(route_queue("a", row=""), route_queue("b", row=""), route_queue("c", 8))
     hand.give("a", 1)
     hand.worker.received([1])
     hand.give("b", 2)
@@ -92,7 +92,7 @@ def test_routes_of_one_row_share_its_room_and_leave_the_others_theirs() -> None:
 
 
 def test_a_bulk_behind_one_of_another_route_in_its_row_is_not_late_for_waiting() -> None:
-    hand = Hand(line("a", row=""), line("b", row=""), line("c"))
+    hand = Hand(route_queue("a", row=""), route_queue("b", row=""), route_queue("c"))
     hand.give("a", 1)
     hand.give("b", 2)
     hand.give("c", 3)
@@ -103,7 +103,7 @@ def test_a_bulk_behind_one_of_another_route_in_its_row_is_not_late_for_waiting()
 
 
 def test_what_a_bulk_costs_is_learnt_for_each_route() -> None:
-    hand = Hand(line("quick", row=""), line("slow", row=""))
+    hand = Hand(route_queue("quick", row=""), route_queue("slow", row=""))
     for number in range(0, 80, 2):
         hand.give("quick", number)
         hand.answer(number, seconds=1e-4)
@@ -116,13 +116,13 @@ def test_what_a_bulk_costs_is_learnt_for_each_route() -> None:
 @pytest.mark.parametrize("size", [1, 7, 200])
 def test_answers_that_travel_together_teach_each_route_its_own_cost(size: int) -> None:
     """One settlement answers bulks of a quick and of a slow route, in whatever shares."""
-    hand = Hand(line("quick", row=""), line("slow", row=""))
+    hand = Hand(route_queue("quick", row=""), route_queue("slow", row=""))
     for begin in range(0, 80 * (size + 1), size + 1):
         numbers = range(begin, begin + size)
         hand.give("quick", *numbers)
         hand.give("slow", begin + size)
         reports = [Report("quick", size, size, 1e-4 * size), Report("slow", 1, 1, 1.0)]
-        hand.worker.answer(hand.lines, [*numbers, begin + size], 0.0, reports)
+        hand.worker.answer(hand.route_queues, [*numbers, begin + size], 0.0, reports)
     assert hand.room("quick") > 10
     assert hand.room("slow") == 1
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from actors.logic.ages import Old, is_old
 from actors.logic.batching import Batching
 from actors.logic.bulk import Chunk, Draft, Part
-from actors.logic.credit import Handed
+from actors.logic.handler_window import Handed
 from actors.logic.ordering import Ordering
 from actors.logic.suspects import Suspects
 
@@ -25,7 +25,7 @@ class Losses:
     timed_out: list[tuple[Chunk, int]] = field(default_factory=list)  #: held it for too long
 
 
-class Line:
+class RouteQueue:
     """What waits of one route, and who is to go next.
 
     In order: bulks that lost their process through no fault of their own, then what the
@@ -53,21 +53,21 @@ class Line:
         self.hurried = False  #: what waits for its bulk to fill is not to wait any more
         self._timeout_is_final = timeout_is_final
         self._suspects = Suspects(max_crashes)
-        self._innocent: deque[Draft] = deque()
+        self._blameless: deque[Draft] = deque()
         self._epochs: dict[str, int] = {}  # by queue; those before have ended
 
     def add(self, chunk: Chunk, now: float) -> None:
-        """Put a chunk in line; what may have killed a worker is to run alone, one by one."""
+        """Put a chunk in the queue; what may have killed a worker is to run alone, one by one."""
         self.batching.add(chunk, now)
-        if not isinstance(self.batching, Ordering):  # which keeps them in their keys' lines
+        if not isinstance(self.batching, Ordering):  # which keeps them in their keys' queues
             for index in sorted(chunk.suspected):
-                self._suspects.accuse(Draft([Part(chunk, index, index + 1)]))
+                self._suspects.quarantine(Draft([Part(chunk, index, index + 1)]))
 
     def bring_suspects(self, now: float) -> None:
-        """Take the suspects of an ordered route whose turn it is out of their keys' lines."""
+        """Take the suspects of an ordered route whose turn it is out of their keys' queues."""
         if isinstance(self.batching, Ordering):
             for draft in self.batching.suspects(now):
-                self._suspects.accuse(draft)
+                self._suspects.quarantine(draft)
 
     @property
     def ordered(self) -> bool:
@@ -79,9 +79,9 @@ class Line:
         """A suspect waits."""
         return bool(self._suspects)
 
-    def stirs(self, now: float, flush: bool) -> bool:
+    def has_work(self, now: float, flush: bool) -> bool:
         """Whether it may have a bulk for somebody: cheap, for most routes of many have none."""
-        if self._innocent or self._suspects:
+        if self._blameless or self._suspects:
             return True
         if flush or self._exhausted:
             return self.batching.size > 0
@@ -93,7 +93,7 @@ class Line:
         while draft := self._next(now, flush):
             if not draft.alone:
                 return draft
-            self._suspects.accuse(draft)  # of an ordered route: it waited in its key's line
+            self._suspects.quarantine(draft)  # of an ordered route: it waited in its key's queue
         return None
 
     def next_suspect(self) -> Draft | None:
@@ -127,7 +127,7 @@ class Line:
             self._return([draft for draft in drafts if draft not in late], now)
             losses.timed_out = self._living(self._separate(late, now))
         else:
-            losses.crashed = self._living(self._accuse(drafts, now, alone))
+            losses.crashed = self._living(self._quarantine(drafts, now, alone))
         for queue, epoch in self._epochs.items():
             self.drop(queue, epoch)
         return losses
@@ -137,23 +137,23 @@ class Line:
         self._epochs[queue] = epoch
         self.batching.drop(queue, epoch)
         self._let_go(self._suspects.drop(queue, epoch))
-        for draft in self._innocent:
+        for draft in self._blameless:
             self._let_go(part for part in draft.parts if self._ended(part))
             draft.parts = [part for part in draft.parts if not self._ended(part)]
-        self._innocent = deque(draft for draft in self._innocent if draft.parts)
+        self._blameless = deque(draft for draft in self._blameless if draft.parts)
 
     def recall(self, old: Old) -> list[tuple[Chunk, int, bool]]:
         """Take out what has waited for too long, as (chunk, index, failed); suspects stay, for
         only here is it known what they are suspected of. What lost its process through no fault of
         its own has not failed."""
         recalled = self.batching.recall(old)
-        innocent, self._innocent = self._innocent, deque()
-        for draft in innocent:
+        blameless, self._blameless = self._blameless, deque()
+        for draft in blameless:
             gone = [part for part in draft.parts if is_old(part.chunk, old)]
             recalled += [(*delivery, False) for delivery in Draft(gone).deliveries()]
             draft.parts = [part for part in draft.parts if part not in gone]
             if draft.parts:
-                self._innocent.append(draft)
+                self._blameless.append(draft)
         return recalled
 
     @property
@@ -163,17 +163,19 @@ class Line:
         return self.hurried or (bool(self.spent) and not self.in_hand)
 
     def _next(self, now: float, flush: bool) -> Draft | None:
-        return self._innocent.popleft() if self._innocent else self.batching.take(now, flush)
+        return self._blameless.popleft() if self._blameless else self.batching.take(now, flush)
 
-    def _return(self, innocent: list[Draft], now: float) -> None:
-        """Bulks without fault go first, or back to their keys' lines."""
+    def _return(self, blameless: list[Draft], now: float) -> None:
+        """Bulks without fault go first, or back to their keys' queues."""
         if isinstance(self.batching, Ordering):
-            for draft in reversed(innocent):  # each goes before those that are in line already
+            for draft in reversed(
+                blameless
+            ):  # each goes before those that are in the queue already
                 deliveries = [(*delivery, 0.0) for delivery in draft.deliveries()]
                 self.batching.again(deliveries, now, alone=draft.alone)
             return
-        for draft in innocent:
-            self._innocent += draft.apart(self.batching.last_alone)
+        for draft in blameless:
+            self._blameless += draft.apart(self.batching.last_alone)
 
     def _separate(self, late: list[Draft], now: float) -> list[Draft]:
         """Where a timeout is final, only a message that was late alone suffers it: a larger
@@ -189,8 +191,8 @@ class Line:
                 self._suspects.defer([*draft.halves()])
         return [draft for draft in late if draft.size == 1]
 
-    def _accuse(self, drafts: list[Draft], now: float, alone: bool) -> list[Draft]:
-        """Suspects run alone; to keep order, those of an ordered route one by one in line.
+    def _quarantine(self, drafts: list[Draft], now: float, alone: bool) -> list[Draft]:
+        """Suspects run alone; to keep order, those of an ordered route one by one in the queue.
         Returns what is found guilty."""
         wholly_alone = alone and drafts[0].size == 1
         if wholly_alone or not isinstance(self.batching, Ordering):

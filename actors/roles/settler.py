@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from actors.log import own_logger
 from actors.logic.copying import Refusal, next_form
-from actors.logic.custody import Custody
 from actors.logic.failure import Outcome, next_attempts
-from actors.logic.outbox import Outbox
 from actors.logic.plain import encodable
+from actors.logic.unacked import SentChunks, Unacked
 from actors.roles.context import Context
 from actors.roles.port import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
 from actors.roles.protocol import Deliveries, Held, Reminder, Settlement, Single
@@ -42,11 +41,11 @@ class _Moving:
     refused: int = 0  #: times, in this form
 
 
-class Traffic:
+class Settler:
     """The part of a connection that answers for deliveries."""
 
     def __init__(self, name: str, context: Context, client: ConnectionClient) -> None:
-        self.custody = Custody()
+        self.unacked = Unacked()
         self.batcher = ""
         self.draining = False
         self.last_came = 0.0
@@ -66,14 +65,14 @@ class Traffic:
         if batcher == self.batcher:
             return
         if self.batcher:
-            count = self.custody.give_back()
+            count = self.unacked.give_back()
             log.warning("connection %s: its batcher is gone, returns %d", self._name, count)
         self.batcher, self._asked = batcher, None
-        self.custody.outbox = Outbox()
+        self.unacked.sent_chunks = SentChunks()
 
     def end(self, epoch: int) -> None:
         """A channel is gone: nothing that came on it can be settled any more."""
-        self.custody.end(epoch)
+        self.unacked.end(epoch)
         self._moves = {t: one for t, one in self._moves.items() if one.move.epoch != epoch}
         self._stuck = {t: trouble for t, trouble in self._stuck.items() if t in self._moves}
 
@@ -81,14 +80,14 @@ class Traffic:
 
     def fetched(self, event: Fetched, now: float) -> None:
         count = len(event.ends) // _ITEM
-        entered = self.custody.deliver(event.epoch, count, len(event.blob), now)
+        entered = self.unacked.deliver(event.epoch, count, len(event.blob), now)
         if entered is None:
             return
         self.last_came = now
         number, first, spent = entered
         deliveries = Deliveries(
             number,
-            self.custody.outbox.open_from(),
+            self.unacked.sent_chunks.open_from(),
             self._incarnation,
             event.queue,
             event.epoch,
@@ -105,27 +104,27 @@ class Traffic:
         """What nobody can be given was never handed on: it is only counted and told."""
         for reason in event.reasons:
             trouble = f"a message of {event.queue} cannot be read: {reason}"
-            self.custody.buried(event.epoch, trouble)
+            self.unacked.buried(event.epoch, trouble)
             log.error("connection %s: %s; kept as a dead letter", self._name, trouble)
 
     # ── back to the world ─────────────────────────────────────────────────────
 
     def settlement(self, message: Settlement, now: float) -> None:
         if message.incarnation != self._incarnation:
-            self.custody.stale += 1
+            self.unacked.stale += 1
             return
         for epoch, first, last, outcome in message.ranges:
-            self.custody.settle(epoch, first, last, outcome)
+            self.unacked.settle(epoch, first, last, outcome)
         for single in message.singles:
             self._single(single, now)
         for report in message.reports:
             if report.error:
-                self.custody.blame(report.route, report.error)
+                self.unacked.blame(report.route, report.error)
 
     def _single(self, single: Single, now: float) -> None:
         outcome, delay = single.outcome, single.delay
         attempts = next_attempts(outcome, single.attempts)
-        room = self.custody.may_hold(single.epoch)
+        room = self.unacked.may_hold(single.epoch)
         if outcome == Outcome.SNOOZE and delay <= SNOOZE_HERE and room:
             outcome = Outcome.RETURN
         if outcome in (Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE):
@@ -133,13 +132,13 @@ class Traffic:
         elif delay and not self.draining:
             # Where all fails at once, what finds no room waits too, or it would spin.
             wait = delay if room else min(delay, CROWDED)
-            self.custody.hold(single.epoch, single.position, outcome, now + wait, attempts)
+            self.unacked.hold(single.epoch, single.position, outcome, now + wait, attempts)
         else:
             position = single.position
-            self.custody.settle(single.epoch, position, position, outcome, attempts)
+            self.unacked.settle(single.epoch, position, position, outcome, attempts)
 
     def _move(self, single: Single, attempts: int, now: float) -> None:
-        account = self.custody.decide(single.epoch, single.position, single.outcome)
+        account = self.unacked.decide(single.epoch, single.position, single.outcome)
         if account is None:
             return
         self._last_token += 1
@@ -180,9 +179,9 @@ class Traffic:
             if moving := self._moves.get(event.token):
                 self._failed(moving, event, now)
         elif moving := self._moves.pop(event.token, None):
-            self.custody.finish(moving.move.epoch, moving.move.position)
+            self.unacked.finish(moving.move.epoch, moving.move.position)
         else:  # its channel is gone: the original comes back beside the copy
-            self.custody.stale += 1
+            self.unacked.stale += 1
             log.warning("connection %s: a copy too many: its original is back", self._name)
 
     def _failed(self, moving: _Moving, event: MoveFailed, now: float) -> None:
@@ -208,12 +207,12 @@ class Traffic:
         """There will be no copy: the message itself waits as long as it may, and returns."""
         move = moving.move
         del self._moves[move.token]
-        room = self.custody.may_hold(move.epoch)
+        room = self.unacked.may_hold(move.epoch)
         wait = 0.0 if self.draining else min(move.delay, SNOOZE_HERE if room else CROWDED)
-        self.custody.postpone(move.epoch, move.position, moving.back, now + wait, move.attempts)
+        self.unacked.postpone(move.epoch, move.position, moving.back, now + wait, move.attempts)
 
     def _tell(self, route: str, trouble: str, now: float) -> None:
-        self.custody.blame(route, trouble)
+        self.unacked.blame(route, trouble)
         if now >= self._told.get(trouble, -math.inf) + TELL_AGAIN:
             self._told = {what: at for what, at in self._told.items() if now < at + TELL_AGAIN}
             self._told[trouble] = now
@@ -225,13 +224,13 @@ class Traffic:
 
     def release(self, now: float) -> None:
         """What is held for later returns now."""
-        self.custody.due(math.inf)
+        self.unacked.due(math.inf)
         self.flush(now)
 
     def flush(self, now: float) -> None:
         """All that was settled in this turn goes out in one write a queue."""
-        self.custody.due(now)
-        for queue, epoch, flush in self.custody.flushes():
+        self.unacked.due(now)
+        for queue, epoch, flush in self.unacked.flushes():
             self._client.settle(queue, epoch, flush)
 
     # ── what may have got lost ────────────────────────────────────────────────
@@ -246,20 +245,20 @@ class Traffic:
         In a drain also that none is: it may wait for one that got lost, and then was settled
         or came to its epoch's end.
         """
-        outbox = self.custody.outbox
-        open_chunks = tuple(outbox.open())
-        if not len(outbox):
+        sent_chunks = self.unacked.sent_chunks
+        open_chunks = tuple(sent_chunks.open())
+        if not len(sent_chunks):
             self._asked = None
         elif self._asked is None:
             self._asked = now
-        if len(outbox) or (self.draining and self.batcher):
-            self._context.send(self.batcher, Held(open_chunks, outbox.next, tuple(old)))
+        if len(sent_chunks) or (self.draining and self.batcher):
+            self._context.send(self.batcher, Held(open_chunks, sent_chunks.next, tuple(old)))
 
     def held(self, message: Held, now: float) -> None:
         """The batcher's answer: a chunk that it does not know, round after round, is lost."""
         self._asked = None
-        outbox = self.custody.outbox
-        outbox.open()
-        for sent in outbox.missing(set(message.numbers), message.next, now - ROUND):
+        sent_chunks = self.unacked.sent_chunks
+        sent_chunks.open()
+        for sent in sent_chunks.missing(set(message.numbers), message.next, now - ROUND):
             log.warning("connection %s: a chunk got lost, returned", self._name)
-            self.custody.lose(sent)
+            self.unacked.lose(sent)

@@ -28,7 +28,7 @@ class Kept(NamedTuple):
     attempts: int = 0  #: hand-outs before
 
 
-class Intake:
+class EventBuffer:
     """Hands kept events out under receipts `(epoch, position)` and takes settlements back."""
 
     def __init__(self, resume_from: str = "") -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from actors.logic.bulk import Chunk
-from actors.logic.register import Register
+from actors.logic.chunk_table import ChunkTable
 from tests.support.deliveries import chunk, one, whole
 
 
-def registered(*chunks: Chunk) -> Register[str]:
-    register: Register[str] = Register()
+def registered(*chunks: Chunk) -> ChunkTable[str]:
+    register: ChunkTable[str] = ChunkTable()
     for made in chunks:
         register.add(made)
     return register

@@ -1,4 +1,4 @@
-"""All that a connection answers for: ledgers by epoch, chunks by number, counts by route."""
+"""The deliveries that a connection answers for: ledgers by epoch, chunks by number, counts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,97 @@ from actors.logic.ages import STEPS, Ages
 from actors.logic.counts import Counts
 from actors.logic.failure import Outcome
 from actors.logic.ledger import Flush, Ledger
-from actors.logic.outbox import Outbox, Sent
+
+#: Rounds in which a batcher does not know a chunk before it is taken for lost.
+PATIENCE = 2
 
 
 @dataclass(slots=True)
-class Account:
+class SentChunk:
+    """A chunk on its way, by what it holds."""
+
+    ledger: Ledger
+    epoch: int
+    first: int
+    last: int
+    bytes: int
+    at: float
+    missed: int = 0  #: rounds; with the last of them it is given up
+
+    @property
+    def open(self) -> bool:
+        """Whether a delivery of it waits for an outcome."""
+        return any(self.ledger.open(self.first, self.last))
+
+
+class SentChunks:
+    """Numbers chunks from 1 for one batcher, and knows which of them are open."""
+
+    def __init__(self) -> None:
+        self.next = 1
+        self.bytes = 0  #: of all that is open
+        self._sent: dict[int, SentChunk] = {}
+
+    def send(self, sent: SentChunk) -> int:
+        """A chunk goes out; returns its number."""
+        number = self.next
+        self.next += 1
+        self._sent[number] = sent
+        self.bytes += sent.bytes
+        return number
+
+    def open_from(self) -> int:
+        """Every chunk below this number is settled."""
+        for number, sent in list(self._sent.items()):
+            if sent.open:
+                return number
+            self._drop(number)
+        return self.next
+
+    def open(self) -> list[int]:
+        """All that still waits for an outcome and is not given up."""
+        for number, sent in list(self._sent.items()):
+            if not sent.open:
+                self._drop(number)
+        return [number for number, sent in self._sent.items() if sent.missed < PATIENCE]
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def oldest(self) -> float | None:
+        """When the first open chunk came."""
+        number = self.open_from()
+        return self._sent[number].at if number in self._sent else None
+
+    def missing(self, known: set[int], waits_for: int, before: float) -> list[SentChunk]:
+        """What got lost: the batcher, which waits for a certain number and knows these, has
+        not known it for so many rounds and then refused it.
+
+        What is given up may still arrive, until the batcher has heard of it and waits for a
+        later one: only then can it come again on another way, and not twice.
+        """
+        lost: list[SentChunk] = []
+        for number, sent in list(self._sent.items()):
+            if number in known:
+                sent.missed = 0
+            elif sent.missed < PATIENCE:
+                sent.missed = sent.missed + 1 if sent.at <= before else 0
+            elif number < waits_for:
+                lost.append(sent)
+                self._drop(number)
+        return lost
+
+    def end(self, epoch: int) -> None:
+        """An epoch has ended: nothing of it can be settled any more."""
+        for number in [n for n, sent in self._sent.items() if sent.epoch == epoch]:
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        self.bytes -= self._sent.pop(number).bytes
+
+
+@dataclass(slots=True)
+class EpochAccount:
     """One epoch of one queue."""
 
     queue: str
@@ -23,15 +109,15 @@ class Account:
     ledger: Ledger = field(default_factory=Ledger)
 
 
-class Custody:
+class Unacked:
     """From delivery to settlement, of all queues of one connection."""
 
     def __init__(self) -> None:
-        self.outbox = Outbox()
+        self.sent_chunks = SentChunks()
         self.counts: dict[str, Counts] = {}
         self.stale = 0  #: settlements of an epoch that has ended
         self.undecided = 0  #: deliveries that had no end of their own when their epoch ended
-        self._accounts: dict[int, Account] = {}
+        self._accounts: dict[int, EpochAccount] = {}
         self._touched: set[int] = set()
 
     @property
@@ -54,7 +140,7 @@ class Custody:
     ) -> None:
         """A queue is consumed on a new channel, in a world that lets a delivery be unsettled
         for so many seconds."""
-        self._accounts[epoch] = Account(queue, route, window, Ages(patience / STEPS))
+        self._accounts[epoch] = EpochAccount(queue, route, window, Ages(patience / STEPS))
         self.counts.setdefault(route, Counts())
 
     def resize(self, epoch: int, window: int) -> None:
@@ -82,7 +168,7 @@ class Custody:
         """The channel is gone, and with it all that could have been settled on it."""
         if account := self._accounts.pop(epoch, None):
             self.undecided += account.ledger.unsettled - account.ledger.held
-            self.outbox.end(epoch)
+            self.sent_chunks.end(epoch)
             self._touched.discard(epoch)
 
     def deliver(self, epoch: int, ends: int, size: int, now: float) -> tuple[int, int, bool] | None:
@@ -95,9 +181,9 @@ class Custody:
         self.counts[account.route].received += ends
         account.ages.settled(account.ledger.prefix)
         account.ages.came(account.ledger.last, now)
-        sent = Sent(account.ledger, epoch, first, account.ledger.last, size, now)
+        sent = SentChunk(account.ledger, epoch, first, account.ledger.last, size, now)
         spent = account.ledger.unsettled >= account.window
-        return self.outbox.send(sent), first, spent
+        return self.sent_chunks.send(sent), first, spent
 
     def settle(self, epoch: int, first: int, last: int, outcome: int, attempts: int = 0) -> None:
         """Carry out an outcome that needs nothing else."""
@@ -120,7 +206,7 @@ class Custody:
         if account and account.ledger.hold(position, until, Outcome(outcome), attempts):
             self.counts[account.route].settled(outcome, 1)
 
-    def decide(self, epoch: int, position: int, outcome: int) -> Account | None:
+    def decide(self, epoch: int, position: int, outcome: int) -> EpochAccount | None:
         """Claim a delivery that is to be copied elsewhere. None: it is not open."""
         account = self._account(epoch)
         if account is None or not account.ledger.decide(position):
@@ -174,7 +260,7 @@ class Custody:
             returned += count
         return returned
 
-    def lose(self, sent: Sent) -> None:
+    def lose(self, sent: SentChunk) -> None:
         """The batcher knows nothing of a chunk. Its word may have come late, and a handler have
         had what was in it: that counts as an attempt."""
         self.settle(sent.epoch, sent.first, sent.last, Outcome.REQUEUE)
@@ -193,7 +279,7 @@ class Custody:
         """Unsettled deliveries of a route."""
         return sum(a.ledger.unsettled for a in self._accounts.values() if a.route == route)
 
-    def _account(self, epoch: int) -> Account | None:
+    def _account(self, epoch: int) -> EpochAccount | None:
         account = self._accounts.get(epoch)
         if account is None:
             self.stale += 1

@@ -19,7 +19,7 @@ class Slice(NamedTuple):
     last: int
 
 
-class Register(Generic[E]):
+class ChunkTable(Generic[E]):
     """Chunks by number and by receipt, with what was said of each delivery.
 
     What was said is kept until the connection no longer holds the chunk open, so that a
