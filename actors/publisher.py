@@ -1,24 +1,26 @@
-"""Putting messages into queues, from web applications, scripts and handlers."""
+"""A publisher for one connection, for web applications, scripts and handlers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+import json
+from collections.abc import Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from actors.api.connections import parse_connection
 from actors.api.connector import connector_of
 from actors.api.puts import begun
-from actors.logic.entry import Entry, check_queue, check_seconds, serialized
-
-
-class Store(Protocol):
-    """The place that messages go to: a connector's publisher."""
-
-    def put(self, queue: str, entries: Sequence[Entry], timeout: float) -> list[str]: ...
-
-    def close(self) -> None: ...
+from actors.errors import PublishError
+from actors.logic.entry import (
+    Entry,
+    Store,
+    check_queue,
+    check_seconds,
+    check_way,
+    outgoing,
+    serialized,
+)
 
 
 class Publisher:
@@ -44,20 +46,32 @@ class Publisher:
         message_id: str | None = None,
         priority: int = 0,
         delay: float = 0.0,
+        exchange: str = "",
+        properties: Mapping[str, Any] | None = None,
+        mandatory: bool | None = None,
         timeout: float = 5.0,
     ) -> str:
-        """Store one message durably and return its id, within `timeout` seconds.
+        """Stores one message durably and returns its id, within `timeout` seconds.
 
         `data` travels as JSON; `serialized_data` as it is. `priority` is 0 to 255, higher
         first; `delay` in seconds is at least kept, and on RabbitMQ rounded up to a step.
+        With an `exchange`, the queue is the routing key; a spool has none. `properties` have
+        AMQP's names. With `mandatory`, a message that no queue takes is an error: always where
+        a queue is named, on request through an exchange.
 
         Raises `PublishError` where the message is not proven to be stored,
         `ConfigurationError` where the spool's path is no good, `ValueError` and `TypeError`
         where the message cannot be one.
         """
-        body = serialized(data, serialized_data)
-        entry = Entry(body, "" if message_id is None else message_id, headers, priority, delay)
-        return self._put(queue, [entry], timeout)[0]
+        entry = Entry(
+            serialized(data, serialized_data),
+            "" if message_id is None else message_id,
+            headers,
+            priority,
+            delay,
+        )
+        mandatory = not exchange if mandatory is None else mandatory
+        return self._put(queue, [entry], timeout, exchange, properties, mandatory)[0]
 
     def aput(self, queue: str, data: Any = None, **options: Any) -> Coroutine[Any, Any, str]:
         """`put` in a thread of its own, with the same arguments."""
@@ -91,7 +105,35 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _put(self, queue: str, entries: list[Entry], timeout: float) -> list[str]:
-        check_queue(queue)
+    def _put(
+        self,
+        queue: str,
+        entries: list[Entry],
+        timeout: float,
+        exchange: str = "",
+        properties: Mapping[str, Any] | None = None,
+        mandatory: bool = True,
+    ) -> list[str]:
+        check_way(exchange, queue) if exchange else check_queue(queue)
         check_seconds("timeout", timeout)
-        return self._store.put(queue, entries, timeout)
+        messages = []
+        for entry in entries:
+            entry.check()
+            messages.append(
+                outgoing(
+                    self._store,
+                    queue,
+                    entry.body,
+                    properties,
+                    exchange=exchange,
+                    mandatory=mandatory,
+                    headers=json.loads(entry.headers_as_json() or b"null"),
+                    message_id=entry.id or None,
+                    priority=entry.priority,
+                    delay=entry.delay,
+                )
+            )
+        self._store.send(messages, timeout, is_patient=False)
+        if refused := next((message.outcome for message in messages if message.outcome), ""):
+            raise PublishError(f"{self._store}: {queue}: {refused}")
+        return [message.id for message in messages]

@@ -12,7 +12,7 @@ from typing import Any, Self
 from actors.api.app import App
 from actors.api.connector import connectors
 from actors.connectors.hands import NoHands
-from actors.connectors.memory.publisher import WorldWay
+from actors.connectors.memory.publisher import WorldPublisher
 from actors.connectors.memory.wire import Sent, Stored
 from actors.connectors.memory.world import World
 from actors.logic.entry import MAX_DELAY, Entry, check_seconds
@@ -99,7 +99,7 @@ class InMemorySystem:
             self._set_state(self._state)
         _playing += 1
         self.world = self.world_class(lambda: self.stage.now)
-        self._app.open_outlets(plan.outlets, lambda kind, _: WorldWay(self.world, kind))
+        self._app.open_outlets(plan.outlets, lambda kind, _: WorldPublisher(self.world, kind))
         clients: dict[str, ClientFactory] = {
             "runner": self._runner,
             "hands": NoHands,

@@ -13,7 +13,7 @@ from actors.api.annotations import Unresolved, name_of, payload_type
 from actors.api.callables import fault
 from actors.api.connections import AMQPConnection, Connection, RouteTypes, SSEConnection
 from actors.api.options import AMQPRouteOptions, FailCallback, RouteOptions, TimerOptions
-from actors.api.outlet import ConnectionOutlet, OpenWay, Outlet, open_lane
+from actors.api.outlet import ConnectionOutlet, OpenPublisher, Outlet, open_publisher
 from actors.api.route import Handler, Route, check_handler, checked_queues
 from actors.api.state import State
 from actors.api.topology import Queue
@@ -219,11 +219,12 @@ class App(State):
         raise InvalidConnection(f"no connection is named {name!r}; there are: {known}")
 
     def open_outlets(
-        self, places: Iterable[tuple[str, str, str]], open_way: OpenWay = open_lane
+        self, places: Iterable[tuple[str, str, str]], open_publisher: OpenPublisher = open_publisher
     ) -> None:
         """In a process of a running system: (name, kind, settings) of where connections are."""
         self._outlets = {
-            name: ConnectionOutlet(kind, settings, open_way) for name, kind, settings in places
+            name: ConnectionOutlet(kind, settings, open_publisher)
+            for name, kind, settings in places
         }
         for name, connection in self.connections.items():
             connection.lead_to(self._outlets.get(name))

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 
 from actors.api.connector import connector_for, connectors
 from actors.api.options import FailCallback
-from actors.api.outlet import ConnectionOutlet, Outlet
+from actors.api.outlet import ConnectionOutlet, Outlet, PutOptions
 from actors.api.schema import Schema
 from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
@@ -78,11 +78,11 @@ class Connection(Schema, Outlet):
         """What is put into this connection goes there from now on."""
         self._outlet = outlet
 
-    def _begin(self, vhost: str | None, *message: Any) -> Future[None]:
+    def _begin(self, routing_key: str, body: bytes, options: PutOptions) -> Future[str]:
         if self._outlet is None:
             settings = self.as_json(getattr(self, "vhost", ""), {})
             self._outlet = ConnectionOutlet(self.kind, settings)
-        return self._outlet._begin(vhost, *message)
+        return self._outlet._begin(routing_key, body, options)
 
     def moved_to(self, other: Connection) -> Connection:
         """This connection at the place of another: name and tuning stay, where they fit."""

@@ -50,7 +50,7 @@ def configure(level: str = "INFO", format: str = "") -> None:
     May be called again, after a fork too. `format` is "text", "json", or empty for what
     suits stderr.
     """
-    # Made before the forks, which share it.
+    # Declared before the forks, which share it.
     lines = next((other.lines for other in _ours()), None) or SharedLines(STDERR)
     handler = StderrHandler(getattr(logging, level.upper()), lines)
     text = format == "text" or (not format and os.isatty(lines.fd))

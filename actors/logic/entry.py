@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from actors.logic.names import broken_rule, broken_text
 from actors.logic.records import MAX_PRIORITY
@@ -137,15 +137,75 @@ def entry_of(properties: Mapping[str, Any], body: bytes = b"") -> Entry:
 
 
 @dataclass(slots=True, eq=False)
-class Outgoing:
+class OutgoingMessage:
     """A message on its way to a broker or a spool, and what became of it."""
 
     routing_key: str
     body: bytes
     properties: Any  #: as its store wants them
+    id: str = ""
     exchange: str = ""  #: empty: `routing_key` is the name of a queue
     mandatory: bool = False  #: where no queue takes it, it counts as refused
+    delay: float = 0.0  #: seconds
+    wait_in: str = ""  #: the queue in which a delayed message waits
     outcome: str | None = None  #: None: not known; empty: stored; otherwise why it is not
+
+    @property
+    def target(self) -> str:
+        """The routing key under which it is published."""
+        return self.wait_in or self.routing_key
+
+
+class Store(Protocol):
+    """The place that messages go to: a connector's publisher, a broker or a spool."""
+
+    def properties(self, given: Mapping[str, Any]) -> tuple[Any, str]:
+        """AMQP's properties as this store wants them, and the message's id.
+
+        Raises `TypeError` or `ValueError` for what it has no place for.
+        """
+
+    def send(
+        self, messages: Sequence[OutgoingMessage], timeout: float, *, is_patient: bool = True
+    ) -> None:
+        """Sets the outcome of each message; waits for a store that is away, if it is patient.
+
+        Raises `PublishError` where the outcome of some remains open.
+        """
+
+    def close(self) -> None: ...
+
+
+def outgoing(
+    store: Store | Any,
+    routing_key: str,
+    body: bytes,
+    properties: Mapping[str, Any] | None = None,
+    *,
+    exchange: str = "",
+    mandatory: bool = False,
+    headers: Mapping[str, Any] | None = None,
+    message_id: str | None = None,
+    priority: int | None = None,
+    delay: float = 0.0,
+) -> OutgoingMessage:
+    """A message as a store takes it; whatever is named stands before `properties`.
+
+    Raises `TypeError` or `ValueError` for what cannot be a message.
+    """
+    check_way(exchange, routing_key)
+    if not isinstance(mandatory, bool):
+        raise TypeError(f"mandatory must be True or False, not {_kind(mandatory)}")
+    check_seconds("delay", delay, MAX_DELAY)
+    if delay and exchange:
+        raise ValueError("delay needs a queue to come to; a message for an exchange has none")
+    given = {} if properties is None else properties
+    check_properties(given)
+    named = {"headers": headers, "message_id": message_id, "priority": priority}
+    check_properties(named)
+    given = {**given, **{name: value for name, value in named.items() if value is not None}}
+    packed, id = store.properties(given)
+    return OutgoingMessage(routing_key, body, packed, id, exchange, mandatory, delay)
 
 
 def serialized(data: Any, given: bytes | None) -> bytes:

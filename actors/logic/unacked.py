@@ -131,7 +131,7 @@ class Unacked:
         return any(a.ledger.unsettled > a.ledger.decided for a in self._accounts.values())
 
     @property
-    def moving(self) -> bool:
+    def is_republishing(self) -> bool:
         """Whether any delivery is being copied elsewhere."""
         return any(a.ledger.decided > a.ledger.held for a in self._accounts.values())
 
@@ -231,7 +231,7 @@ class Unacked:
         """The last thing that went wrong with a route's deliveries."""
         self.counts.setdefault(route, Counts()).last_error = error
 
-    def buried(self, epoch: int, error: str) -> None:
+    def dead_lettered(self, epoch: int, error: str) -> None:
         """A delivery that could not be handed on became a dead letter where it lay."""
         if account := self._accounts.get(epoch):
             counts = self.counts[account.route]

@@ -20,16 +20,16 @@ from actors.roles.alarm import Alarm
 from actors.roles.consumers import Consumers
 from actors.roles.context import Context
 from actors.roles.port import (
-    Buried,
     ConnectionClient,
     Consuming,
+    DeadLettered,
     Depth,
     Fetched,
     Lost,
-    Moved,
-    MoveFailed,
     Opened,
     QueueLost,
+    Republished,
+    RepublishFailed,
     Stopped,
 )
 from actors.roles.protocol import (
@@ -113,15 +113,15 @@ class Connection:
                 self._settler.held(message, now)
             case Held():
                 pass  # of a batcher that is dead, and counted otherwise
-            case Moved() | MoveFailed():
+            case Republished() | RepublishFailed():
                 before = self._settler.trouble
-                self._settler.moved(message, now)
+                self._settler.on_republished(message, now)
                 if bool(before) != bool(self._settler.trouble) and self._consumes:
                     self._tell_state()
-            case Buried():
-                self._settler.buried(message)
-            case Reminder(what="move", generation=token):
-                self._settler.move_again(token, now)
+            case DeadLettered():
+                self._settler.dead_lettered(message)
+            case Reminder(what="republish", generation=token):
+                self._settler.republish_again(token, now)
             case Reminder():
                 self._alarm.rang(message)
             case Consuming() | QueueLost() | Stopped() | Depth():
@@ -286,7 +286,7 @@ class Connection:
             drain.on_event(Event.ALL_DECIDED)
         if drain.state is Phase.RELEASED:
             self._settler.release(now)
-            if not unacked.moving:
+            if not unacked.is_republishing:
                 drain.on_event(Event.ALL_COPIED)
                 self._shut(now)
 

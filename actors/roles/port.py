@@ -17,10 +17,10 @@ from actors.logic.report import Report
 from actors.roles.context import Client
 
 
-class Move(NamedTuple):
+class Republish(NamedTuple):
     """Put a delivery elsewhere, durably; it is acknowledged only once that is confirmed."""
 
-    token: int  #: comes back in `Moved` or `MoveFailed`
+    token: int  #: comes back in `Republished` or `RepublishFailed`
     queue: str
     epoch: int
     position: int
@@ -67,9 +67,9 @@ class ConnectionClient(Client, Protocol):
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         """Carry out a flush in one write."""
 
-    def move(self, move: Move) -> None:
-        """Begin to put a delivery elsewhere; `Moved` or `MoveFailed` follows, unless its epoch
-        ends. What it raises concerns this move alone."""
+    def republish(self, request: Republish) -> None:
+        """Begin to put a delivery elsewhere; `Republished` or `RepublishFailed` follows, unless
+        its epoch ends. What it raises concerns this move alone."""
 
     def measure(self, queue: str) -> None:
         """Ask how many deliveries are ready; `Depth` follows."""
@@ -139,7 +139,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Buried:
+class DeadLettered:
     """Deliveries that nobody can be given became dead letters where they lay."""
 
     queue: str
@@ -156,12 +156,12 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class Republished:
     token: int
 
 
 @dataclass(frozen=True, slots=True)
-class MoveFailed:
+class RepublishFailed:
     token: int
     cause: str
     refusal: Refusal = Refusal.AWAY

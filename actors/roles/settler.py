@@ -13,7 +13,14 @@ from actors.logic.failure import Outcome, next_attempts
 from actors.logic.plain import encodable
 from actors.logic.unacked import SentChunks, Unacked
 from actors.roles.context import Context
-from actors.roles.port import Buried, ConnectionClient, Fetched, Move, Moved, MoveFailed
+from actors.roles.port import (
+    ConnectionClient,
+    DeadLettered,
+    Fetched,
+    Republish,
+    Republished,
+    RepublishFailed,
+)
 from actors.roles.protocol import Deliveries, Held, Reminder, Settlement, Single
 
 log = own_logger("actors.connection")
@@ -33,10 +40,10 @@ _ITEM = array("I").itemsize
 
 
 @dataclass(slots=True)
-class _Moving:
+class _Republishing:
     """A delivery that is being put elsewhere."""
 
-    move: Move
+    request: Republish
     back: Outcome  #: how its message returns where there is no copy
     refused: int = 0  #: times, in this form
 
@@ -54,7 +61,7 @@ class Settler:
         self._context = context
         self._client = client
         self._incarnation = context.random.getrandbits(64)
-        self._moves: dict[int, _Moving] = {}
+        self._republishing: dict[int, _Republishing] = {}
         self._stuck: dict[int, str] = {}  # why a move is tried again, by its token
         self._last_token = 0
         self._asked: float | None = None  # since when the batcher owes an answer
@@ -73,8 +80,10 @@ class Settler:
     def end(self, epoch: int) -> None:
         """A channel is gone: nothing that came on it can be settled any more."""
         self.unacked.end(epoch)
-        self._moves = {t: one for t, one in self._moves.items() if one.move.epoch != epoch}
-        self._stuck = {t: trouble for t, trouble in self._stuck.items() if t in self._moves}
+        self._republishing = {
+            t: one for t, one in self._republishing.items() if one.request.epoch != epoch
+        }
+        self._stuck = {t: trouble for t, trouble in self._stuck.items() if t in self._republishing}
 
     # ── out to the batcher ────────────────────────────────────────────────────
 
@@ -100,11 +109,11 @@ class Settler:
         )
         self._context.send(self.batcher, deliveries)
 
-    def buried(self, event: Buried) -> None:
+    def dead_lettered(self, event: DeadLettered) -> None:
         """What nobody can be given was never handed on: it is only counted and told."""
         for reason in event.reasons:
             trouble = f"a message of {event.queue} cannot be read: {reason}"
-            self.unacked.buried(event.epoch, trouble)
+            self.unacked.dead_lettered(event.epoch, trouble)
             log.error("connection %s: %s; kept as a dead letter", self._name, trouble)
 
     # ── back to the world ─────────────────────────────────────────────────────
@@ -128,7 +137,7 @@ class Settler:
         if outcome == Outcome.SNOOZE and delay <= SNOOZE_HERE and room:
             outcome = Outcome.RETURN
         if outcome in (Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE):
-            self._move(single, attempts, now)
+            self._republish(single, attempts, now)
         elif delay and not self.draining:
             # Where all fails at once, what finds no room waits too, or it would spin.
             wait = delay if room else min(delay, CROWDED)
@@ -137,12 +146,12 @@ class Settler:
             position = single.position
             self.unacked.settle(single.epoch, position, position, outcome, attempts)
 
-    def _move(self, single: Single, attempts: int, now: float) -> None:
+    def _republish(self, single: Single, attempts: int, now: float) -> None:
         account = self.unacked.decide(single.epoch, single.position, single.outcome)
         if account is None:
             return
         self._last_token += 1
-        move = Move(
+        request = Republish(
             self._last_token,
             account.queue,
             single.epoch,
@@ -157,59 +166,66 @@ class Settler:
         )
         snoozed = single.outcome == Outcome.SNOOZE
         back = Outcome.RETURN if snoozed else Outcome.REQUEUE
-        self._moves[move.token] = _Moving(move, back)
-        self._begin(move, now)
+        self._republishing[request.token] = _Republishing(request, back)
+        self._begin(request, now)
 
-    def _begin(self, move: Move, now: float) -> None:
+    def _begin(self, request: Republish, now: float) -> None:
         try:
-            self._client.move(move)
+            self._client.republish(request)
         except Exception as error:  # of this message's: its neighbours are not to wait with it
             log.warning("connection %s: a copy failed", self._name, exc_info=True)
-            self.moved(MoveFailed(move.token, repr(error), Refusal.UNFIT), now)
+            self.on_republished(RepublishFailed(request.token, repr(error), Refusal.UNFIT), now)
 
     @property
     def trouble(self) -> str:
         """Why a dead letter or a retry cannot be stored just now; empty where all can."""
         return next(iter(self._stuck.values()), "")
 
-    def moved(self, event: Moved | MoveFailed, now: float) -> None:
+    def on_republished(self, event: Republished | RepublishFailed, now: float) -> None:
         """The original is acknowledged once its copy is safe, and not before."""
         self._stuck.pop(event.token, None)
-        if isinstance(event, MoveFailed):
-            if moving := self._moves.get(event.token):
-                self._failed(moving, event, now)
-        elif moving := self._moves.pop(event.token, None):
-            self.unacked.finish(moving.move.epoch, moving.move.position)
+        if isinstance(event, RepublishFailed):
+            if is_republishing := self._republishing.get(event.token):
+                self._failed(is_republishing, event, now)
+        elif is_republishing := self._republishing.pop(event.token, None):
+            self.unacked.finish(is_republishing.request.epoch, is_republishing.request.position)
         else:  # its channel is gone: the original comes back beside the copy
             self.unacked.stale += 1
             log.warning("connection %s: a copy too many: its original is back", self._name)
 
-    def _failed(self, moving: _Moving, event: MoveFailed, now: float) -> None:
+    def _failed(self, is_republishing: _Republishing, event: RepublishFailed, now: float) -> None:
         """Try it again, in another form where this one has no future, or give it up."""
-        move = moving.move
-        moving.refused += event.refusal is not Refusal.AWAY
-        form = next_form(move.form, event.refusal, moving.refused, dead=move.dead)
-        trouble = f"{'dead letters' if move.dead else 'retries'} of {move.queue}: {event.cause}"
+        request = is_republishing.request
+        is_republishing.refused += event.refusal is not Refusal.AWAY
+        form = next_form(request.form, event.refusal, is_republishing.refused, dead=request.dead)
+        trouble = (
+            f"{'dead letters' if request.dead else 'retries'} of {request.queue}: {event.cause}"
+        )
         if form is None:
             trouble += "; without a copy the message waits here and returns to its queue"
-            self._return(moving, now)
-        elif form != move.form:
-            lacking = encodable(event.cause) if form > move.form else ""
-            moving.move, moving.refused = move._replace(form=form, lacking=lacking), 0
-        self._tell(move.route, trouble, now)
-        if form is not None and form > move.form:
-            self._begin(moving.move, now)
+            self._return(is_republishing, now)
+        elif form != request.form:
+            lacking = encodable(event.cause) if form > request.form else ""
+            is_republishing.request, is_republishing.refused = (
+                request._replace(form=form, lacking=lacking),
+                0,
+            )
+        self._tell(request.route, trouble, now)
+        if form is not None and form > request.form:
+            self._begin(is_republishing.request, now)
         elif form is not None:
             self._stuck[event.token] = trouble
-            self._context.remind(ROUND, Reminder("move", event.token))
+            self._context.remind(ROUND, Reminder("republish", event.token))
 
-    def _return(self, moving: _Moving, now: float) -> None:
+    def _return(self, is_republishing: _Republishing, now: float) -> None:
         """There will be no copy: the message itself waits as long as it may, and returns."""
-        move = moving.move
-        del self._moves[move.token]
-        room = self.unacked.may_hold(move.epoch)
-        wait = 0.0 if self.draining else min(move.delay, SNOOZE_HERE if room else CROWDED)
-        self.unacked.postpone(move.epoch, move.position, moving.back, now + wait, move.attempts)
+        request = is_republishing.request
+        del self._republishing[request.token]
+        room = self.unacked.may_hold(request.epoch)
+        wait = 0.0 if self.draining else min(request.delay, SNOOZE_HERE if room else CROWDED)
+        self.unacked.postpone(
+            request.epoch, request.position, is_republishing.back, now + wait, request.attempts
+        )
 
     def _tell(self, route: str, trouble: str, now: float) -> None:
         self.unacked.blame(route, trouble)
@@ -218,9 +234,9 @@ class Settler:
             self._told[trouble] = now
             log.error("connection %s: %s", self._name, trouble)
 
-    def move_again(self, token: int, now: float) -> None:
-        if moving := self._moves.get(token):
-            self._begin(moving.move, now)
+    def republish_again(self, token: int, now: float) -> None:
+        if is_republishing := self._republishing.get(token):
+            self._begin(is_republishing.request, now)
 
     def release(self, now: float) -> None:
         """What is held for later returns now."""

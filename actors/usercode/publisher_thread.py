@@ -5,41 +5,28 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from actors.api.connector import connector_of
 from actors.errors import PublishError
-from actors.logic.entry import Outgoing
+from actors.logic.entry import OutgoingMessage, Store
 
 #: Seconds within which a message is stored, a broker that comes back included.
-PATIENCE = 30.0
+PUBLISH_TIMEOUT_S = 30.0
 
 #: Messages that are sent together, and wait for their confirms together.
-MOST = 256
-
-
-class Store(Protocol):
-    """A broker or a spool, as far as it takes messages."""
-
-    def properties(self, given: Mapping[str, Any]) -> Any:
-        """Properties as this store wants them; raises `TypeError` or `ValueError`."""
-
-    def send(self, messages: Sequence[Outgoing], timeout: float) -> None:
-        """Set the outcome of each; raises where that of some remains open."""
-
-    def close(self) -> None: ...
+BATCH_MAX = 256
 
 
 class _Item(NamedTuple):
-    message: Outgoing
-    future: Future[None]
+    message: OutgoingMessage
+    future: Future[str]
     due: float
 
 
-class Lane:
+class PublisherThread:
     """One store, and the thread in which it may block. What is put goes out in order."""
 
     def __init__(self, store: Store) -> None:
@@ -50,17 +37,17 @@ class Lane:
         self._thread = threading.Thread(target=self._run, name="outlet", daemon=True)
         self._thread.start()
 
-    def begin(self, message: Outgoing) -> Future[None]:
-        """Done once the message is stored; fails with `PublishError` where it is not."""
-        future: Future[None] = Future()
+    def begin(self, message: OutgoingMessage) -> Future[str]:
+        """The message's id once it is stored; fails with `PublishError` where it is not."""
+        future: Future[str] = Future()
         future.set_running_or_notify_cancel()  # what is on its way cannot be called back
-        self._waiting.put(_Item(message, future, time.monotonic() + PATIENCE))
+        self._waiting.put(_Item(message, future, time.monotonic() + PUBLISH_TIMEOUT_S))
         return future
 
     def close(self) -> None:
         """After all that was begun."""
         self._waiting.put(None)
-        self._thread.join(PATIENCE)
+        self._thread.join(PUBLISH_TIMEOUT_S)
 
     def _run(self) -> None:
         batch: list[_Item] = []
@@ -70,7 +57,7 @@ class Lane:
             if item.message.exchange:
                 self._flush(batch)
             batch.append(item)
-            if item.message.exchange or len(batch) >= MOST or self._waiting.empty():
+            if item.message.exchange or len(batch) >= BATCH_MAX or self._waiting.empty():
                 self._flush(batch)
         self._flush(batch)
         self._store.close()
@@ -86,7 +73,7 @@ class Lane:
             failure = error
         for message, future, _ in batch:
             if message.outcome == "":
-                future.set_result(None)
+                future.set_result(message.id)
             elif message.outcome:
                 future.set_exception(PublishError(f"{message.routing_key}: {message.outcome}"))
             else:
@@ -94,6 +81,6 @@ class Lane:
         batch.clear()
 
 
-def open_lane(kind: str, settings: str) -> Lane:
-    """The way to the publisher of a connection. Raises `ConfigurationError` where it has none."""
-    return Lane(connector_of(kind).load("publisher")(settings))
+def open_publisher(kind: str, settings: str) -> PublisherThread:
+    """The publisher of a connection, in its thread. Raises `ConfigurationError` without one."""
+    return PublisherThread(connector_of(kind).load("publisher")(settings))

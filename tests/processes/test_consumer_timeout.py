@@ -36,7 +36,7 @@ class ImpatientClient(WorldClient):
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
         for epoch, channel in list(self.channels.items()):
-            held = [*channel.unsettled, *channel.moved]
+            held = [*channel.unsettled, *channel.republishing]
             came = [self._came.setdefault((epoch, position), now) for position in held]
             if came and now - min(came) > PATIENCE:
                 self._lost.append(channel.queue)

@@ -19,7 +19,7 @@ from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.file import SpoolFile
 from actors.publisher import Publisher
 from actors.testing import InMemorySystem
-from actors.usercode.publisher_thread import open_lane
+from actors.usercode.publisher_thread import open_publisher
 from tests.support.odd import outlet_misbehaviours, publisher_misbehaviours
 
 NESTED: list[Any] = []
@@ -86,7 +86,7 @@ def test_a_handler_refuses_it_the_same(path: Path, field: str, value: Any) -> No
     if field == "delay":
         return  # it has none
     queue, properties = arguments(field, value)
-    outlet = ConnectionOutlet("spool", json.dumps({"path": str(path)}), open_lane)
+    outlet = ConnectionOutlet("spool", json.dumps({"path": str(path)}), open_publisher)
     try:
         with pytest.raises(WrongKinds):
             outlet.put_sync(queue, 1, properties=properties)
@@ -170,7 +170,9 @@ def test_any_value_of_any_argument_is_taken_or_refused_as_documented(path: Path)
 
 
 def test_any_value_that_a_handler_puts_is_taken_or_refused_as_documented(path: Path) -> None:
-    with closing(ConnectionOutlet("spool", json.dumps({"path": str(path)}), open_lane)) as outlet:
+    with closing(
+        ConnectionOutlet("spool", json.dumps({"path": str(path)}), open_publisher)
+    ) as outlet:
         assert outlet_misbehaviours(outlet) == []
 
 

@@ -18,12 +18,12 @@ from actors.errors import ConfigurationError, PublishError
 from actors.logic import entry, sizes
 from actors.plan.plan import PipelinePlan
 from actors.publisher import Publisher
-from actors.roles.port import Buried, Fetched, Lost
+from actors.roles.port import DeadLettered, Fetched, Lost
 from actors.roles.protocol import Bulk, Settlement
 from actors.stages.link.session import MAX_BODY
 from actors.stages.memory import MemoryStage
 from actors.testing import InMemorySystem
-from actors.usercode.publisher_thread import open_lane
+from actors.usercode.publisher_thread import open_publisher
 
 LIMIT = 1000
 
@@ -47,7 +47,7 @@ def test_what_is_too_large_with_its_headers_is_refused(
             publisher.put("q", serialized_data=bytes(body), headers=headers)
         with pytest.raises(ValueError, match="at most 1,000 bytes"):
             publisher.put_many("q", [b"", bytes(body)], headers=headers)
-    outlet = ConnectionOutlet("spool", json.dumps({"path": str(path)}), open_lane)
+    outlet = ConnectionOutlet("spool", json.dumps({"path": str(path)}), open_publisher)
     with pytest.raises((PublishError, ValueError), match="at most 1,000 bytes"):
         outlet.put_sync("q", serialized_data=bytes(body), properties={"headers": headers})
     outlet.put_sync("q", serialized_data=bytes(LIMIT))
@@ -82,8 +82,8 @@ def test_a_larger_one_that_lies_in_the_file_is_a_dead_letter_and_is_never_read(
         assert time.monotonic() < end, events
         events += client.turn(time.monotonic())
     assert not any(isinstance(event, Lost) for event in events)
-    (buried,) = (event for event in events if isinstance(event, Buried))
-    assert "536,870,913 bytes with its headers, more than 536,870,912" in buried.reasons[0]
+    (dead_lettered,) = (event for event in events if isinstance(event, DeadLettered))
+    assert "536,870,913 bytes with its headers, more than 536,870,912" in dead_lettered.reasons[0]
     with file.reading() as at:
         assert at.execute("SELECT count(*) FROM message WHERE state = 3").fetchone() == (1,)
     client.close()

@@ -12,7 +12,7 @@ from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
 from actors.logic.entry import Entry
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Fetched, Move
+from actors.roles.port import Fetched, Republish
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def bury(file: SpoolFile, client: SpoolClient, *errors: str) -> list[str]:
     client.consume("q", 1, len(ids))
     assert any(isinstance(event, Fetched) for event in client.turn(time.monotonic()))
     for position, error in enumerate(errors, 1):
-        client.move(Move(position, "q", 1, position, dead=True, error=error, reason="why"))
+        client.republish(
+            Republish(position, "q", 1, position, dead=True, error=error, reason="why")
+        )
         client.turn(time.monotonic())  # one after the other, so that they die in this order
     client.cancel("q", 1)
     return ids

@@ -17,7 +17,7 @@ from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
 from actors.logic.entry import Entry
 from actors.logic.records import Record
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Buried, Fetched, Lost
+from actors.roles.port import DeadLettered, Fetched, Lost
 from tests.processes.test_spool_client import cut
 
 LIMIT = 10.0
@@ -63,20 +63,20 @@ class Worker:
     def __init__(self, path: Path) -> None:
         self.client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(path)})))
         self.records: list[Record] = []
-        self.buried: list[str] = []
+        self.dead_lettered: list[str] = []
         self.client.open()
         self.client.consume("q", 1, 100)
 
     def until(self, done: Callable[[], Any]) -> None:
         end = time.monotonic() + LIMIT
         while not done():
-            assert time.monotonic() < end, (self.records, self.buried)
+            assert time.monotonic() < end, (self.records, self.dead_lettered)
             for event in self.client.turn(time.monotonic()):
                 assert not isinstance(event, Lost), event
                 if isinstance(event, Fetched):
                     self.records += cut(event)
-                if isinstance(event, Buried):
-                    self.buried += event.reasons
+                if isinstance(event, DeadLettered):
+                    self.dead_lettered += event.reasons
 
     @property
     def ids(self) -> set[str]:
@@ -114,8 +114,8 @@ def test_a_value_of_any_type_in_any_column_kills_nobody_and_loses_nothing(
         *(m for queue in count for m in admin.dead(queue)),
     ]
     assert len(worker.records) + len(stayed) == 2
-    if worker.buried:
-        (reason,) = worker.buried
+    if worker.dead_lettered:
+        (reason,) = worker.dead_lettered
         assert [m.reason for m in stayed] == [reason]
         assert column in reason
     worker.client.close()
@@ -129,7 +129,7 @@ def test_what_cannot_be_packed_into_a_record_is_a_dead_letter_with_the_reason(
 ) -> None:
     odd_one(file, "message", column, value, state)
     worker = Worker(file.path)
-    worker.until(lambda: worker.buried and worker.ids)
+    worker.until(lambda: worker.dead_lettered and worker.ids)
     (letter,) = SpoolAdmin(file).dead("q")
     assert (letter.id, letter.body) == ("odd", b"odd")
     assert letter.error == "actors.errors.InvalidMessage"
@@ -146,7 +146,7 @@ def test_a_message_without_content_is_a_dead_letter(file: SpoolFile) -> None:
     file.close()
     write_by_hand(file.path, "DELETE FROM content WHERE id = 'odd'")
     worker = Worker(file.path)
-    worker.until(lambda: worker.buried and worker.ids)
+    worker.until(lambda: worker.dead_lettered and worker.ids)
     assert [letter.reason for letter in SpoolAdmin(file).dead("q")] == [
         "id, headers or body is missing"
     ]

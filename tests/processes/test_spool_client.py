@@ -26,10 +26,10 @@ from actors.roles.port import (
     Depth,
     Fetched,
     Lost,
-    Move,
-    Moved,
-    MoveFailed,
     Opened,
+    Republish,
+    Republished,
+    RepublishFailed,
     Stopped,
 )
 
@@ -172,8 +172,8 @@ def test_a_due_retry_is_not_starved_by_newer_messages(file: SpoolFile, start: St
     driver = start(window=1)
     driver.fetch(1)
     put(file, "new 1", "new 2")
-    driver.client.move(Move(1, "q", 1, 1, dead=False, delay=0.0, attempts=1))
-    driver.expect(Moved)
+    driver.client.republish(Republish(1, "q", 1, 1, dead=False, delay=0.0, attempts=1))
+    driver.expect(Republished)
     assert bodies(driver.fetch(1)) == [b"old"]
 
 
@@ -274,10 +274,10 @@ def test_a_dead_letter_stays_with_all_there_is_to_say(file: SpoolFile, start: St
     (id,) = put(file, "a", headers={"h": 1})
     driver = start()
     driver.fetch(1)
-    driver.client.move(
-        Move(9, "q", 1, 1, dead=True, route="index", error="app.Broken", reason="no good")
+    driver.client.republish(
+        Republish(9, "q", 1, 1, dead=True, route="index", error="app.Broken", reason="no good")
     )
-    assert driver.expect(Moved).token == 9
+    assert driver.expect(Republished).token == 9
     driver.client.settle("q", 1, Flush(1, ((1, 1),)))  # the connection acknowledges: a no-op
     driver.settled()
     (letter,) = SpoolAdmin(file).dead("q")
@@ -293,14 +293,16 @@ def test_a_dead_letter_that_no_file_holds_takes_none_of_its_neighbours_along(
     put(file, "a", "b", "c")
     driver = start()
     driver.fetch(3)
-    letters = [Move(n, "q", 1, n, dead=True, attempts=1, reason="bad \udcff") for n in (1, 2, 3)]
+    letters = [
+        Republish(n, "q", 1, n, dead=True, attempts=1, reason="bad \udcff") for n in (1, 2, 3)
+    ]
     for letter in letters:
-        driver.client.move(letter if letter.token == 2 else letter._replace(reason="bad"))
-    failed = driver.expect(MoveFailed)
+        driver.client.republish(letter if letter.token == 2 else letter._replace(reason="bad"))
+    failed = driver.expect(RepublishFailed)
     assert (failed.token, failed.refusal) == (2, Refusal.UNFIT)
-    assert {driver.expect(Moved).token for _ in range(2)} == {1, 3}
-    driver.client.move(letters[1]._replace(form=Form.BARE, lacking="no UTF-8"))
-    assert driver.expect(Moved).token == 2
+    assert {driver.expect(Republished).token for _ in range(2)} == {1, 3}
+    driver.client.republish(letters[1]._replace(form=Form.BARE, lacking="no UTF-8"))
+    assert driver.expect(Republished).token == 2
     assert {letter.body for letter in SpoolAdmin(file).dead("q")} == {b"a", b"b", b"c"}
 
 
@@ -310,10 +312,10 @@ def test_what_comes_back_has_the_attempts_that_it_is_told_to_have(
     put(file, "new", "retried", "failed", "returned", "requeued")
     driver = start()
     driver.fetch(5)
-    driver.client.move(Move(1, "q", 1, 2, dead=False, delay=0.05, attempts=4))
+    driver.client.republish(Republish(1, "q", 1, 2, dead=False, delay=0.05, attempts=4))
     flush = Flush(failed=(3, 5), returned=(1, 4), told=((3, 7), (4, 1)))
     driver.client.settle("q", 1, flush)
-    driver.expect(Moved)
+    driver.expect(Republished)
     attempts = {record.body: record.attempts for record in driver.fetch(5)}
     assert attempts == {b"new": 0, b"retried": 4, b"failed": 7, b"returned": 1, b"requeued": 1}
 

@@ -32,7 +32,7 @@ def quorum(place: BrokerPlace, **arguments: Any) -> None:
     place.declare("work", **{"x-queue-type": "quorum", **arguments})
 
 
-def buried(place: BrokerPlace) -> dict[int, tuple[str, str]]:
+def dead_lettered(place: BrokerPlace) -> dict[int, tuple[str, str]]:
     """Dead letters by number: error and reason."""
     return {number(letter): (letter.error, letter.reason) for letter in place.dead("work")}
 
@@ -63,7 +63,7 @@ def test_a_queue_that_an_older_callboard_declared_goes_on_and_is_rescued_from_it
     worker.ready()
     put(place, "work", {"n": 1, "do": "fail"}, {"n": 2})
     if has_default(each_broker):
-        until(lambda: 1 in buried(place), 60.0, "a dead letter")
+        until(lambda: 1 in dead_lettered(place), 60.0, "a dead letter")
         assert worker.times() == Counter({1: 15, 2: 1})
         assert worker.output.count("RabbitMQ deletes a message of queue work") == 1
     else:
@@ -83,10 +83,10 @@ def test_what_comes_close_to_a_declared_limit_is_rescued_with_the_reason(
     for _ in range(rescue_at(limit) if app == "ordered" else 0):
         lose_by_kill(place, run)
     worker = run(f"{APPS}:{app}", "--connection", place.url)
-    until(lambda: 1 in buried(place), 60.0, "a dead letter")
+    until(lambda: 1 in dead_lettered(place), 60.0, "a dead letter")
     count = rescue_at(limit)
     reason = f"came back {count} times, and RabbitMQ deletes it after {limit}"
-    assert buried(place)[1] == ("actors.errors.DeliveryLimit", reason)
+    assert dead_lettered(place)[1] == ("actors.errors.DeliveryLimit", reason)
     until_is(0, lambda: place.ready("work"))
     if app == "others":
         assert worker.times() == Counter({1: count, 2: 1})
@@ -116,7 +116,7 @@ def test_the_limit_of_a_policy_is_told_by_an_option(
     )
     put(place, "work", {"n": 1, "do": "fail"}, {"n": 2})
     worker = run(f"{APPS}:by_policy", "--connection", place.url)
-    until(lambda: 1 in buried(place), 60.0, "a dead letter")
+    until(lambda: 1 in dead_lettered(place), 60.0, "a dead letter")
     assert worker.times() == Counter({1: 2, 2: 1})
 
 
@@ -164,6 +164,6 @@ def test_whatever_gives_a_message_back_it_is_not_deleted(
         lose(place, run)
         until_is(1, lambda: place.ready("work"))
     worker = run(f"{APPS}:others", "--connection", place.url)
-    until(lambda: 1 in buried(place), 20.0, "a dead letter")
+    until(lambda: 1 in dead_lettered(place), 20.0, "a dead letter")
     assert worker.times() == Counter({1: rescue_at(limit)})
     until_is(0, lambda: place.ready("work"))

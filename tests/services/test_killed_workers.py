@@ -21,7 +21,7 @@ def place(each_rabbitmq: BrokerPlace) -> BrokerPlace:
     return each_rabbitmq
 
 
-def buried(place: BrokerPlace) -> list[tuple[int, str]]:
+def dead_lettered(place: BrokerPlace) -> list[tuple[int, str]]:
     return [(json.loads(letter.body)["n"], letter.error) for letter in place.dead("work")]
 
 
@@ -37,9 +37,9 @@ def test_a_message_that_kills_whole_workers_is_convicted_and_it_alone(
     for _ in range(MOST):
         worker = run(f"{APPS}:{app}", "--connection", place.url)
         assert worker.wait() == -signal.SIGKILL
-        assert buried(place) == []
+        assert dead_lettered(place) == []
     worker = run(f"{APPS}:{app}", "--connection", place.url)
-    until_is([(10, "actors.errors.HandlerCrashed")], lambda: buried(place))
+    until_is([(10, "actors.errors.HandlerCrashed")], lambda: dead_lettered(place))
     innocent = {*range(40)} - {10}
     until(lambda: innocent <= worker.times().keys(), 20.0, "the innocent are handled")
     until_is(0, lambda: place.ready("work"))
@@ -63,7 +63,7 @@ def test_what_is_in_hand_when_a_worker_is_killed_from_outside_is_handled_by_the_
     worker = run(f"{APPS}:others", "--connection", place.url)
     until(lambda: worker.times().keys() == {*range(10)}, 20.0, "all are handled")
     until_is(0, lambda: place.ready("work"))
-    assert buried(place) == []
+    assert dead_lettered(place) == []
     assert worker.times()[5] == MOST
 
 

@@ -178,3 +178,17 @@ def test_a_broker_that_never_answers_costs_no_more_than_the_timeout() -> None:
                 "q", 1, timeout=0.5
             )
         assert time.monotonic() - began < 2.0
+
+
+def test_a_publisher_reaches_queues_through_exchanges(
+    publisher: Publisher, channel: BlockingChannel
+) -> None:
+    declare: Any = channel.exchange_declare  # its stub wants an enum of texts, and has none
+    declare("events", "topic")
+    channel.queue_bind("q", "events", "order.*")
+    id = publisher.put("order.new", 1, exchange="events", properties={"type": "order"})
+    properties, body = get(channel)
+    assert (body, properties.message_id, properties.type) == (b"1", id, "order")
+    publisher.put("nobody.listens", 1, exchange="events")
+    with pytest.raises(PublishError, match="no queue takes it"):
+        publisher.put("nobody.listens", 1, exchange="events", mandatory=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors import Actions, AMQPConnection, App, Message
+from actors import Actions, AMQPConnection, App, Message, SpoolConnection
 from actors.testing import InMemorySystem
 
 connection = AMQPConnection(name="main", host="nowhere.invalid")
@@ -35,3 +35,27 @@ def test_what_handlers_put_is_recorded_and_handled() -> None:
             ("", "second", b'"word"'), ("events", "", b"0"), ("", "nobody's", b"raw"),
         ]  # fmt: skip
         assert system.published()[0].actions == [Actions.ACK]
+
+
+def test_a_put_with_a_delay_is_handled_when_it_is_due_and_has_the_id_that_it_returned() -> None:
+    later = App(connections=[SpoolConnection()])
+    ids: list[str] = []
+    at: list[float] = []
+
+    @later.route(["now"])
+    def postpone(messages: list[Message[Any]]) -> None:
+        ids.append(later.connection("spool").put_sync("then", 1, delay=60, headers={"n": 2}))
+
+    @later.route(["then"])
+    async def due(messages: list[Message[Any]]) -> None:
+        (message,) = messages
+        at.append(system.stage.now)
+        ids.append(str(message.id))
+        assert message.headers == {"n": 2}
+
+    with InMemorySystem(later) as system:
+        system.deliver("now", [0])
+        assert not at
+        system.advance(60.0)
+        assert len(at) == 1
+        assert ids[0] == ids[1]

@@ -20,7 +20,8 @@ from actors.api.outlet import ConnectionOutlet
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, InvalidConnection
-from actors.usercode import publisher_thread as lane
+from actors.usercode import publisher_thread
+from tests.services.worker import until
 from tests.support.broker import Admin, Broker, free_port
 from tests.support.odd import outlet_misbehaviours
 
@@ -85,16 +86,16 @@ def test_what_nobody_takes_is_an_error_where_it_is_mandatory(
 def test_in_one_batch_each_message_has_an_outcome_of_its_own(
     outlet: ConnectionOutlet, admin: Admin
 ) -> None:
-    async def main() -> list[BaseException | None]:
+    async def main() -> list[str | BaseException]:
         puts = [
             outlet.put("q" if n % 3 else "missing", n, mandatory=bool(n % 2)) for n in range(300)
         ]
         return await asyncio.gather(*puts, return_exceptions=True)
 
     outcomes = asyncio.run(main())
-    failed = [n for n, outcome in enumerate(outcomes) if outcome]
+    failed = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)]
     assert failed == [n for n in range(300) if n % 3 == 0 and n % 2]
-    assert {type(outcome) for outcome in outcomes if outcome} == {PublishError}
+    assert {type(outcomes[n]) for n in failed} == {PublishError}
     bodies = [int(get(admin)[1]) for _ in range(200)]
     assert bodies == [n for n in range(300) if n % 3]
 
@@ -154,7 +155,7 @@ def test_a_put_waits_for_a_broker_that_comes_back_and_blocks_no_loop(
 def test_a_broker_that_stays_away_is_an_error_in_time(
     broker: Broker, vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane, "PATIENCE", 0.5)
+    monkeypatch.setattr(publisher_thread, "PUBLISH_TIMEOUT_S", 0.5)
     outlet = ConnectionOutlet("amqp", broker.settings(vhost, port=free_port()))
     started = time.monotonic()
     with pytest.raises(PublishError, match="refused"):
@@ -234,3 +235,35 @@ def test_an_app_leads_to_connections_where_they_are_by_now(tmp_path: Path) -> No
 def test_an_event_stream_takes_no_messages() -> None:
     with pytest.raises(ConfigurationError, match="kind sse takes no messages"):
         SSEConnection("http://localhost/").put_sync("q", 1)
+
+
+def test_a_delayed_message_waits_outside_its_queue_and_has_the_id_that_was_returned(
+    outlet: ConnectionOutlet, admin: Admin
+) -> None:
+    id = asyncio.run(outlet.put("q", 1, headers={"n": 1}, priority=3, delay=0.9))
+    assert admin.ready("q") == 0
+    assert outlet.put_sync("q", 2, message_id="mine") == "mine"
+    assert get(admin)[1] == b"2"
+    until(lambda: admin.ready("q"), why="the delay of a second is over")
+    properties, body = get(admin)
+    assert (body, properties.message_id, properties.priority) == (b"1", id, 3)
+    assert properties.headers
+    assert properties.headers["n"] == 1
+
+
+def test_a_delay_that_may_not_be_declared_is_refused_with_what_is_needed(
+    broker: Broker, vhost: str, admin: Admin
+) -> None:
+    admin.declare("q")
+    with broker.limited_user(vhost, "^$", ".*", ".*") as name:
+        settings = broker.settings(vhost, user=name, password="secret")
+        with closing(ConnectionOutlet("amqp", settings)) as outlet:
+            with pytest.raises(PublishError, match=r"need configure and read on \^q"):
+                outlet.put_sync("q", 1, delay=5)
+            outlet.put_sync("q", 2)
+    assert get(admin)[1] == b"2"
+
+
+def test_a_delay_has_no_place_in_an_exchange(outlet: ConnectionOutlet) -> None:
+    with pytest.raises(ValueError, match="delay needs a queue"):
+        outlet.put_sync("q", 1, exchange="events", delay=1)

@@ -20,7 +20,7 @@ from actors.logic.copying import Refusal
 from actors.logic.ledger import Flush
 from actors.logic.properties import join, split
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Fetched, Lost, Move, Moved, MoveFailed, Opened
+from actors.roles.port import Fetched, Lost, Opened, Republish, Republished, RepublishFailed
 from tests.stress.proxy import Mode, Proxy
 from tests.support.broker import Admin, Broker, RawProperties, free_port
 from tests.support.driver import Driver
@@ -44,8 +44,8 @@ def fetch(driver: Driver) -> Fetched:
     return fetched
 
 
-def dead(raw: bytes, token: int = 1, **more: Any) -> Move:
-    return Move(token, "q", 1, 1, True, raw=raw, **more)
+def dead(raw: bytes, token: int = 1, **more: Any) -> Republish:
+    return Republish(token, "q", 1, 1, True, raw=raw, **more)
 
 
 def get(admin: Admin, queue: str) -> tuple[pika.BasicProperties, bytes]:
@@ -58,8 +58,8 @@ def test_a_client_that_was_closed_after_a_copy_has_nothing_to_do_or_to_say(
     driver: Driver, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
     admin.publish("q", b"body")
-    driver.client.move(dead(driver.until(Fetched).blob))
-    driver.until(Moved)
+    driver.client.republish(dead(driver.until(Fetched).blob))
+    driver.until(Republished)
     driver.client.close()
     assert driver.client.deadline() is None
     assert driver.client.turn(time.monotonic()) == []
@@ -75,8 +75,10 @@ def test_a_dead_letter_keeps_its_body_and_properties_and_tells_why(
         user_id="guest", headers={"answer": 42, "CC": ["elsewhere"], "x-callboard-attempts": 1},
     )  # fmt: skip
     raw = fetch(driver).blob
-    driver.client.move(dead(raw, attempts=8, route="index", error="ValueError", reason="é" * 5000))
-    assert driver.until(Moved).token == 1
+    driver.client.republish(
+        dead(raw, attempts=8, route="index", error="ValueError", reason="é" * 5000)
+    )
+    assert driver.until(Republished).token == 1
     properties, body = get(admin, "q.dead")
     assert body == b"body"
     assert (properties.content_type, properties.priority) == ("text/plain", 3)
@@ -99,8 +101,8 @@ def test_a_copy_without_an_id_gets_the_same_one_each_time(driver: Driver, admin:
     admin.publish("q", b"body")
     raw = fetch(driver).blob
     for token in (1, 2):
-        driver.client.move(dead(raw, token))
-        driver.until(Moved, token=token)
+        driver.client.republish(dead(raw, token))
+        driver.until(Republished, token=token)
     ids = {get(admin, "q.dead")[0].message_id for _ in range(2)}
     assert len(ids) == 1
     assert ids != {None}
@@ -111,8 +113,8 @@ def test_headers_that_pika_cannot_decode_are_copied_as_they_are(
     driver: Driver, admin: Admin, properties: RawProperties
 ) -> None:
     admin.channel.basic_publish("", "q", b"poison", properties)
-    driver.client.move(dead(fetch(driver).blob, reason="poison"))
-    driver.until(Moved)
+    driver.client.republish(dead(fetch(driver).blob, reason="poison"))
+    driver.until(Republished)
     driver.client.consume("q.dead", 1, 10)
     copy = fetch(driver).blob
     mark = properties.raw.index(b"when" if b"when" in properties.raw else b"deep")
@@ -125,9 +127,9 @@ def test_a_retry_comes_back_after_its_delay_however_often(driver: Driver, admin:
     for attempt in (1, 2, 3):
         raw = fetch(driver).blob
         started = time.monotonic()
-        move = Move(attempt, "q", 1, attempt, False, 0.2, attempts=attempt, raw=raw)
-        driver.client.move(move)
-        driver.until(Moved, token=attempt)
+        request = Republish(attempt, "q", 1, attempt, False, 0.2, attempts=attempt, raw=raw)
+        driver.client.republish(request)
+        driver.until(Republished, token=attempt)
         driver.client.settle("q", 1, Flush(attempt, ((attempt, attempt),)))
     fetch(driver)
     assert 0.9 < time.monotonic() - started < 5.0
@@ -142,8 +144,8 @@ def test_a_retry_comes_back_after_its_delay_however_often(driver: Driver, admin:
 def test_a_copy_tells_the_attempts_of_the_next_hand_out(driver: Driver, admin: Admin) -> None:
     admin.publish("q", b"later")
     raw = fetch(driver).blob
-    driver.client.move(Move(1, "q", 1, 1, False, 30.0, 3, raw=raw))
-    driver.until(Moved)
+    driver.client.republish(Republish(1, "q", 1, 1, False, 30.0, 3, raw=raw))
+    driver.until(Republished)
     headers = get(admin, "q.retry.30")[0].headers or {}
     assert headers["x-callboard-attempts"] == 3
 
@@ -151,28 +153,28 @@ def test_a_copy_tells_the_attempts_of_the_next_hand_out(driver: Driver, admin: A
 def test_a_dead_letter_queue_that_exists_is_not_changed(driver: Driver, admin: Admin) -> None:
     admin.declare("q.dead", **{"x-max-length": 5})
     admin.publish("q", b"x")
-    driver.client.move(dead(fetch(driver).blob))
-    driver.until(Moved)
+    driver.client.republish(dead(fetch(driver).blob))
+    driver.until(Republished)
     assert admin.ready("q.dead") == 1
 
 
 def test_a_queue_that_vanished_fails_once_and_is_made_again(driver: Driver, admin: Admin) -> None:
     admin.channel.basic_publish("", "q", b"x", RawProperties.late())
     raw = fetch(driver).blob
-    driver.client.move(dead(raw, 1))
-    driver.until(Moved, token=1)
+    driver.client.republish(dead(raw, 1))
+    driver.until(Republished, token=1)
     admin.channel.queue_delete("q.dead")
-    driver.client.move(dead(raw, 2))
-    assert "NO_ROUTE" in driver.until(MoveFailed, token=2).cause
-    driver.client.move(dead(raw, 3))
-    driver.until(Moved, token=3)
+    driver.client.republish(dead(raw, 2))
+    assert "NO_ROUTE" in driver.until(RepublishFailed, token=2).cause
+    driver.client.republish(dead(raw, 3))
+    driver.until(Republished, token=3)
 
 
 def test_a_queue_that_refuses_fails_the_move(driver: Driver, admin: Admin) -> None:
     admin.declare("q.dead", **{"x-max-length": 0, "x-overflow": "reject-publish"})
     admin.publish("q", b"x")
-    driver.client.move(dead(fetch(driver).blob))
-    assert "refused" in driver.until(MoveFailed).cause
+    driver.client.republish(dead(fetch(driver).blob))
+    assert "refused" in driver.until(RepublishFailed).cause
 
 
 @pytest.mark.parametrize("size", [130_000, 130_900, 131_000])
@@ -181,17 +183,17 @@ def test_headers_that_leave_no_room_cost_a_dead_letter_those_headers_and_a_retry
 ) -> None:
     admin.publish("q", b"body", message_id="mine", headers={"large": "x" * size, "small": 1})
     raw = fetch(driver).blob
-    driver.client.move(dead(raw, reason="é" * 5000))
-    driver.client.move(Move(2, "q", 1, 1, False, 0.1, 1, raw=raw))
-    driver.until(Moved, token=1)
+    driver.client.republish(dead(raw, reason="é" * 5000))
+    driver.client.republish(Republish(2, "q", 1, 1, False, 0.1, 1, raw=raw))
+    driver.until(Republished, token=1)
     properties, body = get(admin, "q.dead")
     headers = dict(properties.headers or {})
     assert (body, properties.message_id, headers["small"]) == (b"body", "mine", 1)
     assert f"large ({size + 5} bytes)" in headers["x-callboard-left-out"]
     if size > 130_900:
-        assert driver.until(MoveFailed, token=2).refusal is Refusal.UNFIT
+        assert driver.until(RepublishFailed, token=2).refusal is Refusal.UNFIT
     else:
-        driver.until(Moved, token=2)
+        driver.until(Republished, token=2)
 
 
 def test_a_copy_that_cannot_be_made_takes_none_of_its_neighbours_along(
@@ -201,17 +203,17 @@ def test_a_copy_that_cannot_be_made_takes_none_of_its_neighbours_along(
     raw = fetch(driver).blob
     made = copies.properties
 
-    def properties(move: Move, *more: Any) -> bytes:
-        if move.token == 5:
+    def properties(request: Republish, *more: Any) -> bytes:
+        if request.token == 5:
             raise OverflowError("int too big to convert")
-        return made(move, *more)
+        return made(request, *more)
 
     monkeypatch.setattr(copies, "properties", properties)
     for token in range(10):
-        driver.client.move(dead(raw, token))
-    failed = driver.until(MoveFailed)
+        driver.client.republish(dead(raw, token))
+    failed = driver.until(RepublishFailed)
     assert (failed.token, failed.refusal) == (5, Refusal.UNFIT)
-    assert {driver.until(Moved).token for _ in range(9)} == set(range(10)) - {5}
+    assert {driver.until(Republished).token for _ in range(9)} == set(range(10)) - {5}
 
 
 def test_a_copy_that_closes_its_channel_is_found_and_its_neighbours_are_stored(
@@ -221,19 +223,19 @@ def test_a_copy_that_closes_its_channel_is_found_and_its_neighbours_are_stored(
     raw = fetch(driver).blob
     made = copies.properties
 
-    def properties(move: Move, delivery: Any, room: int) -> bytes:
-        fields = split(made(move, delivery, room))
-        if move.token == 5:  # nobody consumes the answers: 406
+    def properties(request: Republish, delivery: Any, room: int) -> bytes:
+        fields = split(made(request, delivery, room))
+        if request.token == 5:  # nobody consumes the answers: 406
             name = b"amq.rabbitmq.reply-to"
             fields["reply_to"] = bytes([len(name)]) + name
         return join(fields)
 
     monkeypatch.setattr(copies, "properties", properties)
     for token in range(10):
-        driver.client.move(dead(raw, token))
-    failed = driver.until(MoveFailed)
+        driver.client.republish(dead(raw, token))
+    failed = driver.until(RepublishFailed)
     assert (failed.token, failed.refusal) == (5, Refusal.UNFIT)
-    assert {driver.until(Moved).token for _ in range(9)} == set(range(10)) - {5}
+    assert {driver.until(Republished).token for _ in range(9)} == set(range(10)) - {5}
     assert admin.ready("q.dead") >= 9
 
 
@@ -241,8 +243,8 @@ def test_many_moves_at_once_are_each_confirmed(driver: Driver, admin: Admin) -> 
     admin.publish("q", b"x")
     raw = fetch(driver).blob
     for token in range(300):
-        driver.client.move(dead(raw, token))
-    assert {driver.until(Moved).token for _ in range(300)} == set(range(300))
+        driver.client.republish(dead(raw, token))
+    assert {driver.until(Republished).token for _ in range(300)} == set(range(300))
     assert admin.ready("q.dead") == 300
 
 
@@ -258,8 +260,8 @@ def test_a_client_that_is_closed_in_the_middle_of_its_goodbye_leaves_nothing_ope
         driver.client.open()
         driver.until(Opened)
         driver.client.consume("q", 1, 100)
-        driver.client.move(dead(fetch(driver).blob))
-        driver.until(Moved)
+        driver.client.republish(dead(fetch(driver).blob))
+        driver.until(Republished)
         proxy.mode = Mode.SWALLOW_DOWN  # nobody answers it
         driver.client.shut()
     proxy.close()
@@ -272,24 +274,24 @@ def test_a_broker_low_on_memory_fails_moves_and_still_takes_acks(
     monkeypatch.setattr(mover_module, "PATIENCE", 2.0)
     admin.publish("q", b"x")
     raw = fetch(driver).blob
-    driver.client.move(dead(raw, 1))
-    driver.until(Moved, token=1)
+    driver.client.republish(dead(raw, 1))
+    driver.until(Republished, token=1)
     own_broker.ctl("set_vm_memory_high_watermark", "0")
     try:
-        driver.client.move(dead(raw, 2))
-        cause = driver.until(MoveFailed, token=2).cause
+        driver.client.republish(dead(raw, 2))
+        cause = driver.until(RepublishFailed, token=2).cause
         assert "low on memory" in cause
     finally:
         own_broker.ctl("set_vm_memory_high_watermark", "0.4")
-    driver.client.move(dead(raw, 3))
-    driver.until(Moved, token=3)
+    driver.client.republish(dead(raw, 3))
+    driver.until(Republished, token=3)
 
 
 def test_moves_to_nowhere_fail_with_the_cause() -> None:
     settings = json.dumps({"port": free_port()})
     with Driver(RabbitMQClient(PipelinePlan("rabbitmq", "amqp", settings))) as driver:
-        driver.client.move(dead(b""))
-        assert "refused" in driver.until(MoveFailed).cause.lower()
+        driver.client.republish(dead(b""))
+        assert "refused" in driver.until(RepublishFailed).cause.lower()
 
 
 def test_a_delay_is_rounded_up_to_a_step() -> None:
@@ -313,8 +315,8 @@ def test_dead_letters_lie_in_a_queue_of_the_same_type_which_deletes_none(
     driver.client.consume("of", 2, 10)
     admin.publish("of", b"body")
     raw = driver.until(Fetched, queue="of").blob
-    driver.client.move(dead(raw)._replace(queue="of", epoch=2))
-    driver.until(Moved)
+    driver.client.republish(dead(raw)._replace(queue="of", epoch=2))
+    driver.until(Republished)
     assert kind_of(own_broker, vhost, "of.dead") == kind
     for _ in range(25):
         connection = Admin(own_broker, vhost).connection
@@ -330,6 +332,6 @@ def test_a_queue_of_dead_letters_that_is_there_stays_as_it_is(
 ) -> None:
     admin.declare("q.dead", **{"x-queue-type": kind, "x-max-length": 7})
     admin.publish("q", b"body")
-    driver.client.move(dead(fetch(driver).blob))
-    driver.until(Moved)
+    driver.client.republish(dead(fetch(driver).blob))
+    driver.until(Republished)
     assert kind_of(own_broker, vhost, "q.dead") == kind

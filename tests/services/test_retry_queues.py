@@ -21,7 +21,15 @@ from actors.errors import Fault
 from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.plan.plan import PipelinePlan, RoutePlan
-from actors.roles.port import Consuming, Fetched, Move, Moved, MoveFailed, Opened, QueueLost
+from actors.roles.port import (
+    Consuming,
+    Fetched,
+    Opened,
+    QueueLost,
+    Republish,
+    Republished,
+    RepublishFailed,
+)
 from tests.services.conftest import Run
 from tests.services.worker import BrokerPlace, put, until
 from tests.support.broker import Admin, Broker
@@ -54,8 +62,8 @@ def begin(driver: Driver) -> None:
     driver.until(Consuming)
 
 
-def retry(raw: bytes, token: int = 1, **more: Any) -> Move:
-    return Move(token, "q", 1, token, False, 0.5, attempts=token, raw=raw, **more)
+def retry(raw: bytes, token: int = 1, **more: Any) -> Republish:
+    return Republish(token, "q", 1, token, False, 0.5, attempts=token, raw=raw, **more)
 
 
 def test_a_retry_waits_in_a_queue_that_keeps_it_until_it_is_back(
@@ -64,8 +72,8 @@ def test_a_retry_waits_in_a_queue_that_keeps_it_until_it_is_back(
     admin.publish("q", b"body", message_id="mine")
     raw = driver.until(Fetched).blob
     started = time.monotonic()
-    driver.client.move(retry(raw))
-    driver.until(Moved)
+    driver.client.republish(retry(raw))
+    driver.until(Republished)
     driver.client.settle("q", 1, Flush(1, ((1, 1),)))
     waits = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q", **SAFE}
     admin.declare("q.retry.1", **{"x-message-ttl": 1000, **waits})
@@ -97,8 +105,8 @@ def test_a_retry_or_a_snooze_of_what_once_died_in_its_queue_comes_back(
 ) -> None:
     admin.declare("q.retry.1", **arguments("q", 1, safe))
     admin.publish("q", b"body", message_id="mine", headers={"mine": 1, **death_of("q")})
-    driver.client.move(retry(driver.until(Fetched).blob))
-    driver.until(Moved)
+    driver.client.republish(retry(driver.until(Fetched).blob))
+    driver.until(Republished)
     driver.client.settle("q", 1, Flush(1, ((1, 1),)))
     again = Delivery(driver.until(Fetched).blob)
     headers = decode_properties(again.properties).headers or {}
@@ -110,8 +118,8 @@ def test_a_dead_letter_and_its_redrive_know_no_death_but_the_last(
     driver: Driver, broker: Broker, vhost: str, admin: Admin
 ) -> None:
     admin.publish("q", b"body", headers={"mine": 1, **death_of("q")})
-    driver.client.move(retry(driver.until(Fetched).blob)._replace(dead=True))
-    driver.until(Moved)
+    driver.client.republish(retry(driver.until(Fetched).blob)._replace(dead=True))
+    driver.until(Republished)
     driver.client.settle("q", 1, Flush(1, ((1, 1),)))
     admin.publish("q.dead", b"body", headers={"CC": ["other"], "mine": 1, **death_of("q")})
     for queue in ("other", "back"):
@@ -129,9 +137,9 @@ def test_copies_of_a_message_without_an_id_have_one_id_however_often_it_is_deliv
 ) -> None:
     admin.publish("q", b"body", headers=headers, content_type="text/plain", timestamp=1)
     for position in (1, 2, 3):
-        move = retry(driver.until(Fetched).blob, position)
-        driver.client.move(move._replace(dead=True, position=position))
-        driver.until(Moved)
+        request = retry(driver.until(Fetched).blob, position)
+        driver.client.republish(request._replace(dead=True, position=position))
+        driver.until(Republished)
         back = (position,)
         flush = Flush(failed=back) if failed else Flush(returned=back)
         driver.client.settle("q", 1, flush)
@@ -159,9 +167,9 @@ def test_a_retry_outlives_a_broker_that_is_killed_while_it_waits(
             starts = [0, *ends]
             raws += [fetched.blob[a:b] for a, b in zip(starts, ends, strict=False)]
         for token, raw in enumerate(raws, 1):
-            driver.client.move(retry(raw, token))
+            driver.client.republish(retry(raw, token))
         for _ in raws:
-            driver.until(Moved)
+            driver.until(Republished)
         driver.client.settle("q", 1, Flush(20, ((1, 20),)))
         until(lambda: driver.idle(0.05) is not None and admin.ready("q") == 0)
         own_broker.kill()
@@ -194,8 +202,8 @@ def test_what_can_be_lost_is_named_where_the_broker_cannot_keep_what_expires(
 ) -> None:
     monkeypatch.setattr(ladder, "is_safe", lambda _: False)
     admin.publish("q", b"body")
-    driver.client.move(retry(driver.until(Fetched).blob))
-    driver.until(Moved)
+    driver.client.republish(retry(driver.until(Fetched).blob))
+    driver.until(Republished)
     admin.declare("q.retry.1", **arguments("q", 1, safe=False))
     assert "retries of q wait in a classic queue" in caplog.text
     assert "can be lost" in caplog.text
@@ -211,13 +219,13 @@ def test_where_dead_letters_may_not_be_declared_the_spool_keeps_them(
     with Driver(RabbitMQClient(plan)) as driver:
         begin(driver)
         raw = driver.until(Fetched).blob
-        dead = Move(
+        dead = Republish(
             1, "q", 1, 1, True, attempts=3, route="work", error="ValueError", reason="no", raw=raw
         )
-        driver.client.move(dead)
-        driver.until(Moved, token=1)
-        driver.client.move(retry(raw, 2))
-        cause = driver.until(MoveFailed, token=2).cause
+        driver.client.republish(dead)
+        driver.until(Republished, token=1)
+        driver.client.republish(retry(raw, 2))
+        cause = driver.until(RepublishFailed, token=2).cause
     assert f"q.retry.1' in vhost '{vhost}' refused for user '{reader}': {NEEDED}" in cause
     (letter,) = SpoolAdmin(SpoolFile(tmp_path / "spool.db")).dead("q")
     assert (letter.id, letter.body, letter.headers) == ("mine", b"body", {"n": 1})

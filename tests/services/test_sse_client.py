@@ -22,10 +22,10 @@ from actors.roles.port import (
     Depth,
     Fetched,
     Lost,
-    Move,
-    Moved,
-    MoveFailed,
     QueueLost,
+    Republish,
+    Republished,
+    RepublishFailed,
     Stopped,
 )
 from tests.support.sse_driver import Driver, cut
@@ -285,8 +285,8 @@ def test_a_retry_comes_again_after_its_delay(tmp_path: Path) -> None:
         driver.client.consume("/x", 1, 10)
         driver.wait_for_events(1)
         begin = time.monotonic()
-        driver.client.move(Move(5, "/x", 1, 1, dead=False, delay=0.3, attempts=1))
-        assert driver.wait_for(Moved) == Moved(5)
+        driver.client.republish(Republish(5, "/x", 1, 1, dead=False, delay=0.3, attempts=1))
+        assert driver.wait_for(Republished) == Republished(5)
         driver.ack("/x", 1, 1, 1)
         driver.client.measure("/x")
         assert driver.wait_for(Depth) == Depth("/x", 1)
@@ -302,7 +302,7 @@ def test_a_copy_comes_with_the_attempts_that_it_is_told_to_have(tmp_path: Path) 
     with SSEServer(stream(event(1))) as server, Driver(server.url, tmp_path) as driver:
         driver.client.consume("/x", 1, 10)
         driver.wait_for_events(1)
-        driver.client.move(Move(1, "/x", 1, 1, dead=False, attempts=7))
+        driver.client.republish(Republish(1, "/x", 1, 1, dead=False, attempts=7))
         driver.wait_for_events(2)
         assert driver.all(Fetched)[1].flagged == ((0, 7),)
 
@@ -311,10 +311,12 @@ def test_a_dead_letter_lies_in_the_spool_before_the_checkpoint_moves(tmp_path: P
     with SSEServer(stream(event(1, "x"))) as server, Driver(server.url, tmp_path) as driver:
         driver.client.consume("/x", 1, 10)
         driver.wait_for_events(1)
-        driver.client.move(
-            Move(9, "/x", 1, 1, dead=True, attempts=8, route="r", error="ValueError", reason="no")
+        driver.client.republish(
+            Republish(
+                9, "/x", 1, 1, dead=True, attempts=8, route="r", error="ValueError", reason="no"
+            )
         )
-        driver.wait_for(Moved)
+        driver.wait_for(Republished)
         assert not stored(driver)
         with sqlite3.connect(tmp_path / "spool.db") as spool:
             (row,) = spool.execute(
@@ -334,8 +336,8 @@ def test_a_dead_letter_that_cannot_be_stored_holds_the_checkpoint(tmp_path: Path
     with SSEServer(stream(event(1))) as server, Driver(server.url, tmp_path) as driver:
         driver.client.consume("/x", 1, 10)
         driver.wait_for_events(1)
-        driver.client.move(Move(9, "/x", 1, 1, dead=True))
-        assert "is a directory" in driver.wait_for(MoveFailed).cause
+        driver.client.republish(Republish(9, "/x", 1, 1, dead=True))
+        assert "is a directory" in driver.wait_for(RepublishFailed).cause
         driver.client.shut()
         driver.wait_for(Lost)
     assert not (tmp_path / "sse.checkpoint").read_text()
@@ -349,12 +351,12 @@ def test_settlements_of_an_ended_epoch_are_ignored(tmp_path: Path) -> None:
         driver.wait_for_events(2)
         assert driver.all(Fetched)[1].flagged == ((0, 1),)
         driver.ack("/x", 1, 1, 1)
-        driver.client.move(Move(1, "/x", 1, 1, dead=True))
+        driver.client.republish(Republish(1, "/x", 1, 1, dead=True))
         driver.client.settle("/nowhere", 1, Flush(acked=((1, 1),)))
         driver.client.cancel("/x", 1)
         driver.client.shut()
         assert driver.wait_for(Lost) == Lost("")
-        assert not driver.all(Moved)
+        assert not driver.all(Republished)
         assert not driver.all(Stopped)
     assert not (tmp_path / "sse.checkpoint").read_text()
 

@@ -14,11 +14,11 @@ from actors.roles.port import (
     Depth,
     Fetched,
     Lost,
-    Move,
-    Moved,
-    MoveFailed,
     Opened,
     QueueLost,
+    Republish,
+    Republished,
+    RepublishFailed,
     Stopped,
 )
 from tests.simulation.letters import Channel
@@ -190,26 +190,26 @@ class BrokerClient:
         if link:
             link.tell(carry_out)
 
-    def move(self, move: Move) -> None:
-        self._broker.witness.moved(self.receipts, move)
-        self._broker.at(self._broker.now + self._broker.lag(), partial(self._copy, move))
+    def republish(self, request: Republish) -> None:
+        self._broker.witness.on_republished(self.receipts, request)
+        self._broker.at(self._broker.now + self._broker.lag(), partial(self._copy, request))
 
-    def _copy(self, move: Move) -> None:
+    def _copy(self, request: Republish) -> None:
         broker = self._broker
         if not broker.storing:
-            self._events.append(MoveFailed(move.token, "copies are refused"))
+            self._events.append(RepublishFailed(request.token, "copies are refused"))
             return
-        unfit = broker.witness.stories[int(Delivery(move.raw).body)].unfit
-        if unfit and move.form is not Form.KEPT:
+        unfit = broker.witness.stories[int(Delivery(request.raw).body)].unfit
+        if unfit and request.form is not Form.KEPT:
             cause = "no such copy can be made"
-            self._events.append(MoveFailed(move.token, cause, Refusal.UNFIT))
+            self._events.append(RepublishFailed(request.token, cause, Refusal.UNFIT))
             return
-        broker.copy(move)
+        broker.copy(request)
         if broker.faults.strikes("unconfirmed"):
-            self._events.append(MoveFailed(move.token, "not confirmed"))
+            self._events.append(RepublishFailed(request.token, "not confirmed"))
         else:
-            broker.witness.copied(self.receipts, move)
-            self._events.append(Moved(move.token))
+            broker.witness.copied(self.receipts, request)
+            self._events.append(Republished(request.token))
 
     def measure(self, queue: str) -> None:
         self._events.append(Depth(queue, self._broker.depth(queue)))

@@ -13,7 +13,7 @@ from typing import Any
 from actors.connectors.rabbitmq.copies import headers as told_by
 from actors.logic.frames import Delivery
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Move, QueueLost
+from actors.roles.port import QueueLost, Republish
 from tests.simulation.amqpclient import BrokerClient
 from tests.simulation.letters import Channel, Letter
 from tests.simulation.link import Link
@@ -81,17 +81,17 @@ class Broker(Peer):
                         overdue = partial(self._look_at, channel, channel.last)
                         self.at(self.now + self.patience, overdue)
 
-    def copy(self, move: Move) -> None:
+    def copy(self, request: Republish) -> None:
         """Store a copy: a dead letter, or one that waits outside its queue."""
-        body = Delivery(move.raw).body
+        body = Delivery(request.raw).body
         number = int(body)
-        if move.dead:
+        if request.dead:
             self.witness.ends[number] += 1
             return
-        letter = Letter(number, self.witness.stories[number].key, move.queue)
-        letter.told = told_by(move, b"", body)
+        letter = Letter(number, self.witness.stories[number].key, request.queue)
+        letter.told = told_by(request, b"", body)
         self._outside.append(letter)
-        self.at(self.now + move.delay, lambda: self._ripen(letter))
+        self.at(self.now + request.delay, lambda: self._ripen(letter))
 
     def _ripen(self, letter: Letter) -> None:
         self._outside.remove(letter)

@@ -29,7 +29,7 @@ from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
 from actors.roles.connection import Connection
-from actors.roles.port import Done, Fetched, Lost, Move, QueueLost
+from actors.roles.port import Done, Fetched, Lost, QueueLost, Republish
 from actors.roles.protocol import ActorMessage, Bulk, Settlement
 from actors.roles.settler import CROWDED
 from tests.simulation.faults import SILENCE, Faults
@@ -111,28 +111,28 @@ class Witness:
         for position in flush.rejected:
             self._may_end(receipts, epoch, position, "reject")
 
-    def moved(self, receipts: Receipts, move: Move) -> None:
+    def on_republished(self, receipts: Receipts, request: Republish) -> None:
         """A connection has a copy made in place of a delivery."""
-        receipt = receipts[move.epoch, move.position]
+        receipt = receipts[request.epoch, request.position]
         story, outcomes = self.stories[receipt.number], receipt.outcomes
-        if move.reason.startswith("alone in a process that died"):
-            most = self._routes[move.route].max_crashes
+        if request.reason.startswith("alone in a process that died"):
+            most = self._routes[request.route].max_crashes
             text = f"I8: {receipt.number} died alone {story.alone} times, not {most}"
             self.holds(story.alone >= most, text)
-        elif move.reason.startswith("the bulk took longer"):
+        elif request.reason.startswith("the bulk took longer"):
             late = story.hung or self._faults.any_of({"hang", "stall"})
-            self.holds(late or not move.dead, f"I8: {receipt.number} was not late")
-        elif move.reason.startswith("came back "):
+            self.holds(late or not request.dead, f"I8: {receipt.number} was not late")
+        elif request.reason.startswith("came back "):
             self.holds(not receipt.handed, f"I10: {receipt.number} is rescued, and was handed out")
-        elif move.dead:
+        elif request.dead:
             self.holds(Outcome.DEAD_LETTER in outcomes, f"I1: {receipt.number} is buried alive")
         else:
             waits = outcomes & {Outcome.RETRY, Outcome.SNOOZE}
             self.holds(waits, f"I1: {receipt.number} is tried again, which nobody decided")
 
-    def copied(self, receipts: Receipts, move: Move) -> None:
+    def copied(self, receipts: Receipts, request: Republish) -> None:
         """The copy is safe."""
-        receipts[move.epoch, move.position].copied = True
+        receipts[request.epoch, request.position].copied = True
 
     def audit(self, connection: Any, now: float) -> None:
         """The connection has done its work for now."""

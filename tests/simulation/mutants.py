@@ -23,7 +23,7 @@ from actors.roles import settler
 from actors.roles.batcher import Batcher
 from actors.roles.connection import Connection
 from actors.roles.handler import Handler
-from actors.roles.port import MoveFailed
+from actors.roles.port import RepublishFailed
 from actors.roles.settler import Settler
 
 
@@ -50,7 +50,7 @@ def mutant(breaks: str, *changes: tuple[Any, str, Callable[..., Any]]) -> Mutant
 _settle_in_custody = Unacked.settle
 _settle_in_ledger = Ledger.settle
 _flush = Ledger.flush
-_move = Settler._move
+_republish = Settler._republish
 _failed = Settler._failed
 
 
@@ -81,12 +81,12 @@ def _flush_too_far(self: Ledger) -> Flush | None:
 
 
 def _acknowledge_before_the_copy(self: Settler, single: Any, attempts: int, now: float) -> None:
-    _move(self, single, attempts, now)
+    _republish(self, single, attempts, now)
     self.unacked.finish(single.epoch, single.position)
 
 
-def _try_for_ever(self: Settler, moving: Any, event: MoveFailed, now: float) -> None:
-    _failed(self, moving, MoveFailed(event.token, event.cause), now)
+def _try_for_ever(self: Settler, is_republishing: Any, event: RepublishFailed, now: float) -> None:
+    _failed(self, is_republishing, RepublishFailed(event.token, event.cause), now)
 
 
 # ── deaths ────────────────────────────────────────────────────────────────────
@@ -202,7 +202,7 @@ MUTANTS = {
     ),
     "an ack of more than the contiguous prefix": mutant("I1 I2", (Ledger, "flush", _flush_too_far)),
     "a copy that is not waited for": mutant(
-        "I1", (Settler, "_move", _acknowledge_before_the_copy)
+        "I1", (Settler, "_republish", _acknowledge_before_the_copy)
     ),
     "a copy that is tried for ever": mutant("I6", (Settler, "_failed", _try_for_ever)),
     # On an ordered route the second copy of a delivery has no key any more, once the first ended.

@@ -15,7 +15,7 @@ from actors.logic.copying import Form
 from actors.logic.ledger import Flush
 from actors.logic.records import pack
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Move, Moved
+from actors.roles.port import Republish, Republished
 
 if TYPE_CHECKING:
     from tests.simulation.spool import Spool
@@ -99,19 +99,19 @@ class Owner:
             row = self._model.rows[seq]
             row.state, row.owner, row.attempts = READY, None, attempts
 
-    def delay(self, at: Any, seq: int, move: Move) -> None:
+    def delay(self, at: Any, seq: int, request: Republish) -> None:
         for one in self._mine((seq,)):
             row = self._model.rows[one]
             if self._model.witness.stories[row.number].unfit:
                 raise ValueError("no such row can be written")
             row.state, row.owner = DELAYED, None
-            row.not_before = self._model.wall + move.delay
-            row.attempts = move.attempts
+            row.not_before = self._model.wall + request.delay
+            row.attempts = request.attempts
 
-    def bury(self, at: Any, seq: int, move: Move) -> None:
+    def bury(self, at: Any, seq: int, request: Republish) -> None:
         for one in self._mine((seq,)):
             row = self._model.rows[one]
-            if self._model.witness.stories[row.number].unfit and move.form is Form.WHOLE:
+            if self._model.witness.stories[row.number].unfit and request.form is Form.WHOLE:
                 raise ValueError("no such row can be written")
             row.state, row.owner = DEAD, None
             self._model.witness.ends[row.number] += 1
@@ -144,7 +144,7 @@ class ModelledSpoolClient(SpoolClient):
         super().__init__(plan)
         self.receipts = model.witness.connected()
         self._model = model
-        self._moves: dict[int, Move] = {}
+        self._republishing: dict[int, Republish] = {}
 
     def deadline(self) -> float | None:
         owner: Any = self._owner
@@ -155,8 +155,8 @@ class ModelledSpoolClient(SpoolClient):
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
         for event in events:
-            if isinstance(event, Moved):
-                self._model.witness.copied(self.receipts, self._moves[event.token])
+            if isinstance(event, Republished):
+                self._model.witness.copied(self.receipts, self._republishing[event.token])
         return events
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
@@ -167,7 +167,7 @@ class ModelledSpoolClient(SpoolClient):
             self._model.may_end.update(rows[p] for p in (*acked, *flush.rejected) if p in rows)
         super().settle(queue, epoch, flush)
 
-    def move(self, move: Move) -> None:
-        self._moves[move.token] = move
-        self._model.witness.moved(self.receipts, move)
-        super().move(move)
+    def republish(self, request: Republish) -> None:
+        self._republishing[request.token] = request
+        self._model.witness.on_republished(self.receipts, request)
+        super().republish(request)

@@ -16,7 +16,7 @@ from actors.connectors.sse.source import Source
 from actors.connectors.sse.thread import StreamThread
 from actors.logic.ledger import Flush
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Move, Moved, Opened
+from actors.roles.port import Opened, Republish, Republished
 from actors.usercode.loops import VirtualLoop, finish
 from tests.simulation.scene import URL
 
@@ -107,12 +107,12 @@ class StreamsClient(SSEClient):
             witness.ended(self.receipts, epoch, position, "reject")
         super().settle(queue, epoch, flush)
 
-    def move(self, move: Move) -> None:
-        self._server.witness.moved(self.receipts, move)
+    def republish(self, request: Republish) -> None:
+        self._server.witness.on_republished(self.receipts, request)
         reports = len(self._reports)
-        super().move(move)
-        if any(isinstance(report, Moved) for report in self._reports[reports:]):
-            self._server.witness.copied(self.receipts, move)
+        super().republish(request)
+        if any(isinstance(report, Republished) for report in self._reports[reports:]):
+            self._server.witness.copied(self.receipts, request)
 
     def close(self) -> None:
         """The process is gone, and nothing more is written."""

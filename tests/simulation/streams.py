@@ -25,7 +25,7 @@ from actors.errors import Fault
 from actors.logic.copying import Form
 from actors.logic.records import unpack
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Move
+from actors.roles.port import Republish
 from tests.simulation.peer import Peer
 from tests.simulation.scene import URL
 from tests.simulation.streamclient import IDLE, Bell, StreamsClient
@@ -50,7 +50,7 @@ class Streams(Peer):
         with (
             mock.patch.object(sse, "time", clock),
             mock.patch.object(sse_source, "time", clock),
-            mock.patch.object(sse, "bury_event", self._bury),
+            mock.patch.object(sse, "store_event_as_dead_letter", self._store_dead_letters),
             mock.patch.object(sse_thread, "open_stream", self._open),
         ):
             yield
@@ -113,11 +113,11 @@ class Streams(Peer):
         if response in self._responses:
             self._responses.remove(response)
 
-    def _bury(self, spool: Any, move: Move) -> None:
+    def _store_dead_letters(self, spool: Any, request: Republish) -> None:
         if not self.storing:
             raise SpoolError("disk full")
-        number = int(unpack(move.raw).body)
-        if self.witness.stories[number].unfit and move.form is Form.WHOLE:
+        number = int(unpack(request.raw).body)
+        if self.witness.stories[number].unfit and request.form is Form.WHOLE:
             raise ValueError("no such letter can be written")
         self.witness.ends[number] += 1
 

@@ -40,7 +40,7 @@ def untouched(worker: Worker, pid: int) -> None:
     assert "Traceback" not in worker.output
 
 
-def buried(place: Place, count: int) -> list[Stored]:
+def dead_lettered(place: Place, count: int) -> list[Stored]:
     """The dead letters, once there are so many."""
     until_is(count, lambda: len(place.dead("work")))
     return place.dead("work")
@@ -55,7 +55,7 @@ def test_bodies_that_cannot_be_decoded_are_dead_letters_alone(
         for number, body in enumerate(UNDECODABLE.values()):
             admin.publish("work", b'{"n": %d}' % number, body)
     until_is(set(range(len(UNDECODABLE))), lambda: set(worker.times()))
-    letters = buried(rabbitmq, len(UNDECODABLE))
+    letters = dead_lettered(rabbitmq, len(UNDECODABLE))
     assert {letter.error for letter in letters} == {"actors.errors.InvalidMessage"}
     assert all(letter.reason for letter in letters)
     untouched(worker, pid)
@@ -107,7 +107,9 @@ def test_poison_in_headers_is_a_dead_letter_where_a_handler_reads_them(
         for number, poison in enumerate((RawProperties.late(), RawProperties.deep())):
             admin.channel.basic_publish("", "work", b'{"n": 99}', poison)
             admin.publish("work", b'{"n": %d}' % number)
-    assert {letter.error for letter in buried(rabbitmq, 2)} == {"actors.errors.InvalidMessage"}
+    assert {letter.error for letter in dead_lettered(rabbitmq, 2)} == {
+        "actors.errors.InvalidMessage"
+    }
     until(lambda: {0, 1} <= set(worker.times()))
     assert worker.pids("connection") == [pid]
     assert "lost: " not in worker.output

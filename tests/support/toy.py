@@ -24,10 +24,10 @@ from actors.roles.port import (
     Depth,
     Fetched,
     Lost,
-    Move,
-    Moved,
     Opened,
     Patient,
+    Republish,
+    Republished,
     Stopped,
 )
 
@@ -105,9 +105,9 @@ class ToyClient(Patient, ConnectionClient):
             for position in range(first, last + 1):
                 held.pop(position, None)
 
-    def move(self, move: Move) -> None:
-        self._held[move.epoch].pop(move.position)
-        self._events.append(Moved(move.token))
+    def republish(self, request: Republish) -> None:
+        self._held[request.epoch].pop(request.position)
+        self._events.append(Republished(request.token))
 
     def measure(self, queue: str) -> None:
         self._events.append(Depth(queue, len(self._lists.get(queue, ()))))

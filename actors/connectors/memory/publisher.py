@@ -9,18 +9,21 @@ from typing import Any
 
 from actors.connectors.memory.wire import Stored
 from actors.connectors.memory.world import World
-from actors.logic.entry import Outgoing, entry_of
+from actors.logic.entry import OutgoingMessage, entry_of
 
 
-class WorldWay:
-    """An `actors.api.outlet.Way`. A message for an exchange is recorded, and goes nowhere."""
+class WorldPublisher:
+    """An `actors.api.outlet.AppPublisher`.
+
+    A message for an exchange is recorded, and goes nowhere.
+    """
 
     def __init__(self, world: World, kind: str) -> None:
         self.pid = os.getpid()
         self._world = world
         self._kind = kind
 
-    def properties(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def properties(self, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         if self._kind == "spool":
             entry = entry_of(given)
             entry.check()
@@ -29,17 +32,17 @@ class WorldWay:
             from actors.connectors.rabbitmq.publisher import encodable  # brings pika
 
             encodable(**given)
-        return given
+        id = given.get("message_id") or f"published {len(self._world.published) + 1}"
+        return given, id
 
-    def begin(self, message: Outgoing) -> Future[None]:
-        id = message.properties.get("message_id") or f"published {len(self._world.published) + 1}"
-        stored = Stored(message.body, id, dict(message.properties.get("headers") or {}))
+    def begin(self, message: OutgoingMessage) -> Future[str]:
+        stored = Stored(message.body, message.id, dict(message.properties.get("headers") or {}))
         stored.exchange, stored.routing_key = message.exchange, message.routing_key
         self._world.published.append(stored)
         if not message.exchange:
-            self._world.put(message.routing_key, stored)
-        done: Future[None] = Future()
-        done.set_result(None)
+            self._world.put(message.routing_key, stored, message.delay)
+        done: Future[str] = Future()
+        done.set_result(message.id)
         return done
 
     def close(self) -> None:

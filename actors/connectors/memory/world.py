@@ -19,12 +19,12 @@ from actors.roles.port import (
     Depth,
     Fetched,
     Lost,
-    Move,
-    Moved,
-    MoveFailed,
     Opened,
     Patient,
     QueueLost,
+    Republish,
+    Republished,
+    RepublishFailed,
     Stopped,
 )
 
@@ -97,12 +97,12 @@ class Channel:
     window: int
     last: int = 0
     unsettled: dict[int, Stored] = field(default_factory=dict)
-    moved: set[int] = field(default_factory=set)  #: copied elsewhere, not yet acknowledged
+    republishing: set[int] = field(default_factory=set)  #: copied elsewhere, not yet acknowledged
     stopped: bool = False
 
     @property
     def room(self) -> int:
-        return 0 if self.stopped else self.window - len(self.unsettled) - len(self.moved)
+        return 0 if self.stopped else self.window - len(self.unsettled) - len(self.republishing)
 
     def take(self, position: int) -> Stored:
         """End a delivery, which is possible once."""
@@ -184,29 +184,29 @@ class WorldClient(Patient):
         for position in flush.rejected:
             channel.take(position).actions.append(Actions.REJECT)
         for position in (p for first, last in flush.acked for p in range(first, last + 1)):
-            if position in channel.moved:
-                channel.moved.remove(position)
+            if position in channel.republishing:
+                channel.republishing.remove(position)
             else:
                 channel.take(position).actions.append(Actions.ACK)
 
-    def move(self, move: Move) -> None:
-        channel = self.channels.get(move.epoch)
+    def republish(self, request: Republish) -> None:
+        channel = self.channels.get(request.epoch)
         if channel is None:
             return
         if not self._world.storing:
-            self._events.append(MoveFailed(move.token, "copies are refused"))
+            self._events.append(RepublishFailed(request.token, "copies are refused"))
             return
-        message = channel.take(move.position)
-        channel.moved.add(move.position)
-        message.reason, message.redelivered = move.reason, False
-        if move.dead:
+        message = channel.take(request.position)
+        channel.republishing.add(request.position)
+        message.reason, message.redelivered = request.reason, False
+        if request.dead:
             message.actions.append(Actions.DEAD_LETTER)
-            self._world.dead.setdefault(move.queue, []).append(message)
+            self._world.dead.setdefault(request.queue, []).append(message)
         else:
             message.actions.append(Actions.REQUEUE)
-            message.attempts = move.attempts
-            self._world.put(move.queue, message, move.delay)
-        self._events.append(Moved(move.token))
+            message.attempts = request.attempts
+            self._world.put(request.queue, message, request.delay)
+        self._events.append(Republished(request.token))
 
     def measure(self, queue: str) -> None:
         self._events.append(Depth(queue, len(self._world.queues.get(queue, ()))))

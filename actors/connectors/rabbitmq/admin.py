@@ -16,10 +16,14 @@ import pika
 from pika import exceptions, spec
 
 from actors.connectors.rabbitmq.amqp import Settings, explain
+from actors.connectors.rabbitmq.copies import RawProperties
+from actors.connectors.rabbitmq.publisher import AMQPPublisher
 from actors.connectors.rabbitmq.queue_kind import ASKED, refused_as
 from actors.connectors.rabbitmq.retry_queues import is_safe
+from actors.connectors.rabbitmq.session import NO_QUEUE
 from actors.connectors.spool.admin import ALL, DeadFilter, Stored
 from actors.errors import ConfigurationError, Fault, PublishError, UnreachableError
+from actors.logic.entry import OutgoingMessage
 from actors.logic.limits import release
 from actors.logic.properties import copied, entries, split, unreturned
 
@@ -31,6 +35,9 @@ _LOOKS_ARE_FREE = (4, 3)
 
 #: What pika makes of a broker that hangs up on the credentials or the vhost.
 _REFUSED = (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError)
+
+#: Seconds until a copy must be confirmed.
+CONFIRM_TIMEOUT_S = 30.0
 
 #: What the broker notes of a death, and Callboard: a letter that goes back begins anew.
 _NOTES = (
@@ -74,6 +81,7 @@ class BrokerAdmin:
     def __init__(self, settings: str) -> None:
         """`settings` as `PipelinePlan.settings` has them."""
         self._settings = Settings.parse(settings)
+        self._publisher = AMQPPublisher(settings)
 
     def dead(self, queue: str, which: DeadFilter = ALL) -> list[Stored]:
         """Dead letters, the oldest first."""
@@ -87,8 +95,8 @@ class BrokerAdmin:
         Each copy is confirmed before its dead letter is acknowledged.
         """
 
-        def send(channel: Channel, properties: _Properties, letter: Stored) -> None:
-            self._publish(channel, to or queue, properties, letter)
+        def send(properties: _Properties, letter: Stored) -> None:
+            self._send(to or queue, properties, letter)
 
         return [letter.id for letter in self._visit(queue, which, None if dry_run else send)]
 
@@ -130,6 +138,7 @@ class BrokerAdmin:
                 raise ConfigurationError(cause) from error
             raise UnreachableError(cause) from error
         finally:
+            self._publisher.close()
             if connection.is_open:
                 connection.close()
 
@@ -137,7 +146,7 @@ class BrokerAdmin:
         self,
         queue: str,
         which: DeadFilter,
-        take: Callable[[Channel, _Properties, Stored], None] | None = None,
+        take: Callable[[_Properties, Stored], None] | None = None,
     ) -> list[Stored]:
         """Those that lie there now and are wanted; with `take`, each goes once it has returned.
 
@@ -146,7 +155,6 @@ class BrokerAdmin:
         name = f"{queue}.dead"
         found: list[Stored] = []
         with self._channel() as channel, _given_back(channel):
-            channel.confirm_delivery()
             # What is put there meanwhile is not looked at: a redrive that fails at once would
             # go round for ever.
             count = self._count(channel, queue)
@@ -164,9 +172,9 @@ class BrokerAdmin:
                 if wanted := not enough and _wanted(letter, which):
                     found.append(letter)
                 if wanted and take is not None:
-                    take(channel, properties, letter)
+                    take(properties, letter)
                 elif renews:
-                    self._renew(channel, name, properties, letter)
+                    self._renew(name, properties, letter)
                 else:
                     continue
                 channel.basic_ack(method.delivery_tag)
@@ -186,15 +194,12 @@ class BrokerAdmin:
             f"queue {name!r} on {self._settings} is a stream: nothing can be taken out of it"
         )
 
-    def _renew(self, channel: Channel, name: str, properties: _Properties, letter: Stored) -> None:
-        """Put a copy behind the others, its count of returns from 0."""
-        properties.raw = unreturned(properties.raw)
-        try:
-            channel.basic_publish("", name, letter.body, properties, mandatory=True)
-        except (exceptions.UnroutableError, exceptions.NackError) as error:
+    def _renew(self, name: str, properties: _Properties, letter: Stored) -> None:
+        """Puts a copy behind the others, its count of returns from 0."""
+        if self._copy(name, unreturned(properties.raw), letter):
             raise PublishError(
                 f"{name} counts each look at a letter as a return, and takes no copy of {letter.id}"
-            ) from error
+            )
 
     def _count(self, channel: Channel, queue: str) -> int:
         """Dead letters of a queue: none while the first has not made their queue."""
@@ -205,16 +210,23 @@ class BrokerAdmin:
             return 0
         raise ConfigurationError(f"queue {name!r} does not exist on {self._settings}")
 
-    def _publish(self, channel: Channel, to: str, properties: _Properties, letter: Stored) -> None:
-        properties.raw = copied(properties.raw, {}, letter.id.encode())
-        try:
-            channel.basic_publish("", to, letter.body, properties, mandatory=True)
-        except exceptions.UnroutableError as error:
-            raise PublishError(
-                f"{letter.id} stays dead: queue {to!r} does not exist on {self._settings}"
-            ) from error
-        except exceptions.NackError as error:
-            raise PublishError(f"{letter.id} stays dead: the broker refused its copy") from error
+    def _send(self, to: str, properties: _Properties, letter: Stored) -> None:
+        raw = copied(properties.raw, {}, letter.id.encode())
+        if refusal := self._copy(to, raw, letter):
+            if refusal == NO_QUEUE:
+                refusal = f"queue {to!r} does not exist on {self._settings}"
+            raise PublishError(f"{letter.id} stays dead: {refusal}")
+
+    def _copy(self, to: str, properties: bytes, letter: Stored) -> str:
+        """Stores a copy, confirmed; returns why the broker does not take it, empty: it did."""
+        copy = OutgoingMessage(
+            to, letter.body, RawProperties(properties), letter.id, mandatory=True
+        )
+        self._publisher.send([copy], CONFIRM_TIMEOUT_S)
+        refusal = copy.outcome or ""
+        if refusal.startswith(str(_FORBIDDEN)):
+            raise ConfigurationError(f"{self._settings}: {refusal}")
+        return refusal
 
 
 def _about(channel: Channel) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from actors.connectors.rabbitmq.consumer import Consumer
 from actors.connectors.rabbitmq.gathering import Gathering
 from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.connectors.rabbitmq.measuring import Measuring
-from actors.connectors.rabbitmq.republisher import Mover
+from actors.connectors.rabbitmq.republisher import Republisher
 from actors.connectors.rabbitmq.topology import Topology
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import Fault
@@ -30,9 +30,9 @@ from actors.roles.port import (
     Consuming,
     Depth,
     Lost,
-    Move,
     Opened,
     QueueLost,
+    Republish,
     Stopped,
 )
 
@@ -67,7 +67,7 @@ class RabbitMQClient:
         self._queues = sum(len(route.queues) for route in plan.routes)
         self._topology = Topology(plan.topology, plan.retries)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
-        self._mover = Mover(self._settings, self._loop, self._events_append, spool)
+        self._republisher = Republisher(self._settings, self._loop, self._events_append, spool)
         self._patience = PATIENCE
         self._patiences = self._topology.patiences  # of queues that have their own
         self._shutting = False
@@ -99,7 +99,7 @@ class RabbitMQClient:
         return events
 
     def close(self) -> None:
-        for end in (self._link, self._mover):
+        for end in (self._link, self._republisher):
             if end is not None:
                 end.drop()
         for _ in range(3):  # pika closes its sockets in callbacks of the loop
@@ -121,7 +121,7 @@ class RabbitMQClient:
 
     def shut(self) -> None:
         self._shutting = True
-        self._mover.close()
+        self._republisher.close()
         if self._link is not None and self._link.is_open:
             self._link.close()
             self._loop.call_later(SHUT_LIMIT, partial(self._overdue, self._link))
@@ -329,8 +329,8 @@ class RabbitMQClient:
 
     # ── moves and measures ───────────────────────────────────────────────────
 
-    def move(self, move: Move) -> None:
-        self._mover.move(move)
+    def republish(self, request: Republish) -> None:
+        self._republisher.republish(request)
 
     def measure(self, queue: str) -> None:
         link = self._link

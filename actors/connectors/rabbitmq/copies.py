@@ -12,7 +12,7 @@ from actors.logic.attempts import proven, told
 from actors.logic.copying import Form
 from actors.logic.frames import Delivery
 from actors.logic.properties import copied, identity, lasting
-from actors.roles.port import Move
+from actors.roles.port import Republish
 
 REASON_LIMIT = 2000  # characters; headers must fit into one frame
 
@@ -28,46 +28,46 @@ class RawProperties(pika.BasicProperties):
         return [self.raw]
 
 
-def target(move: Move) -> str:
+def target(request: Republish) -> str:
     """The queue that a copy goes to."""
-    return f"{move.queue}.dead" if move.dead else waiting_queue(move.queue, move.delay)
+    return f"{request.queue}.dead" if request.dead else waiting_queue(request.queue, request.delay)
 
 
-def headers(move: Move, message_id: bytes, body: bytes) -> dict[str, str | int]:
+def headers(request: Republish, message_id: bytes, body: bytes) -> dict[str, str | int]:
     """What a copy tells of its fate."""
-    if not move.dead:
-        return proven(move.attempts, move.queue, message_id, body)
+    if not request.dead:
+        return proven(request.attempts, request.queue, message_id, body)
     notes = {
-        "x-callboard-error": move.error[:REASON_LIMIT],
-        "x-callboard-reason": move.reason[:REASON_LIMIT],
-        "x-callboard-route": move.route,
-        "x-callboard-queue": move.queue,
+        "x-callboard-error": request.error[:REASON_LIMIT],
+        "x-callboard-reason": request.reason[:REASON_LIMIT],
+        "x-callboard-route": request.route,
+        "x-callboard-queue": request.queue,
         "x-callboard-time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    if move.lacking:
-        notes["x-callboard-left-out"] = move.lacking[:REASON_LIMIT]
-    return told(move.attempts) | notes
+    if request.lacking:
+        notes["x-callboard-left-out"] = request.lacking[:REASON_LIMIT]
+    return told(request.attempts) | notes
 
 
-def properties(move: Move, delivery: Delivery, room: int) -> bytes:
+def properties(request: Republish, delivery: Delivery, room: int) -> bytes:
     """The properties of a copy; raises ValueError where they do not fit into `room` bytes.
 
     A retry is whole or not made; of a dead letter what does not fit is left out, and named.
     """
     raw, body = delivery.properties, delivery.body
-    own = identity(raw) or message_id(move, delivery).encode()
-    if move.dead:
-        bare = move.form is not Form.WHOLE
-        return copied(raw, headers(move, own, body), own, room, bare=bare)
-    made = copied(raw, headers(move, own, body), own)
+    own = identity(raw) or message_id(request, delivery).encode()
+    if request.dead:
+        bare = request.form is not Form.WHOLE
+        return copied(raw, headers(request, own, body), own, room, bare=bare)
+    made = copied(raw, headers(request, own, body), own)
     if len(made) > room:
         raise ValueError(f"{len(made)} bytes of headers do not fit into a frame")
     return made
 
 
-def message_id(move: Move, delivery: Delivery) -> str:
+def message_id(request: Republish, delivery: Delivery) -> str:
     """The same for the same content however often it is delivered."""
-    content = hashlib.blake2b(move.queue.encode(), digest_size=16)
+    content = hashlib.blake2b(request.queue.encode(), digest_size=16)
     content.update(lasting(delivery.properties))
     content.update(delivery.body)
     return content.hexdigest()

@@ -1,4 +1,4 @@
-"""Making the queues that copies go to, where they do not exist."""
+"""Declaration the queues that copies go to, where they do not exist."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ FORBIDDEN, MISSING, UNLIKE = 403, 404, 406
 logger = own_logger("actors.connection")
 
 #: What came of it: a reply code, 0 where the queue is there, and the cause for people.
-Made = Callable[[int, str], None]
+Declared = Callable[[int, str], None]
 
 
-class Making:
+class Declaration:
     """Asks for a queue; where there is none, declares it in the first way that the broker takes."""
 
-    def __init__(self, link: Link, name: str, ways: Iterable[dict[str, Any]], made: Made) -> None:
+    def __init__(
+        self, link: Link, name: str, ways: Iterable[dict[str, Any]], made: Declared
+    ) -> None:
         """`made` is not called where the link is lost before."""
         self._link = link
         self._name = name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import struct
 import time
@@ -17,10 +16,11 @@ import pika
 from pika import exceptions
 
 from actors.connectors.rabbitmq.amqp import Settings
-from actors.connectors.rabbitmq.retry_queues import arguments, is_safe, waiting_queue
+from actors.connectors.rabbitmq.declare import FORBIDDEN, MISSING, needed_for_retries
+from actors.connectors.rabbitmq.retry_queues import waiting_queue, ways
 from actors.connectors.rabbitmq.session import Session, Stale
 from actors.errors import Fault, PublishError
-from actors.logic.entry import Entry, Outgoing
+from actors.logic.entry import OutgoingMessage
 
 #: Seconds. Nobody sends heartbeats between two puts, so that a connection that was not used
 #: for half of theirs is made anew.
@@ -44,62 +44,46 @@ class AMQPPublisher:
         self._settings = dataclasses.replace(Settings.parse(settings), heartbeat=HEARTBEAT)
         self._session: Session | None = None
         self._used = 0.0
-        self._waiting_queues: set[str] = set()
+        self._retry_queues: set[str] = set()
         self.reset()
         _publishers.add(self)
 
-    def put(self, queue: str, entries: Sequence[Entry], timeout: float = 5.0) -> list[str]:
-        """Store all, in order, and return their ids; on a `PublishError` some may be stored.
+    def send(
+        self, messages: Sequence[OutgoingMessage], timeout: float, *, is_patient: bool = True
+    ) -> None:
+        """Publishes messages and returns once the outcome of each is known.
 
-        A queue that does not exist is not made. A connection lost under way is made anew
-        once, and the messages are sent again under the same ids.
-        """
-        ids = [entry.id or os.urandom(16).hex() for entry in entries]
-        messages = [
-            Outgoing(queue, entry.body, _of_entry(entry, id), mandatory=True)
-            for entry, id in zip(entries, ids, strict=True)
-        ]
-        deadline = time.monotonic() + timeout
-        with self._alone(timeout):
-            used_before = self._session is not None
-            try:
-                self._route(queue, entries, messages, deadline)
-                self._send(messages, deadline)
-            except Stale:
-                if not used_before:
-                    raise
-                self._route(queue, entries, messages, deadline)
-                self._send(messages, deadline)
-        if refused := next((message.outcome for message in messages if message.outcome), ""):
-            raise PublishError(f"{self._settings}: {queue}: {refused}")
-        return ids
-
-    def send(self, messages: Sequence[Outgoing], timeout: float) -> None:
-        """Find out what becomes of each message, waiting for a broker that is away.
-
-        Raises `PublishError` where that remains open for some: the others have an outcome.
+        Where the broker is away it waits for it; with `is_patient=False` it only makes a
+        connection anew that was good before. Messages are sent again under the same ids.
+        Raises `PublishError` where the outcome remains open for some: the others have theirs.
         """
         deadline = time.monotonic() + timeout
         tries = 0
         with self._alone(timeout):
             while left := [message for message in messages if message.outcome is None]:
+                was_connected = self._session is not None
                 try:
                     self._send(left, deadline)
                 except Stale as lost:
                     pause = PAUSES[min(tries, len(PAUSES) - 1)]
                     if lost.fault is not Fault.UNREACHABLE or time.monotonic() + pause >= deadline:
                         raise
+                    if not is_patient and (tries or not was_connected):
+                        raise
                     time.sleep(pause)
                     tries += 1
 
-    def properties(self, given: Mapping[str, Any]) -> pika.BasicProperties:
-        """Properties by the names that AMQP has for them; persistent, with an id.
+    def properties(self, given: Mapping[str, Any]) -> tuple[pika.BasicProperties, str]:
+        """Properties by the names that AMQP has for them, persistent; and the message's id.
 
         Raises `TypeError` or `ValueError` for what AMQP does not know or cannot carry.
         """
-        return encodable(**{
-            "delivery_mode": PERSISTENT, "message_id": os.urandom(16).hex(), **given
-        })  # fmt: skip
+        id = given.get("message_id") or os.urandom(16).hex()
+        made = encodable(**{"delivery_mode": PERSISTENT, **given, "message_id": id})
+        return made, id
+
+    def __str__(self) -> str:
+        return str(self._settings)
 
     def close(self) -> None:
         with self._lock:
@@ -119,7 +103,10 @@ class AMQPPublisher:
         finally:
             self._lock.release()
 
-    def _send(self, messages: Sequence[Outgoing], deadline: float) -> None:
+    def _send(self, messages: Sequence[OutgoingMessage], deadline: float) -> None:
+        for message in messages:
+            if message.delay:
+                message.wait_in = self._retry_queue(message.routing_key, message.delay, deadline)
         with self._connected() as session:
             session.send(messages, deadline)
 
@@ -137,46 +124,29 @@ class AMQPPublisher:
 
     def _end(self) -> None:
         session, self._session = self._session, None
-        self._waiting_queues.clear()
+        self._retry_queues.clear()
         if session is not None:
             session.close()
 
-    # ── queues to wait in ────────────────────────────────────────────────────
-
-    def _route(
-        self, queue: str, entries: Sequence[Entry], messages: list[Outgoing], deadline: float
-    ) -> None:
-        """What is delayed goes by the queue from which it comes to `queue` in time."""
-        for entry, message in zip(entries, messages, strict=True):
-            if entry.delay:
-                message.routing_key = self._waiting(queue, entry.delay, deadline)
-
-    def _waiting(self, queue: str, delay: float, deadline: float) -> str:
+    def _retry_queue(self, queue: str, delay: float, deadline: float) -> str:
+        """The queue from which a delayed message comes to its own in time, as a retry does."""
         name = waiting_queue(queue, delay)
-        if name not in self._waiting_queues:
+        if name not in self._retry_queues:
             with self._connected() as session:
-                # The broker drops what leaves a waiting queue for one that does not exist.
-                if not session.declare(queue, None, deadline):
+                # The broker drops what leaves a retry queue for one that does not exist.
+                if session.declare(queue, [], deadline)[0] == MISSING:
                     raise PublishError(f"{self._settings}: {queue}: there is no such queue")
-                if not session.declare(name, None, deadline):
-                    safe = is_safe(session.broker)
-                    session.declare(name, arguments(queue, delay, safe), deadline)
-            self._waiting_queues.add(name)
+                code, cause = session.declare(name, ways(queue, delay, session.broker), deadline)
+                if code == FORBIDDEN:
+                    cause += f": {needed_for_retries(queue)}"
+                if code:
+                    raise PublishError(f"{self._settings}: {cause}")
+            self._retry_queues.add(name)
         return name
 
 
 #: What pika raises for values of types that AMQP does not have.
 _UNFIT = (struct.error, AssertionError, AttributeError)
-
-
-def _of_entry(entry: Entry, id: str) -> pika.BasicProperties:
-    entry.check()
-    return encodable(
-        delivery_mode=PERSISTENT,
-        message_id=id,
-        priority=entry.priority,
-        headers=json.loads(entry.headers_as_json() or b"{}"),
-    )
 
 
 def encodable(**given: Any) -> pika.BasicProperties:

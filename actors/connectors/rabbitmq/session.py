@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pika import exceptions, spec
-from pika.channel import Channel
+from pika import exceptions
 
 from actors.connectors.rabbitmq.amqp import Link, Settings
+from actors.connectors.rabbitmq.confirming import ConfirmingChannel
+from actors.connectors.rabbitmq.declare import Declaration
 from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.errors import Fault, PublishError
-from actors.logic.entry import Outgoing
-from actors.logic.frames import Mute
+from actors.logic.entry import OutgoingMessage
 
 _NO_ROUTE = 312
+
+#: The outcome of a message for a queue that does not exist.
+NO_QUEUE = "there is no such queue"
+
+#: A reply code, 0 where the queue is there, and the cause for people.
+Answer = tuple[int, str]
 
 
 class Stale(PublishError):
@@ -32,10 +38,9 @@ class Session:
     def __init__(self, settings: Settings, purpose: str = "publisher") -> None:
         self._settings = settings
         self._loop = IOLoop()
-        self._channel: Channel | None = None
+        self._channel: ConfirmingChannel[OutgoingMessage]
+        self._ready = False  # the channel confirms
         self._lost: Stale | None = None
-        self._last_tag = 0
-        self._unconfirmed: dict[int, Outgoing] = {}
         try:
             self._link = Link(settings, purpose, self._loop, self._on_open, self._on_lost)
         except OSError as error:
@@ -47,26 +52,25 @@ class Session:
         """What the broker says of itself, once it has."""
         return self._link.broker
 
-    def send(self, messages: Sequence[Outgoing], deadline: float) -> None:
-        """Publish, and wait until the outcome of each is known.
+    def send(self, messages: Sequence[OutgoingMessage], deadline: float) -> None:
+        """Publishes, and returns once the outcome of each is known.
 
         Raises `Stale` where the connection ends before, and `PublishError` at the deadline.
         """
         self._loop.turn()  # a connection that ended since the last time says so now
-        self._wait(lambda: self._channel is not None, deadline)
+        self._wait(lambda: self._ready, deadline)
         for message in messages:
-            if self._channel is None:
+            if not self._channel.is_open:
                 raise self._lost or Stale("not connected")
-            self._last_tag += 1
-            self._unconfirmed[self._last_tag] = message
-            self._channel.basic_publish(
-                message.exchange,
-                message.routing_key,
+            self._channel.publish(
+                message,
+                message.target,
                 message.body,
                 message.properties,
+                exchange=message.exchange,
                 mandatory=message.mandatory,
             )
-        self._wait(lambda: not self._unconfirmed, deadline)
+        self._wait(lambda: not self._channel.unconfirmed, deadline)
 
     def close(self) -> None:
         """In order where the broker still answers, otherwise at once."""
@@ -80,27 +84,15 @@ class Session:
             self._loop.turn()
         self._loop.close()
 
-    def declare(self, name: str, arguments: dict[str, Any] | None, deadline: float) -> bool:
-        """Make a queue; without arguments, only ask for it. Whether it exists now."""
-        answer: list[int] = []
-
-        # A channel for each question: a queue that does not exist closes the one that asks.
-        def ask(channel: Channel) -> None:
-            channel.add_on_close_callback(lambda _, why: answer.append(_code(why)))
-            channel.queue_declare(
-                name,
-                passive=arguments is None,
-                durable=True,
-                arguments=arguments,
-                callback=lambda _: channel.close(),
-            )
-
-        self._wait(lambda: self._channel is not None, deadline)
-        self._link.briefly(ask)
+    def declare(self, name: str, ways: Iterable[dict[str, Any]], deadline: float) -> Answer:
+        """Declares a queue where there is none; without `ways`, only asks for it."""
+        answer: list[Answer] = []
+        self._wait(lambda: self._ready, deadline)
+        Declaration(
+            self._link, name, ways, lambda code, cause: answer.append((code, cause))
+        ).begin()
         self._wait(lambda: bool(answer), deadline)
-        if answer[0] not in (0, 404):
-            raise PublishError(f"{self._settings}: {name}: cannot be declared ({answer[0]})")
-        return answer[0] == 0
+        return answer[0]
 
     def _wait(self, done: Callable[[], bool], deadline: float) -> None:
         while not done():
@@ -118,51 +110,41 @@ class Session:
     # ── towards a channel that confirms ──────────────────────────────────────
 
     def _on_open(self) -> None:
-        self._link.channel(on_open_callback=self._on_channel)
+        self._channel = ConfirmingChannel(
+            self._link,
+            on_ready=self._on_ready,
+            on_closed=self._on_channel_closed,
+            on_confirmed=self._on_confirmed,
+            on_returned=self._on_returned,
+        )
 
-    def _on_channel(self, channel: Channel) -> None:
-        # What cannot be routed comes back whole, and nobody wants to decode it.
-        self._link.slicer.sinks[channel.channel_number] = Mute()
-        channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_callback(self._on_returned, [spec.Basic.Return], one_shot=False)
+    def _on_ready(self) -> None:
+        self._ready = True
 
-        def confirming(_: Any) -> None:
-            self._channel = channel
-
-        channel.confirm_delivery(self._on_confirm, callback=confirming)
-
-    def _on_channel_closed(self, _: Channel, reason: Exception) -> None:
+    def _on_channel_closed(self, reason: Exception) -> None:
         if isinstance(reason, exceptions.ChannelClosedByBroker):
             # An exchange that is missing or forbidden: the broker stays, and means the message.
-            for message in self._unconfirmed.values():
+            for message in self._channel.unconfirmed.values():
                 message.outcome = f"{reason.reply_code} {reason.reply_text}"
-            self._unconfirmed.clear()
+            self._channel.unconfirmed.clear()
         self._on_lost(str(reason))
 
     def _on_lost(self, cause: str, fault: Fault = Fault.UNREACHABLE) -> None:
         self._lost = self._lost or Stale(cause, fault)
-        self._channel = None
+        self._ready = False
 
-    def _on_confirm(self, frame: Any) -> None:
-        tag, multiple = frame.method.delivery_tag, frame.method.multiple
-        for done in [t for t in self._unconfirmed if t == tag or (multiple and t < tag)]:
-            message = self._unconfirmed.pop(done)
-            if isinstance(frame.method, spec.Basic.Nack):
+    def _on_confirmed(self, messages: list[OutgoingMessage], stored: bool) -> None:
+        for message in messages:
+            if not stored:
                 message.outcome = "the broker refused to store it"
             elif message.outcome is None:
                 message.outcome = ""
 
-    def _on_returned(self, frame: Any) -> None:
-        # A return names no message, only its way; the confirm comes after it.
-        method = frame.method
+    def _on_returned(self, method: Any) -> None:
         cause = f"{method.reply_code} {method.reply_text}"
         if method.reply_code == _NO_ROUTE:
-            cause = "there is no such queue" if not method.exchange else "no queue takes it"
-        for message in self._unconfirmed.values():
-            way = (message.exchange, message.routing_key)
+            cause = "no queue takes it" if method.exchange else NO_QUEUE
+        for message in self._channel.unconfirmed.values():
+            way = (message.exchange, message.target)
             if message.mandatory and way == (method.exchange, method.routing_key):
                 message.outcome = cause
-
-
-def _code(why: Exception) -> int:
-    return int(getattr(why, "reply_code", 0))

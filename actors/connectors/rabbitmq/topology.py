@@ -20,7 +20,7 @@ from actors.connectors.rabbitmq.declare import (
     FORBIDDEN,
     MISSING,
     UNLIKE,
-    Making,
+    Declaration,
     code_of,
     needed_for_retries,
     too_long,
@@ -133,7 +133,7 @@ def _make_waiting_queue(
     if cause := too_long(name):
         failed(cause, Fault.REFUSED)
         return
-    Making(link, name, ways(queue, delay, link.broker), made).begin()
+    Declaration(link, name, ways(queue, delay, link.broker), made).begin()
 
 
 class _Asking:

@@ -29,15 +29,15 @@ from actors.logic.copying import Refusal
 from actors.logic.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
-    Buried,
     Consuming,
+    DeadLettered,
     Depth,
     Lost,
-    Move,
-    Moved,
-    MoveFailed,
     Opened,
     Patient,
+    Republish,
+    Republished,
+    RepublishFailed,
     Stopped,
 )
 
@@ -78,13 +78,13 @@ class SpoolClient(Patient):
                 (version,) = at.execute("SELECT sqlite_version()").fetchone()
             self._owner = Owner(self._file)
             self._owner.free_dead_owners()
-            buried = self._owner.bury_strays()
+            dead_lettered = self._owner.bury_strays()
         except (ConfigurationError, SpoolError, OSError) as error:
             self._lose(error)
         else:
             self._sweep_at = time.monotonic() + SWEEP
             self._events.append(Opened(f"SQLite {version}, {self._file.path}"))
-            self._report_buried(buried)
+            self._report_buried(dead_lettered)
         self._hurry()
 
     def consume(self, queue: str, epoch: int, window: int, alone: int = 0) -> None:
@@ -113,9 +113,9 @@ class SpoolClient(Patient):
             soon = 4 * len(self._pending) >= consumer.window
             self._hurry(0.0 if soon else SETTLE)
 
-    def move(self, move: Move) -> None:
-        if consumer := self._consumers.get((move.queue, move.epoch)):
-            self._pending.moves.append((consumer.rows.pop(move.position, None), move))
+    def republish(self, request: Republish) -> None:
+        if consumer := self._consumers.get((request.queue, request.epoch)):
+            self._pending.requests.append((consumer.rows.pop(request.position, None), request))
             self._hurry(SETTLE)
 
     def measure(self, queue: str) -> None:
@@ -230,23 +230,23 @@ class SpoolClient(Patient):
 
     def _keep_unfit(self) -> None:
         """What could not be written is still in hand, and takes its room."""
-        for row, move in self._pending.moves:
-            consumer = self._consumers.get((move.queue, move.epoch))
-            if row is not None and consumer and move.token in self._pending.unfit:
-                consumer.rows[move.position] = row
+        for row, request in self._pending.requests:
+            consumer = self._consumers.get((request.queue, request.epoch))
+            if row is not None and consumer and request.token in self._pending.unfit:
+                consumer.rows[request.position] = row
 
     def _report_moves(self) -> None:
-        for _, move in self._pending.moves:
-            if cause := self._pending.unfit.get(move.token):
-                self._events.append(MoveFailed(move.token, cause, Refusal.UNFIT))
+        for _, request in self._pending.requests:
+            if cause := self._pending.unfit.get(request.token):
+                self._events.append(RepublishFailed(request.token, cause, Refusal.UNFIT))
             else:
-                self._events.append(Moved(move.token))
+                self._events.append(Republished(request.token))
 
     def _report_buried(self, unreadable: list[Unreadable]) -> None:
         epochs = dict(self._consumers.keys())
         for queue in dict.fromkeys(message.queue for message in unreadable):
             reasons = tuple(reason for name, reason in unreadable if name == queue)
-            self._events.append(Buried(queue, epochs.get(queue, 0), reasons))
+            self._events.append(DeadLettered(queue, epochs.get(queue, 0), reasons))
 
     def _measure(self) -> None:
         if self._measured:

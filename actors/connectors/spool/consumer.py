@@ -9,7 +9,7 @@ from sqlite3 import Connection, DataError, InterfaceError, ProgrammingError
 
 from actors.connectors.spool.owner import Claim, Owner
 from actors.logic.ledger import Flush
-from actors.roles.port import Fetched, Move
+from actors.roles.port import Fetched, Republish
 
 #: What SQLite raises for a value that it cannot store; the file itself is well.
 _UNFIT = (ValueError, TypeError, OverflowError, ProgrammingError, InterfaceError, DataError)
@@ -54,7 +54,7 @@ class Pending:
     failed: list[int] = field(default_factory=list)
     returned: list[int] = field(default_factory=list)
     told: dict[int, list[int]] = field(default_factory=dict)  #: given back, by attempts
-    moves: list[tuple[int | None, Move]] = field(default_factory=list)
+    requests: list[tuple[int | None, Republish]] = field(default_factory=list)
     unfit: dict[int, str] = field(default_factory=dict)  #: why a move was not written, by token
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Pending:
     def released(self) -> int:
         """How many others may fetch once it is written."""
         told = sum(map(len, self.told.values()))
-        return len(self.failed) + len(self.returned) + told + len(self.moves)
+        return len(self.failed) + len(self.returned) + told + len(self.requests)
 
     def add(self, rows: dict[int, int], flush: Flush) -> None:
         """Positions that are settled already, or that were moved, have no row any more."""
@@ -88,13 +88,13 @@ class Pending:
         for attempts, told in self.told.items():
             owner.release_as(at, told, attempts)
         self.unfit = {}
-        for row, move in self.moves:
+        for row, request in self.requests:
             if row is None:
                 continue
             try:
-                if move.dead:
-                    owner.bury(at, row, move)
+                if request.dead:
+                    owner.bury(at, row, request)
                 else:
-                    owner.delay(at, row, move)
+                    owner.delay(at, row, request)
             except _UNFIT as error:
-                self.unfit[move.token] = repr(error)
+                self.unfit[request.token] = repr(error)

@@ -16,24 +16,24 @@ from actors.logic.copying import Form
 from actors.logic.frames import Delivery
 from actors.logic.plain import encodable
 from actors.logic.records import unpack
-from actors.roles.port import Move
+from actors.roles.port import Republish
 
 _TIMEOUT = 1.0  #: seconds to wait for the spool's lock
 
 
-def bury_event(spool: SpoolFile, move: Move) -> None:
+def store_event_as_dead_letter(spool: SpoolFile, request: Republish) -> None:
     """Store an event as a dead letter of its stream, on the disk when it returns.
 
     Raises `ConfigurationError` and `SpoolError`, as does the other.
     """
-    record = unpack(move.raw)
-    headers = record.headers if move.form is Form.WHOLE else {}
-    _bury(spool, move, record.id, headers, record.enqueued, record.body)
+    record = unpack(request.raw)
+    headers = record.headers if request.form is Form.WHOLE else {}
+    _store_dead_letters(spool, request, record.id, headers, record.enqueued, record.body)
 
 
-def bury_delivery(spool: SpoolFile, move: Move) -> None:
+def store_delivery_as_dead_letter(spool: SpoolFile, request: Republish) -> None:
     """The same of a broker's delivery."""
-    delivery = Delivery(move.raw)
+    delivery = Delivery(request.raw)
     id, headers = "", None
     try:
         properties = decode_properties(delivery.properties)
@@ -41,21 +41,27 @@ def bury_delivery(spool: SpoolFile, move: Move) -> None:
         json.dumps(headers, default=str)
     except (InvalidMessage, TypeError, ValueError, RecursionError):
         headers = {"x-callboard-properties": delivery.properties.hex()}  # the bytes are kept
-    _bury(spool, move, id, headers, time.time(), delivery.body)
+    _store_dead_letters(spool, request, id, headers, time.time(), delivery.body)
 
 
-def _bury(
-    spool: SpoolFile, move: Move, id: str, headers: dict[str, Any], enqueued: float, body: bytes
+def _store_dead_letters(
+    spool: SpoolFile,
+    request: Republish,
+    id: str,
+    headers: dict[str, Any],
+    enqueued: float,
+    body: bytes,
 ) -> None:
     told = json.dumps(headers, default=str).encode()
-    reason = f"{move.reason} ({move.lacking})" if move.lacking else move.reason
+    reason = f"{request.reason} ({request.lacking})" if request.lacking else request.reason
     with spool.transaction(_TIMEOUT) as connection:
         (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
         connection.execute(
             "INSERT INTO message (seq, queue, state, priority, attempts, died, reason, error,"
             " route) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?)",
-            (last + 1, encodable(move.queue), DEAD, min(move.attempts, ATTEMPTS_MAX), time.time(),
-             *map(encodable, (reason, move.error, move.route))),
+            (last + 1, encodable(request.queue), DEAD, min(request.attempts, ATTEMPTS_MAX),
+            time.time(),
+             *map(encodable, (reason, request.error, request.route))),
         )  # fmt: skip
         connection.execute(
             "INSERT INTO content VALUES (?, ?, ?, ?, ?)",

@@ -26,7 +26,7 @@ from actors.logic.names import MAX_NAME
 from actors.logic.plain import encodable
 from actors.logic.records import MAX_PRIORITY, pack
 from actors.logic.sizes import MAX_MESSAGE, check_size
-from actors.roles.port import Move
+from actors.roles.port import Republish
 
 LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later
 
@@ -135,24 +135,24 @@ class Owner:
         """Ready again, as handed out so often: in memory it may have been more often."""
         at.execute(f"{_RELEASED}, attempts = ? WHERE {_THESE}", (attempts, *self._these(seqs)))
 
-    def delay(self, at: Connection, seq: int, move: Move) -> None:
+    def delay(self, at: Connection, seq: int, request: Republish) -> None:
         """Ready again after a while, by the wall clock."""
         at.execute(
             f"UPDATE message SET state = {DELAYED}, owner = NULL, not_before = ?,"
             f" attempts = ? WHERE {_THESE}",
-            (time.time() + move.delay, move.attempts, *self._these((seq,))),
+            (time.time() + request.delay, request.attempts, *self._these((seq,))),
         )
 
-    def bury(self, at: Connection, seq: int, move: Move) -> None:
+    def bury(self, at: Connection, seq: int, request: Republish) -> None:
         """A dead letter from now on; in another form than the first, with what may be at fault
         left out."""
-        notes = (move.reason, move.error, move.route)
-        if move.form is not Form.WHOLE:
-            notes = (encodable(f"{move.error}: {move.lacking}"), "", "")
+        notes = (request.reason, request.error, request.route)
+        if request.form is not Form.WHOLE:
+            notes = (encodable(f"{request.error}: {request.lacking}"), "", "")
         at.execute(
             f"UPDATE message SET state = {DEAD}, owner = NULL, died = ?, reason = ?, error = ?,"
             f" route = ?, attempts = max(attempts, ?) WHERE {_THESE}",
-            (time.time(), *notes, min(move.attempts, ATTEMPTS_MAX), *self._these((seq,))),
+            (time.time(), *notes, min(request.attempts, ATTEMPTS_MAX), *self._these((seq,))),
         )
 
     def free_dead_owners(self) -> None:

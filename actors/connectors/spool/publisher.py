@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.errors import PublishError
-from actors.logic.entry import Entry, Outgoing, entry_of
+from actors.logic.entry import Entry, OutgoingMessage, entry_of
 
 
 class SpoolPublisher:
@@ -20,35 +21,42 @@ class SpoolPublisher:
         """`settings` as `PipelinePlan.settings` has them."""
         self._file = SpoolFile(Path(json.loads(settings)["path"]))
 
-    def put(self, queue: str, entries: Sequence[Entry], timeout: float = 5.0) -> list[str]:
-        """Store all or none, in order, and return their ids. Raises `PublishError`."""
-        try:
-            return self._file.put(queue, entries, timeout)
-        except SpoolError as error:
-            raise PublishError(str(error)) from error
-
-    def properties(self, given: Mapping[str, Any]) -> Entry:
-        """Of AMQP's properties those that a spool has a place for."""
+    def properties(self, given: Mapping[str, Any]) -> tuple[Entry, str]:
+        """Those of AMQP's properties that a spool has a place for, and the message's id."""
         entry = entry_of(given)
         entry.check()
         entry.headers_as_json()
-        return entry
+        entry = entry._replace(id=entry.id or os.urandom(16).hex())
+        return entry, entry.id
 
-    def send(self, messages: Sequence[Outgoing], timeout: float) -> None:
-        """All for one queue are stored, or none."""
+    def __str__(self) -> str:
+        return f"spool://{self._file.path}"
+
+    def send(
+        self, messages: Sequence[OutgoingMessage], timeout: float, *, is_patient: bool = True
+    ) -> None:
+        """Stores all messages for one queue, or none. Raises `PublishError`."""
         for message in messages:
             if message.exchange:
                 message.outcome = f"a spool has no exchange {message.exchange!r}"
             try:
-                message.properties._replace(body=message.body).headers_as_json()
+                _entry(message).headers_as_json()
             except ValueError as error:  # with its body it is too large, and no neighbour suffers
                 message.outcome = str(error)
         left = [message for message in messages if message.outcome is None]
         for queue, group in groupby(left, key=lambda message: message.routing_key):
             together = list(group)
-            self.put(queue, [m.properties._replace(body=m.body) for m in together], timeout)
+            try:
+                self._file.put(queue, [_entry(message) for message in together], timeout)
+            except SpoolError as error:
+                raise PublishError(str(error)) from error
             for message in together:
                 message.outcome = ""
 
     def close(self) -> None:
         self._file.close()
+
+
+def _entry(message: OutgoingMessage) -> Entry:
+    entry: Entry = message.properties
+    return entry._replace(body=message.body, delay=message.delay)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from actors.connectors.spool.dead_letters import bury_event
+from actors.connectors.spool.dead_letters import store_event_as_dead_letter
 from actors.connectors.spool.file import SpoolFile
 from actors.connectors.sse.checkpoint import CheckpointFile
 from actors.connectors.sse.http import StreamSettings, http_client
@@ -19,7 +19,16 @@ from actors.errors import CallboardError, ConfigurationError, Fault
 from actors.log import own_logger
 from actors.logic.ledger import Flush
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Depth, Lost, Move, Moved, MoveFailed, Opened, Patient, Stopped
+from actors.roles.port import (
+    Depth,
+    Lost,
+    Opened,
+    Patient,
+    Republish,
+    Republished,
+    RepublishFailed,
+    Stopped,
+)
 
 log = own_logger("actors.sse")
 
@@ -124,23 +133,25 @@ class SSEClient(Patient):
                 buffer.give_back(epoch, position, failed=False, attempts=attempts.get(position))
             self._bell.ring()
 
-    def move(self, move: Move) -> None:
-        source = self._of(move.queue, move.epoch)
-        kept = source.buffer.held(move.epoch, move.position) if source else None
+    def republish(self, request: Republish) -> None:
+        source = self._of(request.queue, request.epoch)
+        kept = source.buffer.held(request.epoch, request.position) if source else None
         if not source or not kept:
             return
-        if not move.dead:
-            until = time.monotonic() + move.delay
-            source.buffer.postpone(move.epoch, move.position, until, move.attempts)
-            self._report(Moved(move.token))
+        if not request.dead:
+            until = time.monotonic() + request.delay
+            source.buffer.postpone(request.epoch, request.position, until, request.attempts)
+            self._report(Republished(request.token))
             return
         try:
-            attempts = max(move.attempts, kept.attempts + 1)
-            bury_event(self._spool, move._replace(attempts=attempts, raw=kept.raw))
+            attempts = max(request.attempts, kept.attempts + 1)
+            store_event_as_dead_letter(
+                self._spool, request._replace(attempts=attempts, raw=kept.raw)
+            )
         except CallboardError as error:
-            self._report(MoveFailed(move.token, str(error)))
+            self._report(RepublishFailed(request.token, str(error)))
         else:
-            self._report(Moved(move.token))
+            self._report(Republished(request.token))
 
     def measure(self, queue: str) -> None:
         source = self._sources.get(queue)

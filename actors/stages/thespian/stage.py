@@ -144,7 +144,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         for reminder in context.due_reminders(now):
             self._play(reminder, SELF, now)
         self._turn(now, isinstance(message, thespian.WatchMessage) or not self.forks)
-        self._bury(now)
+        self._store_dead_letters(now)
         if context.leaving:
             self._leave()
 
@@ -175,7 +175,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         for event in events:
             self._play(event, CLIENT, now)
 
-    def _bury(self, now: float) -> None:
+    def _store_dead_letters(self, now: float) -> None:
         """Tell of children once they are dead: goodbye is said before.
 
         All are looked at: while Thespian tells of one that died, it forgets in silence the

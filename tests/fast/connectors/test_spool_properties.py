@@ -39,7 +39,7 @@ from actors.logic.entry import Entry
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Fetched, Lost, Move, Moved, Opened
+from actors.roles.port import Fetched, Lost, Opened, Republish, Republished
 
 QUEUES = ("p", "q")
 WINDOW = 4
@@ -220,8 +220,8 @@ class Spool(RuleBasedStateMachine):
         self.bury_orphans()
         self.turned += SWEEP
         events = worker.client.turn(self.turned)
-        moves = self.written(worker)
-        assert sum(isinstance(event, Moved) for event in events) == moves
+        requests = self.written(worker)
+        assert sum(isinstance(event, Republished) for event in events) == requests
         for event in events:
             assert not isinstance(event, Lost)
             if isinstance(event, Fetched):
@@ -245,8 +245,8 @@ class Spool(RuleBasedStateMachine):
         epoch = QUEUES.index(queue) + 1
         if action in ("dead", "retry", "snooze"):
             self.tokens += 1
-            worker.client.move(
-                Move(self.tokens, queue, epoch, position, action == "dead", 30.0,
+            worker.client.republish(
+                Republish(self.tokens, queue, epoch, position, action == "dead", 30.0,
                      put.attempts - (action == "snooze"))
             )  # fmt: skip
             return
@@ -260,17 +260,17 @@ class Spool(RuleBasedStateMachine):
 
     def written(self, worker: Worker) -> int:
         """All that was settled is in the file; returns how many moves were among it."""
-        moves = 0
+        requests = 0
         for action, put in worker.settled:
             if action in ("ack", "reject"):
                 del self.messages[put.id]
                 continue
-            moves += action in ("dead", "retry", "snooze")
+            requests += action in ("dead", "retry", "snooze")
             put.state = "dead" if action == "dead" else "ready"
             put.attempts -= action in ("return", "snooze")
             put.due = self.now + 30.0 if action in ("retry", "snooze") else 0.0
         worker.settled.clear()
-        return moves
+        return requests
 
     def bury_orphans(self) -> None:
         """What dead owners held is ready again, with its attempts counted."""

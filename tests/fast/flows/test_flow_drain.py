@@ -212,6 +212,6 @@ def test_copies_that_are_still_under_way_at_the_end_are_left(kind: str) -> None:
     with InMemorySystem(app) as system:
         (connection,) = system.stage.named("connection")
         client: Any = system.stage.contexts[connection].world
-        client.move = lambda move: None  # never confirmed
+        client.republish = lambda request: None  # never confirmed
         system.deliver("q", range(3))
         assert drained(system, 8.0)[:1] == [3]

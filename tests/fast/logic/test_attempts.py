@@ -13,7 +13,7 @@ from pika.compat import long
 from actors.connectors.rabbitmq.copies import properties
 from actors.logic.attempts import ATTEMPTS_MAX, counted, may_count, proven, told
 from actors.logic.frames import Delivery
-from actors.roles.port import Move
+from actors.roles.port import Republish
 from tests.support.deliveries import framed
 
 ATTEMPTS, SEAL = "x-callboard-attempts", "x-callboard-seal"
@@ -27,8 +27,8 @@ def delivery(
 
 def copy(raw: Delivery, attempts: int = 3, queue: str = "q", **more: Any) -> Delivery:
     """A copy of it as it comes back from where it waited."""
-    move = Move(1, queue, 1, 1, attempts=attempts, raw=b"", **{"dead": False, **more})
-    return Delivery(framed(raw.body, properties(move, raw, 10_000), redelivered=False))
+    request = Republish(1, queue, 1, 1, attempts=attempts, raw=b"", **{"dead": False, **more})
+    return Delivery(framed(raw.body, properties(request, raw, 10_000), redelivered=False))
 
 
 @pytest.mark.parametrize("id", ["id", "", None, "é" * 100])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actors.logic.copying import PATIENCE, Form, Refusal, next_form
 from actors.logic.failure import Outcome
 from actors.logic.ledger import Flush
-from actors.roles.port import Move, Moved, MoveFailed
+from actors.roles.port import Republish, Republished, RepublishFailed
 from actors.roles.protocol import Single
 from actors.roles.settler import ROUND, Settler
 
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, *answers: Refusal | BaseException | None) -> None:
         self.answers = list(answers)  #: the last one again and again
-        self.moves: list[Move] = []
+        self.requests: list[Republish] = []
         self.flushes: list[Flush] = []
         self.reminders: list[Any] = []
         self.random = random.Random(0)
@@ -42,14 +42,18 @@ class World:
     def turn(self) -> None:
         self.settler.flush(self.now)
 
-    def move(self, move: Move) -> None:
-        self.moves.append(move)
+    def republish(self, request: Republish) -> None:
+        self.requests.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, BaseException):
             raise answer
-        event = Moved(move.token) if answer is None else MoveFailed(move.token, "no", answer)
+        event = (
+            Republished(request.token)
+            if answer is None
+            else RepublishFailed(request.token, "no", answer)
+        )
         self.later = event
-        self.settler.moved(event, self.now)
+        self.settler.on_republished(event, self.now)
 
     def wait(self, seconds: float) -> None:
         """Rounds pass."""
@@ -58,7 +62,7 @@ class World:
             self.now += ROUND
             reminders, self.reminders = self.reminders, []
             for reminder in reminders:
-                self.settler.move_again(reminder.generation, self.now)
+                self.settler.republish_again(reminder.generation, self.now)
             self.turn()
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
@@ -76,7 +80,7 @@ class World:
 
     @property
     def forms(self) -> list[Form]:
-        return [move.form for move in self.moves]
+        return [request.form for request in self.requests]
 
 
 @pytest.mark.parametrize("answer", [*SAYS_NO, OverflowError("int too big"), KeyError("x")])
@@ -95,7 +99,7 @@ def test_a_retry_that_nobody_stores_waits_here_and_returns_to_its_queue(
     assert [getattr(flush, back) for flush in world.flushes] == [(1,)]
     assert set(world.forms) == {Form.WHOLE}  # never without its headers
     assert world.open == 3
-    assert not world.settler._moves
+    assert not world.settler._republishing
 
 
 @pytest.mark.parametrize("answer", [*SAYS_NO, OverflowError("int too big"), KeyError("x")])
@@ -104,17 +108,17 @@ def test_a_dead_letter_that_its_queue_does_not_take_is_kept_here(
 ) -> None:
     world = World(answer)
 
-    def move(move: Move) -> None:
-        world.answers = [None] if move.form is Form.KEPT else [answer]
-        World.move(world, move)
+    def republish(request: Republish) -> None:
+        world.answers = [None] if request.form is Form.KEPT else [answer]
+        World.republish(world, request)
 
-    world.move = move  # type: ignore[method-assign]
+    world.republish = republish  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
         world.single(1, Outcome.DEAD_LETTER, reason="bad")
         world.wait(PATIENCE * ROUND)
     assert world.flushes == [Flush(1, ((1, 1),))]
     assert world.forms[-1] is Form.KEPT
-    assert world.moves[-1].lacking
+    assert world.requests[-1].lacking
     assert "dead letters of q: " in caplog.text
     assert "dead letters of q: " in (world.settler.unacked.counts["r"].last_error or "")
 
@@ -145,19 +149,19 @@ def test_what_neither_the_broker_nor_the_spool_takes_is_tried_at_both_again() ->
     world.wait(3 * ROUND)
     assert world.forms[:4] == [Form.WHOLE, Form.BARE, Form.KEPT, Form.WHOLE]
     assert world.open == 4
-    assert len(world.moves) <= 3 * 4  # and not faster
+    assert len(world.requests) <= 3 * 4  # and not faster
 
 
 def test_one_copy_that_cannot_be_made_holds_no_other() -> None:
     world = World(None)
 
-    def move(move: Move) -> None:
-        world.moves.append(move)
-        if move.position == 2 and move.form is not Form.KEPT:
+    def republish(request: Republish) -> None:
+        world.requests.append(request)
+        if request.position == 2 and request.form is not Form.KEPT:
             raise OverflowError("int too big to convert")
-        world.settler.moved(Moved(move.token), world.now)
+        world.settler.on_republished(Republished(request.token), world.now)
 
-    world.move = move  # type: ignore[method-assign]
+    world.republish = republish  # type: ignore[method-assign]
     for position in (1, 2, 3, 4):
         world.single(position, Outcome.DEAD_LETTER)
     assert world.open == 0
@@ -174,7 +178,7 @@ def test_in_a_drain_what_has_no_copy_returns_at_once() -> None:
 def test_texts_that_no_utf8_holds_are_escaped_for_whoever_stores_them() -> None:
     world = World(None)
     world.single(1, Outcome.DEAD_LETTER, reason="bad \udcff", error="a.\ud800")
-    assert (world.moves[0].reason, world.moves[0].error) == ("bad \\udcff", "a.\\ud800")
+    assert (world.requests[0].reason, world.requests[0].error) == ("bad \\udcff", "a.\\ud800")
 
 
 @given(st.lists(st.sampled_from(SAYS_NO), min_size=PATIENCE * 3), st.booleans())

@@ -39,10 +39,10 @@ CARRIED = ["a", "é" * 127, "a b", " a ", "a\tb", "a\0b", "\x1b", "a\u2028b", "\
 def refuse(way: str, data: Any = 1, **options: Any) -> None:
     """Put into a connection that nobody may open."""
 
-    def open_way(*_: str) -> Any:
+    def open_publisher(*_: str) -> Any:
         raise AssertionError("opened")
 
-    asyncio.run(ConnectionOutlet("amqp", "{}", open_way).put(way, data, **options))
+    asyncio.run(ConnectionOutlet("amqp", "{}", open_publisher).put(way, data, **options))
 
 
 WAYS: dict[str, Callable[[str], Any]] = {

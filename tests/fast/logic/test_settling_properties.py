@@ -22,7 +22,7 @@ from actors.logic.handler_pool import HandlerPool
 from actors.logic.ledger import Flush
 from actors.logic.route_queue import RouteQueue
 from actors.logic.settling import Range, Settling, Single
-from actors.roles.port import Fetched, Move, Moved
+from actors.roles.port import Fetched, Republish, Republished
 from actors.roles.protocol import Deliveries, Held, Settlement
 from actors.roles.settler import Settler
 from tests.support.channel import Channel
@@ -37,15 +37,15 @@ class World:
 
     def __init__(self) -> None:
         self.channel = Channel()
-        self.moves: list[Move] = []
+        self.requests: list[Republish] = []
         self.copied: list[tuple[int, bool]] = []
 
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         self.channel.receive(settle(1, flush))
 
-    def move(self, move: Move) -> None:
-        assert move.raw == delivery(b"%d" % move.position)  # the very delivery
-        self.moves.append(move)
+    def republish(self, request: Republish) -> None:
+        assert request.raw == delivery(b"%d" % request.position)  # the very delivery
+        self.requests.append(request)
 
 
 class Context:
@@ -140,11 +140,11 @@ class Pair:
 
     def copy(self) -> None:
         """A copy is safe; that may be said twice."""
-        if self.world.moves:
-            move = self.world.moves.pop(self.random.randrange(len(self.world.moves)))
-            self.world.copied.append((move.position, move.dead))
-            self.settler.moved(Moved(move.token), self.now)
-            self.settler.moved(Moved(move.token), self.now)
+        if self.world.requests:
+            request = self.world.requests.pop(self.random.randrange(len(self.world.requests)))
+            self.world.copied.append((request.position, request.dead))
+            self.settler.on_republished(Republished(request.token), self.now)
+            self.settler.on_republished(Republished(request.token), self.now)
             self.settler.flush(self.now)
 
     def round(self) -> None:
@@ -166,7 +166,7 @@ class Pair:
         for _ in range(3):
             while self.way:
                 self.travel("arrives")
-            while self.world.moves:
+            while self.world.requests:
                 self.copy()
             self.round()
         self.settler.release(self.now)

@@ -63,13 +63,13 @@ def test_the_original_is_acknowledged_once_its_copy_is_safe() -> None:
     unacked = holding(2)
     account = unacked.decide(1, 1, Outcome.DEAD_LETTER)
     assert account is not None
-    assert (account.queue, unacked.moving, unacked.flushes()) == ("q", True, [])
+    assert (account.queue, unacked.is_republishing, unacked.flushes()) == ("q", True, [])
     assert unacked.decide(1, 1, Outcome.DEAD_LETTER) is None
     unacked.finish(1, 1)
     unacked.finish(1, 1)
     unacked.finish(9, 1)
     assert unacked.flushes() == [("q", 1, Flush(1, ((1, 1),)))]
-    assert not unacked.moving
+    assert not unacked.is_republishing
     assert unacked.counts["r"].dead == 1
 
 
