@@ -35,7 +35,7 @@ class Declaration:
     options: tuple[tuple[str, Any], ...] = ()  #: what only this kind takes
 
 
-class Keeper(Protocol):
+class MetricsRegistry(Protocol):
     """Keeps what this process measures."""
 
     def find(self, declaration: Declaration, labelvalues: tuple[str, ...]) -> Any:
@@ -43,13 +43,13 @@ class Keeper(Protocol):
 
 
 _declared: dict[str, Declaration] = {}
-_keeper: Keeper | None = None
+_registry: MetricsRegistry | None = None
 
 
-def keep_in(keeper: Keeper | None) -> None:
+def use_registry(registry: MetricsRegistry | None) -> None:
     """Where this process keeps what it measures from now on; None: nowhere."""
-    global _keeper
-    _keeper = keeper
+    global _registry
+    _registry = registry
 
 
 def declared() -> Iterable[str]:
@@ -77,7 +77,7 @@ class _Metric:
     def _begin(self, declaration: Declaration, values: tuple[str, ...]) -> None:
         self._declaration, self._values = declaration, values
         self._children: dict[tuple[str, ...], Self] = {}  # by label values
-        self._found: tuple[Keeper | None, Any] = (None, None)  # where, and what
+        self._found: tuple[MetricsRegistry | None, Any] = (None, None)  # where, and what
 
     def labels(self, *values: object, **named: object) -> Self:
         """The same metric for these label values, by order or by name.
@@ -103,10 +103,10 @@ class _Metric:
                 f"metric {self._declaration.name!r} has labels: call labels() first, with"
                 f" {self._declaration.labelnames}"
             )
-        keeper, found = self._found
-        if keeper is not _keeper:
-            found = _keeper and _keeper.find(self._declaration, self._values)
-            self._found = _keeper, found
+        registry, found = self._found
+        if registry is not _registry:
+            found = _registry and _registry.find(self._declaration, self._values)
+            self._found = _registry, found
         return found
 
 

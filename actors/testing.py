@@ -16,14 +16,14 @@ from actors.connectors.memory.publisher import WorldPublisher
 from actors.connectors.memory.wire import Sent, Stored
 from actors.connectors.memory.world import World
 from actors.logic.entry import MAX_DELAY, Entry, check_seconds
-from actors.metrics import declared, keep_in
+from actors.metrics import declared, use_registry
 from actors.plan.build import build_plan
 from actors.plan.plan import PipelinePlan
 from actors.plan.settings import Settings
 from actors.roles.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.observed import Crash, ObservedCode, When
-from actors.usercode.metrics_registry import MemoryKeeper
+from actors.usercode.metrics_registry import MemoryRegistry
 from actors.usercode.runner import InlineClockCode
 
 __all__ = ["InMemorySystem", "Sent", "crash"]
@@ -80,7 +80,7 @@ class InMemorySystem:
         self._raise_errors = raise_errors
         self._seed = seed
         self._settings = settings or Settings(connections=() if app.connections else ("spool:",))
-        self._kept_metrics = MemoryKeeper()
+        self._kept_metrics = MemoryRegistry()
         self._ids = itertools.count(1)
         self._codes: list[ObservedCode] = []
         self._read: set[int] = set()
@@ -106,7 +106,7 @@ class InMemorySystem:
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
             **dict.fromkeys((one.kind for one in connectors()), self.world.client),
         }
-        keep_in(self._kept_metrics)
+        use_registry(self._kept_metrics)
         self.stage = self.stage_class(clients, self._seed)
         self.stage.create(ROOT, "root")
         self._tell(Configure(plan, "root"))
@@ -127,7 +127,7 @@ class InMemorySystem:
         finally:
             self.stage.close()
             _playing -= 1
-            keep_in(None)
+            use_registry(None)
             self._set_state(self._kept)
             self._app.open_outlets(())
         raised = [error for code in self._codes for _, error in code.raised]

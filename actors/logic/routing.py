@@ -19,18 +19,18 @@ IS_A_STREAM = (
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Prefetch:
     """How much of a route is on its way at once."""
 
-    prefetch: int  #: unsettled deliveries, for each queue
+    count: int  #: unsettled deliveries, for each queue
     bulk_size: int  #: deliveries; never more than can be unsettled
     in_flight: int  #: bulks at once in a process
     enough: int  #: the prefetch that gives each handler a bulk in hand and one waiting
 
 
-def window(
+def prefetch_of(
     bulk_size: int, concurrency: int, in_flight: int | None, prefetch: int | None, is_async: bool
-) -> Window:
+) -> Prefetch:
     """Settle what was not declared (None) by what was."""
     enough = 2 * bulk_size * concurrency * (in_flight or 1)
     prefetch = prefetch or min(MAX_PREFETCH, max(128, enough))
@@ -38,7 +38,7 @@ def window(
     if in_flight is None:
         filled = prefetch // (bulk_size * concurrency)
         in_flight = min(MAX_IN_FLIGHT, max(1, filled)) if is_async else 1
-    return Window(prefetch, bulk_size, in_flight, enough)
+    return Prefetch(prefetch, bulk_size, in_flight, enough)
 
 
 def stream_url(base: str, path: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from actors.errors import ConfigurationError
 from actors.ops.health_server import Answer, ProbeServer
-from actors.ops.systemd import Notifier
+from actors.ops.systemd import SystemdNotifier
 from actors.roles.report import why
 from actors.usercode.metrics_registry import DIRECTORY
 
@@ -36,7 +36,7 @@ class Health:
         self._address = address
         self._directory = directory
         self._host = host  # as the report names this one
-        self._systemd = Notifier()
+        self._systemd = SystemdNotifier()
         self._server: ProbeServer | None = None
         self._report: dict[str, Any] = {}
         self._heard_at = time.monotonic()

@@ -15,7 +15,7 @@ log = own_logger("actors.system")
 PATIENCE = 1.0
 
 
-class Notifier:
+class SystemdNotifier:
     """Speaks to the socket that systemd named; without one it says nothing.
 
     What named it is taken out of the environment: what handlers start must not speak for

@@ -18,7 +18,7 @@ from actors.log import own_logger
 from actors.logic.failure import Outcome, Policy, policy_for
 from actors.logic.placement import Offer, parse_offers, satisfies, spelled
 from actors.plan.plan import NodePlan, Outlets, PipelinePlan, Plan, RoutePlan
-from actors.plan.resolve import NO_CONNECTION, Served, resolve_connections, serve
+from actors.plan.resolve import NO_CONNECTION, ResolvedRoute, resolve, resolve_connections
 from actors.plan.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ LEADERS_OWN = {
 def build_plan(app: App, settings: Settings | None = None, import_string: str = "") -> Plan:
     """The plan of an app. Raises `ConfigurationError`; logs what deserves a warning."""
     settings = settings or Settings()
-    served = serve(app, settings)
+    served = resolve(app, settings)
     for warning in _warnings(app, served, settings):
         logger.warning("%s", warning)
-    pipelines: dict[tuple[str, str], list[Served]] = {}
+    pipelines: dict[tuple[str, str], list[ResolvedRoute]] = {}
     for one in served:
         pipelines.setdefault((one.connection.name, one.vhost), []).append(one)
     outlets = _outlets(app, settings)
@@ -113,9 +113,9 @@ def check_app(app: App, settings: Settings | None = None) -> list[str]:
     """
     settings = settings or Settings()
     if app.connections or settings.connections:
-        return _warnings(app, serve(app, settings), settings)
+        return _warnings(app, resolve(app, settings), settings)
     on_spool = settings.model_copy(update={"connections": ("spool:",)})
-    return [NO_CONNECTION, *_warnings(app, serve(app, on_spool), settings)]
+    return [NO_CONNECTION, *_warnings(app, resolve(app, on_spool), settings)]
 
 
 def check_host(settings: Settings) -> list[str]:
@@ -127,7 +127,7 @@ def check_host(settings: Settings) -> list[str]:
 
 
 def _pipeline(
-    served: list[Served],
+    served: list[ResolvedRoute],
     pipelines: Collection[tuple[str, str]],
     import_string: str,
     settings: Settings,
@@ -156,19 +156,19 @@ def _pipeline(
     )
 
 
-def _route(served: Served) -> RoutePlan:
+def _route(served: ResolvedRoute) -> RoutePlan:
     options, table = served.route.options, served.table
     return RoutePlan(
         name=served.route.name,
         queues=served.route.queues,
-        bulk_size=served.window.bulk_size,
+        bulk_size=served.prefetch.bulk_size,
         bulk_flush_interval=options.bulk_flush_interval,
         bulk_bytes=options.bulk_bytes,
         pool=options.pool,
         concurrency=served.concurrency,
-        in_flight=served.window.in_flight,
-        serial=served.window.in_flight == 1 and not served.route.is_async,
-        prefetch=served.window.prefetch,
+        in_flight=served.prefetch.in_flight,
+        serial=served.prefetch.in_flight == 1 and not served.route.is_async,
+        prefetch=served.prefetch.count,
         timeout=options.timeout,
         max_crashes=options.max_crashes,
         max_messages=options.max_messages or 0,
@@ -198,7 +198,7 @@ def _first_retry(table: dict[type[BaseException], Policy]) -> float | None:
     return min((delay for outcome, delay in outcomes if outcome is Outcome.RETRY), default=None)
 
 
-def _warnings(app: App, served: list[Served], settings: Settings) -> list[str]:
+def _warnings(app: App, served: list[ResolvedRoute], settings: Settings) -> list[str]:
     offers = parse_offers(settings.offer)
     found = [f"route {one.route.name}: {text}" for one in served for text in _of_route(one, offers)]
     if app.import_threads:
@@ -209,15 +209,15 @@ def _warnings(app: App, served: list[Served], settings: Settings) -> list[str]:
     return found
 
 
-def _of_route(served: Served, offers: tuple[Offer, ...]) -> Iterable[str]:
+def _of_route(served: ResolvedRoute, offers: tuple[Offer, ...]) -> Iterable[str]:
     requires = tuple(served.route.options.requires.items())
     if not satisfies(offers, requires):
         yield f"it waits for a host that offers {spelled(requires)}: this one does not"
-    route, kind, numbers = served.route, served.connection.kind, served.window
+    route, kind, numbers = served.route, served.connection.kind, served.prefetch
     broker = connector_of(kind).broker
-    if numbers.prefetch < numbers.enough:
+    if numbers.count < numbers.enough:
         yield (
-            f"a prefetch of {numbers.prefetch} is less than two bulks for each handler"
+            f"a prefetch of {numbers.count} is less than two bulks for each handler"
             f" ({numbers.enough}): handlers will wait; bulks hold {numbers.bulk_size} at the most"
         )
     patience = _patience(route)
@@ -256,7 +256,7 @@ def _patience(route: Route) -> float:
     return min(told) if len(told) == len(route.queues) else min(RABBITMQ_PATIENCE, *told, inf)
 
 
-def _of_retries(served: Served, patience: float) -> Iterable[str]:
+def _of_retries(served: ResolvedRoute, patience: float) -> Iterable[str]:
     """What waits to be tried again on an ordered route is unsettled meanwhile."""
     if not connector_of(served.connection.kind).broker or not served.route.options.order_by:
         return
@@ -270,7 +270,7 @@ def _of_retries(served: Served, patience: float) -> Iterable[str]:
         )
 
 
-def _of_rejects(served: Served) -> Iterable[str]:
+def _of_rejects(served: ResolvedRoute) -> Iterable[str]:
     """A REJECT is the broker's own: without a dead-letter exchange the message is gone."""
     route = served.route
     rejects = [error for error, entry in served.table.items() if entry.outcome is Outcome.REJECT]

@@ -11,7 +11,7 @@ from actors.api.options import compile_table
 from actors.api.route import Route
 from actors.errors import InvalidConnection, InvalidRoute
 from actors.logic.failure import Policy
-from actors.logic.routing import Window, window
+from actors.logic.routing import Prefetch, prefetch_of
 from actors.plan.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ NO_CONNECTION = (
 
 
 @dataclass(frozen=True)
-class Served:
+class ResolvedRoute:
     """A route with the connection that serves it."""
 
     route: Route
     connection: Connection
     vhost: str
-    window: Window
+    prefetch: Prefetch
     concurrency: int  #: handler processes, of its whole pool
 
     @property
@@ -38,7 +38,7 @@ class Served:
         return compile_table(self.route.options.on_exception)
 
 
-class Place(NamedTuple):
+class RoutePlace(NamedTuple):
     """A route and where it is served."""
 
     route: Route
@@ -46,7 +46,7 @@ class Place(NamedTuple):
     vhost: str
 
 
-def serve(app: App, settings: Settings) -> list[Served]:
+def resolve(app: App, settings: Settings) -> list[ResolvedRoute]:
     """The routes to run, each with what serves it. Raises `ConfigurationError`."""
     if not app.routes and not app.timers:
         raise InvalidRoute("the app has neither a route nor a timer: nothing to do")
@@ -124,17 +124,19 @@ def _choose(route: Route, connections: dict[str, Connection]) -> Connection:
     return fitting[0]
 
 
-def _place(route: Route, connection: Connection) -> Place:
+def _place(route: Route, connection: Connection) -> RoutePlace:
     vhost = getattr(connection, "vhost", "")  # only a broker has any
-    return Place(route, connection, (route.vhost or vhost) if vhost else "")
+    return RoutePlace(route, connection, (route.vhost or vhost) if vhost else "")
 
 
-def _served(place: Place, concurrency: int, settings: Settings) -> Served:
+def _served(place: RoutePlace, concurrency: int, settings: Settings) -> ResolvedRoute:
     route, connection, vhost = place
     options = route.options
     prefetch = settings.prefetch or connection.prefetch_count
-    numbers = window(options.bulk_size, concurrency, options.in_flight, prefetch, route.is_async)
-    return Served(route, connection, vhost, numbers, concurrency)
+    numbers = prefetch_of(
+        options.bulk_size, concurrency, options.in_flight, prefetch, route.is_async
+    )
+    return ResolvedRoute(route, connection, vhost, numbers, concurrency)
 
 
 def _check_pools(routes: list[Route]) -> None:
@@ -148,7 +150,7 @@ def _check_pools(routes: list[Route]) -> None:
             )
 
 
-def _concurrency(place: Place, places: list[Place]) -> int:
+def _concurrency(place: RoutePlace, places: list[RoutePlace]) -> int:
     """What the routes of its pool agree on: those that say nothing follow those that do."""
     if not (pool := place.route.options.pool):
         return place.route.options.concurrency
@@ -166,7 +168,7 @@ def _concurrency(place: Place, places: list[Place]) -> int:
     return next(iter(asked), place.route.options.concurrency)
 
 
-def _check_queues(served: list[Served]) -> None:
+def _check_queues(served: list[ResolvedRoute]) -> None:
     """A delivery belongs to one route."""
     taken: dict[tuple[str, str, str], str] = {}
     for one in served:

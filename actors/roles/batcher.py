@@ -1,7 +1,7 @@
 """The batcher: groups deliveries into bulks, and answers for a handler that died.
 
 It knows every chunk until the connection confirms its settlement, and every bulk
-until its handler answers. What gets lost on the way is asked for again by `Held`.
+until its handler answers. What gets lost on the way is asked for again by `Outstanding`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from actors.roles.protocol import (
     Drain,
     Drained,
     HandlerLost,
-    Held,
     Neighbours,
+    Outstanding,
     Range,
     Ready,
     Recalled,
@@ -50,7 +50,7 @@ from actors.roles.protocol import (
     Status,
 )
 
-#: Seconds between two rounds of `Held`, while anything is outstanding.
+#: Seconds between two rounds of `Outstanding`, while anything is outstanding.
 ROUND = 2.0
 #: Seconds for which what a killed worker had in hand runs alone, and all else waits for it.
 QUARANTINE_S = 60.0
@@ -102,9 +102,9 @@ class Batcher:
                 self._deliveries(message, sender, now)
             case Settlement():
                 self._settlement(message, sender, now)
-            case Held() if sender == self._connection:
+            case Outstanding() if sender == self._connection:
                 self._held_by_connection(message, now)
-            case Held():
+            case Outstanding():
                 self._held_by_handler(message, sender, now)
             case Received():
                 if handler_pool := self._pool_of.get(sender):
@@ -375,13 +375,13 @@ class Batcher:
 
     # ── what may have got lost ────────────────────────────────────────────────
 
-    def _held_by_connection(self, message: Held, now: float) -> None:
+    def _held_by_connection(self, message: Outstanding, now: float) -> None:
         chunk_table = self._settling.chunk_table
         self._enter(self._chunks.give_up(message.numbers, message.next), now)
         chunk_table.confirm(message.numbers, message.next)
         self._tell(chunk_table.repeat(message.numbers))
         known = tuple(chunk_table.numbers + self._chunks.early())
-        self._context.send(self._connection, Held(known, self._chunks.next))
+        self._context.send(self._connection, Outstanding(known, self._chunks.next))
         if message.old:
             self._recall(dict(message.old), now)
 
@@ -402,7 +402,7 @@ class Batcher:
             for handler, numbers in handler_pool.recallable(old):
                 self._context.send(handler, Recalled(tuple(numbers)))
 
-    def _held_by_handler(self, message: Held, sender: str, now: float) -> None:
+    def _held_by_handler(self, message: Outstanding, sender: str, now: float) -> None:
         if handler_pool := self._pool_of.get(sender):
             state = handler_pool.handlers[sender]
             state.arrange(message.numbers)
@@ -422,7 +422,7 @@ class Batcher:
                     self._context.send(self._supervisor, HandlerLost(handler, "overdue"))
             for handler, state in handler_pool.handlers.items():
                 if round_is_due and state.bulks:
-                    self._context.send(handler, Held(tuple(state.bulks), self._next_bulk))
+                    self._context.send(handler, Outstanding(tuple(state.bulks), self._next_bulk))
             for handler in handler_pool.retired():
                 self._context.send(self._supervisor, Retired(handler))
         if round_is_due:

@@ -38,9 +38,9 @@ from actors.roles.protocol import (
     ConnectionLost,
     Drain,
     Drained,
-    Held,
     Neighbours,
     NotReady,
+    Outstanding,
     Ready,
     Reminder,
     ReportStatus,
@@ -109,9 +109,9 @@ class Connection:
             case Settlement():
                 self._settler.settlement(message, now)
                 self._consumers.learn(message.reports, now)
-            case Held() if sender == self._settler.batcher:
+            case Outstanding() if sender == self._settler.batcher:
                 self._settler.held(message, now)
-            case Held():
+            case Outstanding():
                 pass  # of a batcher that is dead, and counted otherwise
             case Republished() | RepublishFailed():
                 before = self._settler.trouble

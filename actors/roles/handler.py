@@ -15,8 +15,8 @@ from actors.roles.port import Done, Runner
 from actors.roles.protocol import (
     Bulk,
     Configure,
-    Held,
     Leased,
+    Outstanding,
     Recalled,
     Received,
     Retire,
@@ -65,7 +65,7 @@ class Handler(UserCodeActor[Runner]):
                 code.lease(message.until)
             case Recalled():
                 code.recall(message.numbers)
-            case Held():
+            case Outstanding():
                 self._held(message, sender)
                 self._ask_to_retire()  # the first word may have got lost
             case _:
@@ -106,7 +106,7 @@ class Handler(UserCodeActor[Runner]):
         if self._worn:
             self._context.send(self._supervisor, Retire(self._context.name, self._worn))
 
-    def _held(self, message: Held, sender: str) -> None:
+    def _held(self, message: Outstanding, sender: str) -> None:
         """Say again what the batcher still waits for, and what is here."""
         if message.next < self._closed_below:
             return  # overtaken by a later one
@@ -114,7 +114,7 @@ class Handler(UserCodeActor[Runner]):
         again = {id(s): s for number, s in self._answered.items() if number in self._awaited}
         for settlement in again.values():
             self._context.send(sender, settlement)
-        self._context.send(sender, Held((*self._working, *self._answered)))
+        self._context.send(sender, Outstanding((*self._working, *self._answered)))
 
     def _close(self, below: int, awaited: set[int]) -> None:
         """The batcher has all answers below a number but the awaited ones; should a bulk of

@@ -31,11 +31,11 @@ __all__ = [
     "Drained",
     "Failed",
     "HandlerLost",
-    "Held",
     "Leased",
     "Neighbours",
     "NotReady",
     "Outcome",
+    "Outstanding",
     "Piece",
     "Range",
     "Ready",
@@ -212,7 +212,7 @@ class Settlement(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Held(ActorMessage):
+class Outstanding(ActorMessage):
     """What I hold open between us: what you miss, ask again; what I miss, send again."""
 
     numbers: tuple[int, ...]  #: a handler's: first those at work, in the order in which they came

@@ -21,7 +21,7 @@ from actors.roles.port import (
     Republished,
     RepublishFailed,
 )
-from actors.roles.protocol import Deliveries, Held, Reminder, Settlement, Single
+from actors.roles.protocol import Deliveries, Outstanding, Reminder, Settlement, Single
 
 log = own_logger("actors.connection")
 
@@ -268,9 +268,9 @@ class Settler:
         elif self._asked is None:
             self._asked = now
         if len(sent_chunks) or (self.draining and self.batcher):
-            self._context.send(self.batcher, Held(open_chunks, sent_chunks.next, tuple(old)))
+            self._context.send(self.batcher, Outstanding(open_chunks, sent_chunks.next, tuple(old)))
 
-    def held(self, message: Held, now: float) -> None:
+    def held(self, message: Outstanding, now: float) -> None:
         """The batcher's answer: a chunk that it does not know, round after round, is lost."""
         self._asked = None
         sent_chunks = self.unacked.sent_chunks

@@ -27,7 +27,7 @@ DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 logger = own_logger("actors.metrics")
 
 
-class MemoryKeeper:
+class MemoryRegistry:
     """For tests: what one system in memory measures."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class MemoryKeeper:
         return CollectorRegistry()
 
 
-class FileKeeper(MemoryKeeper):
+class FileRegistry(MemoryRegistry):
     """For a process of a real system: in files of the slot that it plays in.
 
     Its successor goes on counting in the same files, so that there are never more of them
@@ -107,8 +107,8 @@ class FileKeeper(MemoryKeeper):
         return super()._opened()
 
 
-def opened() -> FileKeeper | None:
+def opened() -> FileRegistry | None:
     """The keeper of this process, where the system has one; named after what it plays."""
     directory = os.environ.get(DIRECTORY)
     slot = multiprocessing.current_process().name.partition("#")[0]
-    return FileKeeper(Path(directory), slot) if directory else None
+    return FileRegistry(Path(directory), slot) if directory else None

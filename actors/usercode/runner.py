@@ -19,7 +19,7 @@ from typing import Any, Self
 from actors.api.app import App
 from actors.errors import CallboardError
 from actors.logic.failure import describe
-from actors.metrics import keep_in
+from actors.metrics import use_registry
 from actors.plan.load import load
 from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 from actors.roles.port import Done, Ended, Started, StartFailed
@@ -312,7 +312,7 @@ def _calls(plans: Sequence[RoutePlan], loop: Loop) -> Iterator[Call]:
 
 def _app_of(plan: PipelinePlan | Plan) -> App:
     """The app, its connections where the plan has them, its metrics where the system has."""
-    keep_in(opened())
+    use_registry(opened())
     app = load(plan.app)
     app.open_outlets(plan.outlets)
     return app

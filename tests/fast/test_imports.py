@@ -128,13 +128,13 @@ def test_actors_do_not_import_each_other(path: Path) -> None:
 
 @rule([path for path in IN_ACTORS if below(path, "logic")])
 def test_logic_imports_only_the_standard_library_and_itself(path: Path) -> None:
-    strangers = {
+    unauthenticated = {
         name
         for name in imports(path)
         if name.partition(".")[0] not in sys.stdlib_module_names
         and not name.startswith("actors.logic")
     }
-    assert not strangers
+    assert not unauthenticated
     assert not roots(path) & {"socket", "sqlite3", "asyncio", "threading", "subprocess", "time"}
 
 

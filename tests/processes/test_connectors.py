@@ -79,7 +79,7 @@ def test_kinds_are_named_in_connectors_and_by_those_who_declare_connections_alon
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and node.value in kinds
     }
-    strangers = {
+    unauthenticated = {
         place for place in places if not place.startswith("connectors/")
     } - {"api/connections.py"}  # fmt: skip
-    assert strangers == set()
+    assert unauthenticated == set()

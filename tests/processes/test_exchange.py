@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from actors.stages.link import exchange as module
-from actors.stages.link import listener as door
+from actors.stages.link import listener as listener
 from actors.stages.link import session
 from actors.stages.link.exchange import Exchange
 from actors.stages.link.session import Identity
@@ -29,7 +29,7 @@ class End:
         self.exchange = Exchange(self.listener, Identity((KEY,), self.address))
 
     def received(self) -> list[bytes]:
-        return [body for _, body in self.exchange.door.received]
+        return [body for _, body in self.exchange.listener.received]
 
     def close(self) -> None:
         self.exchange.close()
@@ -87,8 +87,8 @@ def test_what_a_lost_connection_carried_goes_out_again_and_is_taken_once(
     one, other = ends
     one.exchange.post(other.address, b"before")
     turned(ends, lambda: other.received() == [b"before"])
-    for connection in list(other.exchange.door._inside):  # its answer may still be unread
-        other.exchange.door._let_go(connection)
+    for connection in list(other.exchange.listener._inside):  # its answer may still be unread
+        other.exchange.listener._let_go(connection)
     one.exchange.post(other.address, b"after")
     turned(ends, lambda: b"after" in other.received())
     one.exchange.hurry()
@@ -119,7 +119,7 @@ def test_a_frame_that_its_receiver_refuses_holds_up_the_others_for_a_while_only(
     turned(ends, lambda: len(told) == 2)
     assert told == [None, True]
     assert other.received() == [b"ten bytes."]
-    assert one.exchange.tally.counts["lost a frame"] == 1
+    assert one.exchange.log_throttled.counts["lost a frame"] == 1
 
 
 def test_what_waits_for_one_endpoint_is_bounded(
@@ -129,14 +129,14 @@ def test_what_waits_for_one_endpoint_is_bounded(
     one, other = ends
     for number in range(5):
         one.exchange.post(other.address, b"%d" % number)
-    assert one.exchange.tally.counts["lost a frame"] == 2
+    assert one.exchange.log_throttled.counts["lost a frame"] == 2
     turned(ends, lambda: other.received() == [b"0", b"1", b"2"])
 
 
 def test_without_descriptors_nobody_is_let_in_until_there_are_some(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "PAUSE", 0.05)
+    monkeypatch.setattr(listener, "PAUSE", 0.05)
     one, other = ends
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     one.exchange.post(other.address, b"body")
@@ -145,7 +145,9 @@ def test_without_descriptors_nobody_is_let_in_until_there_are_some(
     os.close(lowest)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-        turned((other,), lambda: other.exchange.tally.counts["could not accept a connection"])
+        turned(
+            (other,), lambda: other.exchange.log_throttled.counts["could not accept a connection"]
+        )
         assert not other.exchange._selector.select(0.0)  # though somebody still knocks
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

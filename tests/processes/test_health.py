@@ -15,7 +15,7 @@ import pytest
 
 from actors.ops import health
 from actors.ops.health import LIVE_FOR, Health
-from actors.ops.systemd import Notifier
+from actors.ops.systemd import SystemdNotifier
 from actors.usercode.metrics_registry import DIRECTORY
 from tests.processes.test_probe_server import ask
 from tests.support.broker import free_port
@@ -249,7 +249,7 @@ def test_a_word_that_systemd_did_not_take_is_said_again(
 def test_what_names_systemds_socket_is_taken_out_of_the_environment(
     systemd: socket.socket,
 ) -> None:
-    Notifier().close()
+    SystemdNotifier().close()
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
 
 
@@ -260,7 +260,7 @@ def test_a_watch_over_somebody_else_is_not_ours(
     systemd: socket.socket, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    notifier = Notifier()
+    notifier = SystemdNotifier()
     assert not notifier.watches
     assert notifier.tell("STATUS=here")
     assert said(systemd) == ["STATUS=here"]
@@ -271,6 +271,6 @@ def test_a_socket_that_is_neither_a_path_nor_abstract_is_told_and_left(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "actors.system")  # others may have set what is above it
-    notifier = Notifier({"NOTIFY_SOCKET": "vsock:2:1"})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": "vsock:2:1"})
     assert not notifier.told
     assert "NOTIFY_SOCKET: neither a path nor an abstract name" in caplog.text

@@ -127,15 +127,15 @@ def test_who_keeps_its_turn_keeps_the_others_for_a_moment_only(pipe: tuple[int, 
         held.set()
         release.wait(60)
 
-    keeper = FORK.Process(target=keep)
-    keeper.start()
+    registry = FORK.Process(target=keep)
+    registry.start()
     assert held.wait(60)
     began = time.monotonic()
     write_all(lines, 1, [10])
     assert time.monotonic() - began < 4 * PATIENCE
     assert lines.dropped == 1
     release.set()
-    keeper.join(60)
+    registry.join(60)
     write_all(lines, 1, [10])
     os.close(pipe[1])
     assert told([os.read(pipe[0], 1 << 16)]) == ([{"writer": 1, "number": 0, "x": "x" * 10}], 1)

@@ -16,7 +16,7 @@ from thespian.system.transport.streamBuffer import toSendBuffer
 
 from actors.plan.network import Network
 from actors.roles.protocol import Neighbours
-from actors.stages.link import listener as door
+from actors.stages.link import listener as listener
 from actors.stages.link.session import GREETING_SIZE, HELLO_SIZE, MAX_BODY, Address, Identity
 from actors.stages.thespian.launcher import Launcher, ask
 from tests.support.peers import Peer, Trap, envelope, is_hung_up_on
@@ -259,11 +259,11 @@ def test_five_hundred_idle_connections_starve_nobody(
         finally:
             for each in idle:
                 each.close()
-    assert refused(stage) >= 500 - door.MAX_OF_ONE_ORIGIN
+    assert refused(stage) >= 500 - listener.MAX_OF_ONE_ORIGIN
 
 
 def test_a_dribble_is_ended(monkeypatch: pytest.MonkeyPatch, stranger: Identity) -> None:
-    monkeypatch.setattr(door, "STRANGER_SECONDS", 0.3)
+    monkeypatch.setattr(listener, "STRANGER_SECONDS", 0.3)
     with on_stage(Network("127.0.0.2", keys=(KEY,))) as stage:
         target = "127.0.0.2", report(stage)["port"]
         with Peer(stranger, target) as slow:

@@ -33,7 +33,7 @@ from actors.roles.protocol import (
 )
 from actors.stages.thespian import processes
 from actors.stages.thespian.launcher import InProcess, Launcher
-from actors.stages.thespian.process_context import HostContext
+from actors.stages.thespian.process_context import ProcessContext
 from actors.stages.thespian.roles import CLIENTS, ROLES
 
 PLAN = Plan(app="tests:app", name="puppets", pipelines=(), shutdown_timeout=2.0)
@@ -96,7 +96,7 @@ class Pipe:
 
 
 class Puppet:
-    def __init__(self, context: HostContext) -> None:
+    def __init__(self, context: ProcessContext) -> None:
         self.context = context
         self.heard: list[str] = []
         self.reports: dict[str, Any] = {}
@@ -133,9 +133,9 @@ class Puppet:
             "name": self.context.name,
             "pid": self.context.pid,
             "heard": self.heard,
-            "counts": dict(self.context.tally.counts),
+            "counts": dict(self.context.log_throttled.counts),
             "port": getattr(transport, "port", 0),
-            "refused": dict(transport.tally.counts) if transport else {},
+            "refused": dict(transport.log_throttled.counts) if transport else {},
             "reports": self.reports,
         }
 

@@ -17,11 +17,11 @@ from contextlib import suppress
 from functools import partial
 
 from actors.log import own_logger
-from actors.logic.reach import Reach
-from actors.stages.link.listener import Door
+from actors.logic.unreachable import UnreachableNodes
+from actors.stages.link.listener import Listener
 from actors.stages.link.session import Address, Identity, Refused
 from actors.stages.link.sockets import Frame, Outgoing
-from actors.stages.link.throttled import Tally
+from actors.stages.link.throttled import ThrottledLog
 
 log = own_logger(__name__)
 
@@ -41,13 +41,13 @@ class Exchange:
     """All connections of one endpoint."""
 
     def __init__(self, listener: socket.socket, identity: Identity) -> None:
-        self.tally = Tally(log)
+        self.log_throttled = ThrottledLog(log)
         self._identity = identity
         self._selector = selectors.DefaultSelector()
-        self.door = Door(listener, identity, self._selector, self.tally)
+        self.listener = Listener(listener, identity, self._selector, self.log_throttled)
         self._outgoing: dict[Address, Outgoing] = {}
         self._again: dict[Address, float] = {}  # when to connect
-        self._reach = Reach()
+        self._unreachable = UnreachableNodes()
         self._numbers = itertools.count(1)
         self._watched: list[int] = []
 
@@ -57,7 +57,7 @@ class Exchange:
         self._selector.close()
         for out in self._outgoing.values():
             out.close()
-        self.door.close()
+        self.listener.close()
 
     def filenos(self) -> list[int]:
         """What a forked child has no use for."""
@@ -85,7 +85,7 @@ class Exchange:
         for target in [target for target, due in self._again.items() if due <= now]:
             if self._again.pop(target, None) is not None:  # the host of it was lost just now
                 self._connect(self._outgoing[target])
-        deadline = self.door.deadline()
+        deadline = self.listener.deadline()
         dues = [*self._again.values(), *([] if deadline is None else [deadline])]
         if dues:
             due = max(0.0, min(dues) - now)
@@ -96,7 +96,7 @@ class Exchange:
                 readable.append(key.fd)
             else:
                 key.data(mask)
-        self.door.tidy(time.monotonic())
+        self.listener.tidy(time.monotonic())
         return readable
 
     @property
@@ -111,8 +111,8 @@ class Exchange:
 
     def post(self, target: Address, body: bytes, told: Told | None = None) -> None:
         """Send a body, and tell what became of it; in a later turn, unless it is dropped here."""
-        if not self._reach.admits(target[0], time.monotonic()):
-            self.tally.add("dropped a frame", f"{target[0]} does not answer")
+        if not self._unreachable.admits(target[0], time.monotonic()):
+            self.log_throttled.add("dropped a frame", f"{target[0]} does not answer")
             _tell([Frame(0, b"", told)], None)
             return
         out = self._outgoing.get(target)
@@ -120,7 +120,7 @@ class Exchange:
             out = self._outgoing[target] = Outgoing(self._identity, target)
             self._again[target] = 0.0
         if len(out.frames) >= MAX_WAITING:
-            self.tally.add("lost a frame", f"{MAX_WAITING} wait for {target}")
+            self.log_throttled.add("lost a frame", f"{MAX_WAITING} wait for {target}")
             _tell([Frame(0, b"", told)], None)
             return
         out.frames.append(Frame(next(self._numbers), body, told))
@@ -145,7 +145,7 @@ class Exchange:
             self._lose(out, problem)
             return
         if out.greeted and not was_greeted:
-            self._reach.find(out.target[0])
+            self._unreachable.find(out.target[0])
             mask |= WRITE
         if mask & WRITE:
             self._write(out)
@@ -169,7 +169,7 @@ class Exchange:
             return
         self._disconnect(out)
         if isinstance(problem, Refused):
-            self.tally.add("refused an answer", f"{problem}, by {out.target}")
+            self.log_throttled.add("refused an answer", f"{problem}, by {out.target}")
         given_up: list[Frame] = []
         nobody = isinstance(problem, ConnectionRefusedError)
         if nobody:
@@ -177,7 +177,7 @@ class Exchange:
         elif out.frames:
             out.losses += 1
             if out.losses == MAX_LOSSES:  # the first may be what its receiver cannot bear
-                self.tally.add("lost a frame", f"to {out.target}: {problem}")
+                self.log_throttled.add("lost a frame", f"to {out.target}: {problem}")
                 given_up, out.losses = [out.frames.popleft()], 0
         if nobody or not out.frames:
             del self._outgoing[out.target]
@@ -187,7 +187,7 @@ class Exchange:
 
     def _lose_host(self, host: str, problem: Exception) -> None:
         """Nothing that waits for any endpoint of a host is kept: who needs it says it again."""
-        self._reach.lose(host, time.monotonic())
+        self._unreachable.lose(host, time.monotonic())
         lost = [out for out in self._outgoing.values() if out.target[0] == host]
         for out in lost:
             self._disconnect(out)
@@ -195,7 +195,7 @@ class Exchange:
             del self._outgoing[out.target]
         given_up = [frame for out in lost for frame in out.frames]
         if given_up:
-            self.tally.add("lost a frame", f"to {host}: {problem}", len(given_up))
+            self.log_throttled.add("lost a frame", f"to {host}: {problem}", len(given_up))
         _tell(given_up, None)
 
     def _disconnect(self, out: Outgoing) -> None:

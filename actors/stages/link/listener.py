@@ -10,10 +10,10 @@ from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 
-from actors.logic.strangers import Strangers
+from actors.logic.unauthenticated import UnauthenticatedPeers
 from actors.stages.link.session import Address, Identity, Refused
 from actors.stages.link.sockets import Incoming
-from actors.stages.link.throttled import Tally
+from actors.stages.link.throttled import ThrottledLog
 
 MAX_STRANGERS = 256  #: connections that have not yet sent an authentic frame
 MAX_OF_ONE_ORIGIN = 128  #: … from one address
@@ -28,7 +28,7 @@ _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 READ = selectors.EVENT_READ
 
 
-class Door:
+class Listener:
     """All connections that others have made to one endpoint."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Door:
         listener: socket.socket,
         identity: Identity,
         selector: selectors.BaseSelector,
-        tally: Tally,
+        log_throttled: ThrottledLog,
     ) -> None:
         listener.setblocking(False)
         self.received: list[tuple[Address, bytes]] = []  #: from whom, what; as it came
@@ -45,9 +45,11 @@ class Door:
         self._opens: float | None = None  # again, after a pause
         self._identity = identity
         self._selector = selector
-        self._tally = tally
+        self._tally = log_throttled
         self._inside: set[Incoming] = set()
-        self._strangers = Strangers[Incoming](MAX_STRANGERS, MAX_OF_ONE_ORIGIN, STRANGER_SECONDS)
+        self._unauthenticated = UnauthenticatedPeers[Incoming](
+            MAX_STRANGERS, MAX_OF_ONE_ORIGIN, STRANGER_SECONDS
+        )
         self._last: OrderedDict[bytes, int] = OrderedDict()  # the highest number of each sender
         selector.register(listener, READ, self._accept)
 
@@ -57,7 +59,7 @@ class Door:
 
     def deadline(self) -> float | None:
         """When `tidy` has work next."""
-        dues = (self._strangers.deadline(), self._opens)
+        dues = (self._unauthenticated.deadline(), self._opens)
         return min((due for due in dues if due is not None), default=None)
 
     def tidy(self, now: float) -> None:
@@ -65,7 +67,7 @@ class Door:
         if self._opens is not None and now >= self._opens:
             self._opens = None
             self._selector.register(self._listener, READ, self._accept)
-        for inc in self._strangers.overdue(now):
+        for inc in self._unauthenticated.overdue(now):
             self._refuse(inc, "says nothing of use")
 
     def _accept(self, _mask: int) -> None:
@@ -85,7 +87,7 @@ class Door:
     def _welcome(self, inc: Incoming) -> None:
         self._inside.add(inc)
         self._selector.register(inc.socket, READ, partial(self._receive, inc))
-        if surplus := self._strangers.add(inc, inc.origin, time.monotonic()):
+        if surplus := self._unauthenticated.add(inc, inc.origin, time.monotonic()):
             self._refuse(surplus, "too many prove nothing")
 
     def _receive(self, inc: Incoming, _mask: int) -> None:
@@ -97,7 +99,7 @@ class Door:
             for _ in range(MOST_FRAMES):
                 frame = inc.read()
                 if inc.known:
-                    self._strangers.discard(inc)
+                    self._unauthenticated.discard(inc)
                 if frame is None:
                     break
                 read = True
@@ -130,6 +132,6 @@ class Door:
 
     def _let_go(self, inc: Incoming) -> None:
         self._selector.unregister(inc.socket)
-        self._strangers.discard(inc)
+        self._unauthenticated.discard(inc)
         self._inside.discard(inc)
         inc.socket.close()

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 
-class Tally:
+class ThrottledLog:
     """Counts what should not happen, and logs each kind at most once a second."""
 
     def __init__(self, logger: logging.Logger) -> None:

@@ -28,7 +28,7 @@ from actors.stages.thespian.base import SystemBase
 from actors.stages.thespian.leaders import INTERVAL, Leaders
 from actors.stages.thespian.process_context import Envelope
 from actors.stages.thespian.roles import preload
-from actors.stages.thespian.stage import Host
+from actors.stages.thespian.stage import ActorProcess
 from actors.stages.thespian.transport import address_of, transport_of
 
 LAUNCHER = "launcher"
@@ -68,7 +68,7 @@ class Launcher:
         self.admin_port: int = self._base.adminAddr.addressDetails.sockname[1]
         try:
             self._root = ActorSystem(self._base, transientUnique=True).createActor(
-                Host, {"name": self.top, "role": role}
+                ActorProcess, {"name": self.top, "role": role}
             )
         except ActorSystemException as problem:
             self.shutdown(0.0)
@@ -123,7 +123,7 @@ class InProcess:
 
     def __init__(self, plan: Plan) -> None:
         self._system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
-        self._root = self._system.createActor(Host, {"name": ROOT, "role": "root"})
+        self._root = self._system.createActor(ActorProcess, {"name": ROOT, "role": "root"})
         self.send(Configure(plan, role="root", supervisor=LAUNCHER))
 
     def send(self, message: ActorMessage) -> None:

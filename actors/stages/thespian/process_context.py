@@ -14,13 +14,13 @@ from thespian import actors as thespian
 from actors.log import own_logger
 from actors.roles.context import Client
 from actors.roles.protocol import ActorMessage
-from actors.stages.link.throttled import Tally
+from actors.stages.link.throttled import ThrottledLog
 from actors.stages.thespian.processes import Child
 from actors.stages.thespian.roles import client_of
 from actors.usercode.boottime import boot_time
 
 if TYPE_CHECKING:
-    from actors.stages.thespian.stage import Host
+    from actors.stages.thespian.stage import ActorProcess
 
 log = own_logger(__name__)
 
@@ -39,17 +39,17 @@ class Envelope(NamedTuple):
         return "Envelope"
 
 
-class HostContext:
+class ProcessContext:
     """The hands of the actor that a host plays."""
 
-    def __init__(self, host: Host, name: str) -> None:
+    def __init__(self, host: ActorProcess, name: str) -> None:
         self.name = name
         self.pid = os.getpid()
         self.random = Random()
         self.children: dict[str, Child] = {}
         self.current_client: Client | None = None
         self.leaving = False
-        self.tally = Tally(log)
+        self.log_throttled = ThrottledLog(log)
         self._host = host
         self._learned: dict[str, Any] = {}
         self._reminders: list[tuple[float, int, ActorMessage]] = []
@@ -58,7 +58,7 @@ class HostContext:
     def send(self, to: str, message: ActorMessage) -> None:
         address = self._address_of(to)
         if address is None:
-            self.tally.add("sent to nobody", f"{message} to {to!r} by {self.name!r}")
+            self.log_throttled.add("sent to nobody", f"{message} to {to!r} by {self.name!r}")
             return
         self._host.post(address, Envelope(to, self.name, message, self._introduced(message)))
 

@@ -1,6 +1,6 @@
 """The real stage: each actor in a process of its own, on Thespian.
 
-A `Host` is the Thespian actor that plays one plain actor. Actors know each other by
+A `ActorProcess` is the Thespian actor that plays one plain actor. Actors know each other by
 name; a name is good for one incarnation, an address only until its port is used again.
 """
 
@@ -21,7 +21,7 @@ from actors.log import own_logger
 from actors.logic.fuse import Fuse
 from actors.roles.context import CLIENT, SELF, STAGE, Actor
 from actors.roles.protocol import ActorMessage, ChildExited
-from actors.stages.thespian.process_context import Envelope, HostContext
+from actors.stages.thespian.process_context import Envelope, ProcessContext
 from actors.stages.thespian.processes import (
     die_with_parent,
     end_with_parent,
@@ -45,7 +45,7 @@ USER_CODE = ("handler", "clock")  #: roles whose processes run it
 _ROOT_LOGGER, _LOGGERS = logging.root, logging.Logger.manager
 
 
-class Host(thespian.Actor):  # type: ignore[misc]
+class ActorProcess(thespian.Actor):  # type: ignore[misc]
     """Plays one plain actor; nothing it raises reaches Thespian, which would run it again."""
 
     def __init__(self, capabilities: dict[str, Any], requirements: dict[str, str]) -> None:
@@ -64,7 +64,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
                 restore_signals_in_forks()
             logging.root = logging.Logger.root = _ROOT_LOGGER
             logging.Logger.manager = _LOGGERS
-        self.context = HostContext(self, requirements["name"])
+        self.context = ProcessContext(self, requirements["name"])
         self._role = requirements["role"]
         self._actor: Actor | None = None
         self._armed: float | None = None
@@ -99,7 +99,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
         try:
             self._transport.post(address, envelope)
         except Exception as problem:  # it cannot be pickled
-            self.context.tally.add("could not send", repr(problem))
+            self.context.log_throttled.add("could not send", repr(problem))
 
     def _hear(self, message: Any, sender: Any) -> bool:
         """What is meant for us, past Thespian's bookkeeping; False: it is for Thespian."""
@@ -124,7 +124,7 @@ class Host(thespian.Actor):  # type: ignore[misc]
                     context.learn(name, address)
                 self._play(message.message, message.sender, now)
             case Envelope():
-                context.tally.add(
+                context.log_throttled.add(
                     "dropped a message",
                     f"{type(message.message).__name__} to {message.to!r} at {context.name!r}",
                 )
@@ -136,11 +136,11 @@ class Host(thespian.Actor):  # type: ignore[misc]
                     if child.kill_at is None and child.address == address:
                         child.kill_at = now + LINGER
             case thespian.PoisonMessage(poisonMessage=lost):
-                context.tally.add("could not send", lost)
+                context.log_throttled.add("could not send", lost)
             case thespian.WatchMessage():
                 pass
             case _:
-                context.tally.add("dropped an unknown message", type(message).__name__)
+                context.log_throttled.add("dropped an unknown message", type(message).__name__)
         for reminder in context.due_reminders(now):
             self._play(reminder, SELF, now)
         self._turn(now, isinstance(message, thespian.WatchMessage) or not self.forks)
@@ -224,5 +224,5 @@ class Host(thespian.Actor):  # type: ignore[misc]
         return thespian.ThespianWatch([fd]) if fd >= 0 else None
 
     def _failed(self, what: str) -> None:
-        self.context.tally.counts["failures"] += 1
+        self.context.log_throttled.counts["failures"] += 1
         log.exception("%s: %s", self.context.name, what)

@@ -64,7 +64,7 @@ class SealedTransport(TCPTransport):  # type: ignore[misc]
         super().__init__(*args)
         address = self.socket.getsockname()
         self.exchange = Exchange(self.socket, Identity(self.network.keys, address))
-        self.tally = self.exchange.tally
+        self.log_throttled = self.exchange.log_throttled
         self.port: int = address[1]
         #: Is offered each message before Thespian: whether it takes it.
         self.hear: Callable[[Any, Any], bool] | None = None
@@ -153,17 +153,17 @@ class SealedTransport(TCPTransport):  # type: ignore[misc]
 
     def _turn(self, timeout: float | None) -> None:
         readable = self.exchange.turn(timeout)
-        door = self.exchange.door
-        if door.accepted:  # this may have been a signal
-            door.accepted = False
+        listener = self.exchange.listener
+        if listener.accepted:  # this may have been a signal
+            listener.accepted = False
             self._check_indicators()
-        received, door.received = door.received, []
+        received, listener.received = listener.received, []
         for origin, body in received:
             try:
                 message = pickle.loads(body)
             except Exception as problem:
                 # Authentic, yet not to be unpickled here: a class that this process lacks.
-                self.tally.add("lost a frame", repr(problem))
+                self.log_throttled.add("lost a frame", repr(problem))
             else:
                 self._processReceivedEnvelope(ReceiveEnvelope(_known(*origin), message))
         if readable:

@@ -23,9 +23,9 @@ from actors.roles.protocol import (
     Drain,
     Drained,
     HandlerLost,
-    Held,
     Neighbours,
     NotReady,
+    Outstanding,
     Ready,
     Settlement,
 )
@@ -48,7 +48,7 @@ def recording(kind: str, seen: Seen) -> App:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "lost",
-    [Configure, Connect, Ready, NotReady, Neighbours, Deliveries, Bulk, Settlement, Held],
+    [Configure, Connect, Ready, NotReady, Neighbours, Deliveries, Bulk, Settlement, Outstanding],
     ids=lambda lost: lost.__name__,
 )
 @pytest.mark.parametrize("numbers", [(1,), (2,), (3,), (1, 2, 3)])
@@ -152,19 +152,19 @@ def test_what_a_handler_had_when_another_died_comes_again_as_redelivered(
 
 
 def test_a_bulk_whose_answer_is_confirmed_is_refused_for_ever() -> None:
-    """Its first copy comes late, after a bulk and a `Held` that no longer wait for it."""
+    """Its first copy comes late, after a bulk and a `Outstanding` that no longer wait for it."""
     submitted: list[int] = []
     handler = Handler(cast(Context, Hands(submitted)))
     route = RoutePlan("q", ("q",))
     handler.on(
         Configure(PipelinePlan("spool", "spool", "", (route,)), "handler", "q"), "pipeline", 0.0
     )
-    handler.on(Held((1, 2), 5), "batcher", 0.0)
+    handler.on(Outstanding((1, 2), 5), "batcher", 0.0)
     handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
     handler.on(Done((1,), ()), "client", 0.0)
     handler.on(Bulk(2, 2, "q", (), (1,)), "batcher", 0.0)
     handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
-    handler.on(Held((1, 2), 5), "batcher", 0.0)
+    handler.on(Outstanding((1, 2), 5), "batcher", 0.0)
     handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
     assert submitted == [1, 2]
 
@@ -254,7 +254,7 @@ def test_what_a_dead_batcher_held_says_nothing_of_the_living_one(kind: str) -> N
         system.advance(3.0)
         (connection,) = system.stage.named("connection")
         for _ in range(4):
-            system.stage.post("dead/batcher#1", connection, Held((), 99))
+            system.stage.post("dead/batcher#1", connection, Outstanding((), 99))
             system.run_until_idle()
         system.advance(10.0)
     assert seen == [(1, False)]

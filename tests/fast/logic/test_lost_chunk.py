@@ -10,7 +10,15 @@ from actors.connectors.hands import NoHands
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
 from actors.roles.port import Fetched
-from actors.roles.protocol import Bulk, Configure, Deliveries, Drain, Drained, Held, Neighbours
+from actors.roles.protocol import (
+    Bulk,
+    Configure,
+    Deliveries,
+    Drain,
+    Drained,
+    Neighbours,
+    Outstanding,
+)
 from actors.roles.settler import Settler
 
 
@@ -67,9 +75,9 @@ class Pair:
 
     def round(self, now: float) -> None:
         self.settler.ask_what_is_held(now)
-        for held in self.connection.take(Held):
+        for held in self.connection.take(Outstanding):
             self.batcher.on(held, "connection", now)
-        for held in self.batcher_context.take(Held):
+        for held in self.batcher_context.take(Outstanding):
             self.settler.held(held, now)
 
 

@@ -23,7 +23,7 @@ from actors.logic.ledger import Flush
 from actors.logic.route_queue import RouteQueue
 from actors.logic.settling import Range, Settling, Single
 from actors.roles.port import Fetched, Republish, Republished
-from actors.roles.protocol import Deliveries, Held, Settlement
+from actors.roles.protocol import Deliveries, Outstanding, Settlement
 from actors.roles.settler import Settler
 from tests.support.channel import Channel
 from tests.support.deliveries import chunk, delivery, receipts
@@ -154,11 +154,11 @@ class Pair:
         self.settler.ask_what_is_held(self.now)
         if self.sent:
             held = self.sent.pop()
-            assert isinstance(held, Held)
+            assert isinstance(held, Outstanding)
             chunk_table = self.settling.chunk_table
             chunk_table.confirm(held.numbers, held.next)
             self.tell(chunk_table.repeat(held.numbers))
-            self.settler.held(Held(tuple(chunk_table.numbers), held.next), self.now)
+            self.settler.held(Outstanding(tuple(chunk_table.numbers), held.next), self.now)
 
     def finish(self) -> None:
         """Nothing gets lost any more."""

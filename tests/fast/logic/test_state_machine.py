@@ -13,7 +13,7 @@ from actors.logic.state_machine import IllegalEvent, Machine, Table
 from tests.support.diagrams import PAGE, page, tables
 
 
-class Door(Enum):
+class Listener(Enum):
     SHUT = auto()
     OPEN = auto()
     GONE = auto()
@@ -27,12 +27,12 @@ class Act(Enum):
 
 DOOR = Table(
     "a door",
-    Door.SHUT,
+    Listener.SHUT,
     {
-        (Door.SHUT, Act.PUSH): Door.OPEN,
-        (Door.OPEN, Act.PULL): Door.SHUT,
-        (Door.SHUT, Act.TAKE_AWAY): Door.GONE,
-        (Door.OPEN, Act.TAKE_AWAY): Door.GONE,
+        (Listener.SHUT, Act.PUSH): Listener.OPEN,
+        (Listener.OPEN, Act.PULL): Listener.SHUT,
+        (Listener.SHUT, Act.TAKE_AWAY): Listener.GONE,
+        (Listener.OPEN, Act.TAKE_AWAY): Listener.GONE,
     },
 )
 

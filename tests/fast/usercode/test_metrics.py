@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.metrics import Counter, Gauge, Histogram, keep_in
-from actors.usercode.metrics_registry import FileKeeper, MemoryKeeper
+from actors.metrics import Counter, Gauge, Histogram, use_registry
+from actors.usercode.metrics_registry import FileRegistry, MemoryRegistry
 
 SEEN = Counter("test_seen", "Seen.", ["kind", "place"])
 OPEN = Gauge("test_open", "Open.")
@@ -20,41 +20,43 @@ TOOK = Histogram("test_took_seconds", "Took.", buckets=[0.1, 1.0])
 
 
 @pytest.fixture
-def keeper() -> Iterator[MemoryKeeper]:
-    keeper = MemoryKeeper()
-    keep_in(keeper)
-    yield keeper
-    keep_in(None)
+def registry() -> Iterator[MemoryRegistry]:
+    registry = MemoryRegistry()
+    use_registry(registry)
+    yield registry
+    use_registry(None)
 
 
-def test_a_counter_counts_by_its_labels_in_order_or_by_name(keeper: MemoryKeeper) -> None:
+def test_a_counter_counts_by_its_labels_in_order_or_by_name(registry: MemoryRegistry) -> None:
     SEEN.labels("a", "b").inc()
     SEEN.labels(place="b", kind="a").inc(2)
     SEEN.labels("a", 1).inc()
-    assert keeper.sample("test_seen_total", {"kind": "a", "place": "b"}) == 3
-    assert keeper.sample("test_seen_total", {"kind": "a", "place": "1"}) == 1
+    assert registry.sample("test_seen_total", {"kind": "a", "place": "b"}) == 3
+    assert registry.sample("test_seen_total", {"kind": "a", "place": "1"}) == 1
 
 
-def test_a_gauge_goes_up_and_down(keeper: MemoryKeeper) -> None:
+def test_a_gauge_goes_up_and_down(registry: MemoryRegistry) -> None:
     OPEN.set(5)
     OPEN.inc(2)
     OPEN.dec()
     LAST.set(3)
-    assert (keeper.sample("test_open", {}), keeper.sample("test_last", {})) == (6, 3)
+    assert (registry.sample("test_open", {}), registry.sample("test_last", {})) == (6, 3)
 
 
-def test_a_histogram_counts_below_its_bounds_and_times_what_raises(keeper: MemoryKeeper) -> None:
+def test_a_histogram_counts_below_its_bounds_and_times_what_raises(
+    registry: MemoryRegistry,
+) -> None:
     for value in (0.05, 0.5, 5.0):
         TOOK.observe(value)
     with pytest.raises(KeyError), TOOK.time():
         raise KeyError
-    assert keeper.sample("test_took_seconds_bucket", {"le": "1.0"}) == 3
-    assert keeper.sample("test_took_seconds_count", {}) == 4
+    assert registry.sample("test_took_seconds_bucket", {"le": "1.0"}) == 3
+    assert registry.sample("test_took_seconds_count", {}) == 4
 
 
-def test_the_same_declaration_again_is_the_same_metric(keeper: MemoryKeeper) -> None:
+def test_the_same_declaration_again_is_the_same_metric(registry: MemoryRegistry) -> None:
     Counter("test_seen_total", "Seen.", ("kind", "place")).labels("x", "y").inc()
-    assert keeper.sample("test_seen_total", {"kind": "x", "place": "y"}) == 1
+    assert registry.sample("test_seen_total", {"kind": "x", "place": "y"}) == 1
     with pytest.raises(ValueError, match="'test_seen' is declared a second time, and differently"):
         Counter("test_seen", "Seen.", ["kind"])
 
@@ -76,12 +78,12 @@ def test_the_same_declaration_again_is_the_same_metric(keeper: MemoryKeeper) -> 
 )
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_mistake_is_one_with_and_without_health(mistake: object, kept: bool) -> None:
-    keep_in(MemoryKeeper() if kept else None)
+    use_registry(MemoryRegistry() if kept else None)
     try:
         with pytest.raises(ValueError, match=r"label|name|grows|ascend"):
             mistake()  # type: ignore[operator]
     finally:
-        keep_in(None)
+        use_registry(None)
 
 
 def test_the_next_process_of_a_slot_goes_on_counting_but_its_gauges_begin_anew(
@@ -89,9 +91,10 @@ def test_the_next_process_of_a_slot_goes_on_counting_but_its_gauges_begin_anew(
 ) -> None:
     script = (
         "import os, pathlib, sys\n"
-        "from actors.usercode.metrics_registry import FileKeeper\n"
-        "from actors.metrics import Counter, Gauge, keep_in\n"
-        "keep_in(FileKeeper(pathlib.Path(os.environ['PROMETHEUS_MULTIPROC_DIR']), 'a/b_c/1'))\n"
+        "from actors.usercode.metrics_registry import FileRegistry\n"
+        "from actors.metrics import Counter, Gauge, use_registry\n"
+        "where = pathlib.Path(os.environ['PROMETHEUS_MULTIPROC_DIR'])\n"
+        "use_registry(FileRegistry(where, 'a/b_c/1'))\n"
         "Counter('seen', '.').inc(2)\n"
         "if len(sys.argv) > 1: Gauge('open', '.').set(3)\n"
         "os._exit(9)\n"
@@ -102,7 +105,7 @@ def test_the_next_process_of_a_slot_goes_on_counting_but_its_gauges_begin_anew(
         assert done.returncode == 9
     (file,) = tmp_path.iterdir()
     assert file.name == "counter_a%2Fb_c%2F1.db"
-    assert file.stat().st_blocks * 512 >= FileKeeper.ROOM, "the disk keeps room for it"
+    assert file.stat().st_blocks * 512 >= FileRegistry.ROOM, "the disk keeps room for it"
     from prometheus_client.multiprocess import MultiProcessCollector
 
     (metric,) = MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call]
@@ -113,12 +116,12 @@ def test_where_no_file_can_be_kept_nothing_is_measured_and_nothing_fails(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "actors.metrics")
-    keep_in(FileKeeper(tmp_path / "gone", "a/1"))
+    use_registry(FileRegistry(tmp_path / "gone", "a/1"))
     try:
         OPEN.inc()
         OPEN.inc()
     finally:
-        keep_in(None)
+        use_registry(None)
     assert caplog.text.count("metric test_open is not kept: ") == 1
 
 
@@ -127,7 +130,7 @@ def test_gauges_of_other_slots_stay(tmp_path: Path) -> None:
     own = tmp_path / "gauge_livesum_a%2F1.db"
     other.touch()
     own.touch()
-    FileKeeper(tmp_path, "a/1")
+    FileRegistry(tmp_path, "a/1")
     assert other.exists()
     assert not own.exists()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 PAUSE = 1.0  #: seconds between two messages that may try whether a host is back
 
 
-class Reach:
+class UnreachableNodes:
     """Hosts that were lost, each until something comes from it."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Stranger = TypeVar("Stranger")
 
 
-class Strangers(Generic[Stranger]):
+class UnauthenticatedPeers(Generic[Stranger]):
     """At most `most` in all, and `most_of_one` of one origin, each for so many seconds.
 
     Who is one too many goes at the cost of the origin that has the most: a flood from one
