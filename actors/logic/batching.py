@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from actors.logic.ages import Old, is_old
-from actors.logic.bulk import Chunk, Draft, Part
+from actors.logic.bulk import Chunk, Draft, Slice
 
 
 class Batching:
@@ -62,7 +62,7 @@ class Batching:
                 first = time if first is None else min(first, time)
         return first
 
-    def drop(self, queue: str, epoch: int) -> list[Part]:
+    def drop(self, queue: str, epoch: int) -> list[Slice]:
         """Take out what came before an epoch of a queue: it will come again."""
         return [part for buffer in self._buffers.values() for part in buffer.drop(queue, epoch)]
 
@@ -75,7 +75,7 @@ class Batching:
         parts = [part for buffer in self._buffers.values() for part in buffer.recall(old)]
         return [(chunk, index, False) for chunk, index in Draft(parts).deliveries()]
 
-    def settled(self, part: Part) -> None:
+    def settled(self, part: Slice) -> None:
         """Deliveries have their outcome: of no consequence to the others."""
 
     def give_back(self, now: float) -> list[tuple[Chunk, int, bool]]:
@@ -97,7 +97,7 @@ class BatchBuffer:
         self.bytes = 0
         self._cap = cap
         self._bulk_bytes = bulk_bytes
-        self._parts: deque[tuple[Part, float]] = deque()
+        self._parts: deque[tuple[Slice, float]] = deque()
 
     @property
     def oldest(self) -> float:
@@ -107,14 +107,14 @@ class BatchBuffer:
     def full(self) -> bool:
         return self.size >= self._cap or self.bytes >= self._bulk_bytes
 
-    def add(self, part: Part, now: float) -> None:
+    def add(self, part: Slice, now: float) -> None:
         self._parts.append((part, now))
         self.size += part.size
         self.bytes += part.bytes
 
     def cut(self) -> Draft:
         """One bulk off the head; a delivery larger than a bulk may be travels by itself."""
-        parts: list[Part] = []
+        parts: list[Slice] = []
         most, room = self._cap, self._bulk_bytes
         while self._parts and most:
             part, came = self._parts[0]
@@ -135,7 +135,7 @@ class BatchBuffer:
         self.bytes -= self._bulk_bytes - room
         return Draft(parts)
 
-    def drop(self, queue: str, epoch: int) -> list[Part]:
+    def drop(self, queue: str, epoch: int) -> list[Slice]:
         """Take out what came before an epoch of a queue."""
         return self._remove(lambda part: part.chunk.queue == queue and part.chunk.epoch < epoch)
 
@@ -143,13 +143,13 @@ class BatchBuffer:
         """Whether anything has waited for too long."""
         return any(is_old(part.chunk, old) for part, _ in self._parts)
 
-    def recall(self, old: Old) -> list[Part]:
+    def recall(self, old: Old) -> list[Slice]:
         """Take out what has waited for too long."""
         return self._remove(lambda part: is_old(part.chunk, old))
 
-    def _remove(self, goes: Callable[[Part], bool]) -> list[Part]:
-        dropped: list[Part] = []
-        kept: deque[tuple[Part, float]] = deque()
+    def _remove(self, goes: Callable[[Slice], bool]) -> list[Slice]:
+        dropped: list[Slice] = []
+        kept: deque[tuple[Slice, float]] = deque()
         for part, came in self._parts:
             if goes(part):
                 dropped.append(part)
@@ -170,19 +170,19 @@ def bulk_cap(bulk_size: int, attempts: int, last_alone: int, *, cleared: bool = 
     return max(1, bulk_size >> (2 * min(attempts, 32)))
 
 
-def runs(chunk: Chunk) -> Sequence[Part]:
+def runs(chunk: Chunk) -> Sequence[Slice]:
     """The chunk cut where the number of attempts changes, or what they say of neighbours; what
     is withheld or suspected is left out."""
     if not chunk.attempts:
-        return [Part(chunk, 0, len(chunk.ends))]
-    parts: list[Part] = []
+        return [Slice(chunk, 0, len(chunk.ends))]
+    parts: list[Slice] = []
     start, before = 0, _history(chunk, 0)
     for index in range(1, len(chunk.ends)):
         history = _history(chunk, index)
         if history != before:
-            parts.append(Part(chunk, start, index))
+            parts.append(Slice(chunk, start, index))
             start, before = index, history
-    parts.append(Part(chunk, start, len(chunk.ends)))
+    parts.append(Slice(chunk, start, len(chunk.ends)))
     return [part for part in parts if not _is_apart(chunk, part.start)]
 
 

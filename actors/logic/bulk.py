@@ -58,7 +58,7 @@ class Chunk:
         return self.blob[self.start(index) : self.ends[index]]
 
 
-class Part(NamedTuple):
+class Slice(NamedTuple):
     """Neighbouring deliveries of one chunk, by index: from `start` up to but not `stop`."""
 
     chunk: Chunk
@@ -78,9 +78,9 @@ class Part(NamedTuple):
         reach = self.chunk.start(self.start) + room
         return bisect_right(self.chunk.ends, reach, self.start, self.stop) - self.start
 
-    def split(self, size: int) -> tuple[Part, Part]:
+    def split(self, size: int) -> tuple[Slice, Slice]:
         middle = self.start + size
-        return Part(self.chunk, self.start, middle), Part(self.chunk, middle, self.stop)
+        return Slice(self.chunk, self.start, middle), Slice(self.chunk, middle, self.stop)
 
     def piece(self) -> Piece:
         """The part as it travels."""
@@ -95,12 +95,12 @@ class Part(NamedTuple):
         )
 
 
-def pieces(parts: Iterable[Part]) -> Iterator[Piece]:
+def pieces(parts: Iterable[Slice]) -> Iterator[Piece]:
     """Parts as they travel; what stands side by side in a chunk is one piece."""
-    whole: Part | None = None
+    whole: Slice | None = None
     for part in parts:
         if whole and whole.chunk is part.chunk and whole.stop == part.start:
-            whole = Part(whole.chunk, whole.start, part.stop)
+            whole = Slice(whole.chunk, whole.start, part.stop)
             continue
         if whole:
             yield whole.piece()
@@ -113,7 +113,7 @@ def pieces(parts: Iterable[Part]) -> Iterator[Piece]:
 class Draft:
     """A bulk before it is numbered and handed out."""
 
-    parts: list[Part]
+    parts: list[Slice]
     alone: bool = False  #: a suspect: to run in a process with nothing else in it
 
     @property
@@ -160,12 +160,12 @@ class Draft:
         if before and before.chunk is chunk and before.stop == index:
             self.parts[-1] = before._replace(stop=index + 1)
         else:
-            self.parts.append(Part(chunk, index, index + 1))
+            self.parts.append(Slice(chunk, index, index + 1))
 
     def halves(self) -> tuple[Draft, Draft]:
         """Two suspects with the deliveries of this one, which has at least two."""
-        left: list[Part] = []
-        right: list[Part] = []
+        left: list[Slice] = []
+        right: list[Slice] = []
         room = self.size // 2
         for part in self.parts:
             first, second = part.split(min(room, part.size))

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
-from actors.logic.bulk import Chunk, Part
+from actors.logic.bulk import Chunk, Slice
 
 E = TypeVar("E")
-
-
-class Slice(NamedTuple):
-    """The part of a range of positions that lies in one chunk."""
-
-    chunk: Chunk
-    first: int
-    last: int
 
 
 class ChunkTable(Generic[E]):
@@ -55,9 +47,10 @@ class ChunkTable(Generic[E]):
             if chunk.first > last:
                 return
             if chunk.last >= first:
-                yield Slice(chunk, max(first, chunk.first), min(last, chunk.last))
+                start, stop = max(first, chunk.first), min(last, chunk.last) + 1
+                yield Slice(chunk, start - chunk.first, stop - chunk.first)
 
-    def settle(self, part: Part, entry: E) -> None:
+    def settle(self, part: Slice, entry: E) -> None:
         """Remember what is said of deliveries that had no outcome before."""
         chunk = part.chunk
         self._said[chunk.number].append(entry)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
 
 from actors.logic.ages import Old, is_old
 from actors.logic.bulk import Draft
@@ -13,13 +12,8 @@ from actors.logic.handler_window import Handed
 from actors.logic.report import Report
 from actors.logic.route_queue import Losses, RouteQueue
 
-
-class Assignment(NamedTuple):
-    """One message to a handler: bulks of one route, numbered one after another."""
-
-    handler: str
-    route: str
-    bulks: list[Handed]
+#: One message to a handler: bulks of one route, numbered one after another.
+HandOut = tuple[str, list[Handed]]
 
 
 class HandlerPool:
@@ -61,9 +55,9 @@ class HandlerPool:
             self.handlers[name].awaited = False
         return done
 
-    def hand_out(self, now: float, flush: bool) -> list[Assignment]:
+    def hand_out(self, now: float, flush: bool) -> list[HandOut]:
         """What goes to whom now."""
-        assigned: list[Assignment] = []
+        assigned: list[HandOut] = []
         if self._quarantined and not self._quarantined.suspected:  # its epoch has ended meanwhile
             self._reserved_for, self._quarantined = "", None
         before = -1
@@ -76,9 +70,9 @@ class HandlerPool:
                     self._serve(route_queue, now, flush, assigned)
         return assigned
 
-    def hand_out_suspect(self, now: float) -> list[Assignment]:
+    def hand_out_suspect(self, now: float) -> list[HandOut]:
         """The next suspect alone, while nobody works on anything."""
-        assigned: list[Assignment] = []
+        assigned: list[HandOut] = []
         for route_queue in list(self._turns):
             self._try_suspect(route_queue, now, assigned)
             if assigned:
@@ -143,7 +137,7 @@ class HandlerPool:
         return min((time for time in times if time is not None and time > now), default=None)
 
     def _serve(
-        self, route_queue: RouteQueue, now: float, flush: bool, assigned: list[Assignment]
+        self, route_queue: RouteQueue, now: float, flush: bool, assigned: list[HandOut]
     ) -> None:
         """Hand out what a route queue has, at most one message for each handler."""
         before = len(assigned)
@@ -171,7 +165,7 @@ class HandlerPool:
             self._turns.remove(route_queue)
             self._turns.append(route_queue)
 
-    def _try_suspect(self, route_queue: RouteQueue, now: float, assigned: list[Assignment]) -> None:
+    def _try_suspect(self, route_queue: RouteQueue, now: float, assigned: list[HandOut]) -> None:
         """Keep a handler for the next suspect of a route queue, unless one is kept already, and
         give it that once it has nothing else."""
         staying = [name for name, state in self.handlers.items() if not state.retiring]
@@ -187,11 +181,11 @@ class HandlerPool:
 
     def _give(
         self, handler: str, route_queue: RouteQueue, drafts: list[Draft], now: float
-    ) -> Assignment:
+    ) -> HandOut:
         bulks = [
             Handed(next(self._numbers), route_queue.name, draft, route_queue.timeout, now)
             for draft in drafts
         ]
         self.handlers[handler].give(route_queue, bulks, now)
         route_queue.in_hand += len(bulks)
-        return Assignment(handler, route_queue.name, bulks)
+        return handler, bulks

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from actors.logic.ages import Old, is_old
 from actors.logic.batching import bulk_cap
-from actors.logic.bulk import Chunk, Draft, Part
+from actors.logic.bulk import Chunk, Draft, Slice
 
 
 @dataclass(slots=True, eq=False)
 class Queued:
     """One delivery in its key's queue."""
 
-    part: Part
+    part: Slice
     came: float
     not_before: float = 0.0
     alone: bool = False  #: it was in a process that died
@@ -67,7 +67,7 @@ class Ordering:
                 self._in_hand[key] = self._in_hand.get(key, 0) + 1
                 continue
             alone = index in chunk.suspected
-            queued = Queued(Part(chunk, index, index + 1), now, alone=alone)
+            queued = Queued(Slice(chunk, index, index + 1), now, alone=alone)
             self._route_queues.setdefault(key, deque()).append(queued)
             self.size += 1
 
@@ -107,7 +107,7 @@ class Ordering:
         ]
         return min((time for time in times if time > now), default=None)
 
-    def settled(self, part: Part) -> None:
+    def settled(self, part: Slice) -> None:
         """Deliveries in hand have their outcome: their keys move on."""
         for index in range(part.start, part.stop):
             key = self._keys.pop((part.chunk.epoch, part.chunk.first + index), None)
@@ -128,7 +128,7 @@ class Ordering:
             if key is None:
                 continue
             self._release(key)
-            queued = Queued(Part(chunk, index, index + 1), now, not_before, alone, not snoozed)
+            queued = Queued(Slice(chunk, index, index + 1), now, not_before, alone, not snoozed)
             route_queue = self._route_queues.setdefault(key, deque())
             route_queue.insert(bisect(route_queue, queued.place, key=lambda q: q.place), queued)
             self.size += 1
@@ -157,9 +157,9 @@ class Ordering:
         """Nothing is taken out: what came later would go before it."""
         return []
 
-    def drop(self, queue: str, epoch: int) -> list[Part]:
+    def drop(self, queue: str, epoch: int) -> list[Slice]:
         """Take out what came before an epoch of a queue: it will come again."""
-        dropped: list[Part] = []
+        dropped: list[Slice] = []
         for key, route_queue in list(self._route_queues.items()):
             dropped += [q.part for q in route_queue if _before(q.part, queue, epoch)]
             self._route_queues[key] = deque(
@@ -220,7 +220,7 @@ class Ordering:
             return 1
         return bulk_cap(self._bulk_size, queued.attempts, self.last_alone)
 
-    def _key(self, part: Part) -> str:
+    def _key(self, part: Slice) -> str:
         return self._keys[part.chunk.epoch, part.chunk.first + part.start]
 
     def _release(self, key: str) -> None:
@@ -229,5 +229,5 @@ class Ordering:
             del self._in_hand[key]
 
 
-def _before(part: Part, queue: str, epoch: int) -> bool:
+def _before(part: Slice, queue: str, epoch: int) -> bool:
     return part.chunk.queue == queue and part.chunk.epoch < epoch

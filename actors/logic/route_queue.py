@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from actors.logic.ages import Old, is_old
 from actors.logic.batching import Batching
-from actors.logic.bulk import Chunk, Draft, Part
+from actors.logic.bulk import Chunk, Draft, Slice
 from actors.logic.handler_window import Handed
 from actors.logic.ordering import Ordering
 from actors.logic.suspects import Suspects
@@ -61,7 +61,7 @@ class RouteQueue:
         self.batching.add(chunk, now)
         if not isinstance(self.batching, Ordering):  # which keeps them in their keys' queues
             for index in sorted(chunk.suspected):
-                self._suspects.quarantine(Draft([Part(chunk, index, index + 1)]))
+                self._suspects.quarantine(Draft([Slice(chunk, index, index + 1)]))
 
     def bring_suspects(self, now: float) -> None:
         """Take the suspects of an ordered route whose turn it is out of their keys' queues."""
@@ -207,10 +207,10 @@ class RouteQueue:
         self._let_go(part for part in parts if self._ended(part))
         return list(Draft([part for part in parts if not self._ended(part)]).deliveries())
 
-    def _ended(self, part: Part) -> bool:
+    def _ended(self, part: Slice) -> bool:
         return part.chunk.epoch < self._epochs.get(part.chunk.queue, 0)
 
-    def _let_go(self, parts: Iterable[Part]) -> None:
+    def _let_go(self, parts: Iterable[Slice]) -> None:
         """No outcome will come for what was handed out of an epoch that has ended."""
         for part in parts:
             self.batching.settled(part)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from actors.logic.ages import Old
 from actors.logic.attempts import counted, may_count
-from actors.logic.bulk import Chunk, Part
+from actors.logic.bulk import Chunk, Slice
 from actors.logic.chunk_table import ChunkTable
 from actors.logic.failure import Outcome, Policy, class_name, next_attempts, requeue_delay
 from actors.logic.frames import Delivery
@@ -95,14 +95,15 @@ class Settling:
         for epoch, low, high, outcome in ranges:
             found = list(self.chunk_table.locate(epoch, low, high))
             stale += not found
-            for chunk, first, last in found:
-                part = Part(chunk, first - chunk.first, last - chunk.first + 1)
-                self._say(part, Range(epoch, first, last, outcome))
+            for piece in found:
+                begin = piece.chunk.first
+                said = Range(epoch, begin + piece.start, begin + piece.stop - 1, outcome)
+                self._say(piece, said)
         for single in singles:
             found = list(self.chunk_table.locate(single.epoch, single.position, single.position))
             stale += not found
-            for chunk, position, _ in found:
-                self._single(chunk, position - chunk.first, single, now, marked=not raised)
+            for chunk, index, _ in found:
+                self._single(chunk, index, single, now, marked=not raised)
         return stale
 
     def settle_as(
@@ -151,14 +152,14 @@ class Settling:
             outcome = Outcome.REQUEUE if failed else Outcome.RETURN
             attempts = chunk.attempts.get(index, 0)
             entry = Single(chunk.epoch, chunk.first + index, outcome, attempts=attempts)
-            self._say(Part(chunk, index, index + 1), entry)
+            self._say(Slice(chunk, index, index + 1), entry)
 
     def _hand_back(self, chunk: Chunk, index: int) -> None:
         handed_out = chunk.attempts.get(index, 0)
         outcome = Outcome.REQUEUE if handed_out else Outcome.RETURN
         position = chunk.first + index
         entry = Single(chunk.epoch, position, outcome, NOBODY, attempts=handed_out)
-        self._say(Part(chunk, index, index + 1), entry)
+        self._say(Slice(chunk, index, index + 1), entry)
 
     def _single(
         self, chunk: Chunk, index: int, single: Single, now: float, *, marked: bool = False
@@ -182,9 +183,9 @@ class Settling:
             return
         if self._broker_copies and single.outcome in _COPIED:
             single = single._replace(raw=chunk.raw(index))
-        self._say(Part(chunk, index, index + 1), single)
+        self._say(Slice(chunk, index, index + 1), single)
 
-    def _say(self, part: Part, entry: Range | Single) -> None:
+    def _say(self, part: Slice, entry: Range | Single) -> None:
         self._route_queues[part.chunk.queue].batching.settled(part)
         self.chunk_table.settle(part, entry)
         self._said.append(entry)

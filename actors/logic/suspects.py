@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from actors.logic.bulk import Draft, Part
+from actors.logic.bulk import Draft, Slice
 
 
 class Suspects:
@@ -59,9 +59,9 @@ class Suspects:
         for chunk, index in draft.deliveries():
             self._crashes.pop((chunk.epoch, chunk.first + index), None)
 
-    def drop(self, queue: str, epoch: int) -> list[Part]:
+    def drop(self, queue: str, epoch: int) -> list[Slice]:
         """Take out what came before an epoch of a queue: it will come again."""
-        dropped: list[Part] = []
+        dropped: list[Slice] = []
         for draft in self._waiting:
             gone = [p for p in draft.parts if p.chunk.queue == queue and p.chunk.epoch < epoch]
             draft.parts = [part for part in draft.parts if part not in gone]

@@ -16,7 +16,7 @@ from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.ages import Old
 from actors.logic.bulk import Chunk, pieces
 from actors.logic.failure import DEAD_LETTER, Policy, class_name
-from actors.logic.handler_pool import Assignment, HandlerPool
+from actors.logic.handler_pool import HandlerPool, HandOut
 from actors.logic.handler_window import Handed
 from actors.logic.hands import Deaths, identity
 from actors.logic.limits import endangered, tighter
@@ -268,19 +268,17 @@ class Batcher:
         ]
         return len(held) == 1 and held[0].draft.alone
 
-    def _assign(self, handler_pool: HandlerPool, assigned: list[Assignment]) -> None:
-        for handler, route, bulks in assigned:
+    def _assign(self, handler_pool: HandlerPool, assigned: list[HandOut]) -> None:
+        for handler, bulks in assigned:
             self._next_bulk = bulks[-1].number + 1
-            self._send(handler_pool, handler, route, bulks)
+            self._send(handler_pool, handler, bulks)
 
-    def _send(
-        self, handler_pool: HandlerPool, handler: str, route: str, bulks: list[Handed]
-    ) -> None:
+    def _send(self, handler_pool: HandlerPool, handler: str, bulks: list[Handed]) -> None:
         content = tuple(pieces(part for handed in bulks for part in handed.draft.parts))
         if len(bulks) > 1 and sum(len(piece.blob) for piece in content) > TOGETHER:
             half = len(bulks) // 2
-            self._send(handler_pool, handler, route, bulks[:half])
-            self._send(handler_pool, handler, route, bulks[half:])
+            self._send(handler_pool, handler, bulks[:half])
+            self._send(handler_pool, handler, bulks[half:])
             return
         flagged: list[tuple[int, int]] = []
         sizes = tuple(handed.draft.size for handed in bulks)
@@ -292,7 +290,7 @@ class Batcher:
         bulk = Bulk(
             bulks[0].number,
             next(iter(handler_pool.handlers[handler].bulks)),  # the lowest: they are given in order
-            route,
+            bulks[0].route,
             content,
             sizes,
             tuple(flagged),
@@ -408,7 +406,7 @@ class Batcher:
             state.arrange(message.numbers)
             for handed in state.unknown(set(message.numbers), before=now - ROUND):
                 handler_pool.again(sender, handed, now)
-                self._send(handler_pool, sender, handed.route, [handed])
+                self._send(handler_pool, sender, [handed])
 
     def _watch(self, now: float) -> None:
         """Have handlers killed that hang, ask the others what they hold, and look again

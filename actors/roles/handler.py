@@ -11,7 +11,7 @@ from math import inf
 from actors.logic.wear import Wear, least
 from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
-from actors.roles.port import Done, Runner
+from actors.roles.port import Runner
 from actors.roles.protocol import (
     Bulk,
     Configure,
@@ -58,7 +58,7 @@ class Handler(UserCodeActor[Runner]):
         match message:
             case Bulk():
                 self._bulk(message, sender, code)
-            case Done():
+            case Settlement():
                 self._done(message)
                 self._look_at_wear(code)
             case Leased():
@@ -90,12 +90,11 @@ class Handler(UserCodeActor[Runner]):
             return True
         return number < self._closed_below and number not in self._awaited
 
-    def _done(self, done: Done) -> None:
+    def _done(self, done: Settlement) -> None:
         for number in done.numbers:
             self._working.pop(number, None)
-        settlement = Settlement(0, done.numbers, done.ranges, done.singles, done.reports)
-        self._answered.update(dict.fromkeys(done.numbers, settlement))
-        self._context.send(self._batcher, settlement)
+        self._answered.update(dict.fromkeys(done.numbers, done))
+        self._context.send(self._batcher, done)
 
     def _look_at_wear(self, code: Runner) -> None:
         if not self._worn:

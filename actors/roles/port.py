@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from actors.logic.copying import Form, Refusal
 from actors.logic.ledger import Flush
-from actors.logic.report import Report
 from actors.roles.context import Client
 
 
@@ -189,16 +188,6 @@ class StartFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """Bulks were handled: outcomes, and what more there is to say, by delivery."""
-
-    numbers: tuple[int, ...]
-    ranges: tuple[Any, ...]  #: `protocol.Range`
-    singles: tuple[Any, ...] = ()  #: `protocol.Single`
-    reports: tuple[Report, ...] = field(default=(), compare=False)  #: one of each route
-
-
-@dataclass(frozen=True, slots=True)
 class Ended:
     """`on_stop` and the shutdown hooks are done."""
 
@@ -219,13 +208,13 @@ class Runner(Code, Protocol):
     """Runs the handlers of a pool."""
 
     def submit(self, bulk: Any) -> None:
-        """Run each bulk of a `protocol.Bulk`; one `Done` for all that a turn finds done."""
+        """Run each bulk of a `protocol.Bulk`; one `Settlement` for all that a turn finds done."""
 
     def lease(self, until: float) -> None:
         """Begin no bulk from then on, by the clock of the host, until there is a later word."""
 
     def recall(self, numbers: Collection[int]) -> None:
-        """Begin none of these bulks; a `Done` returns each that was not begun before."""
+        """Begin none of these bulks; a `Settlement` returns each that was not begun before."""
 
     def memory(self) -> int:
         """Bytes of memory that this process holds."""

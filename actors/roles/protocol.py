@@ -10,7 +10,7 @@ Actors are named by strings; the stage knows what a name stands for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
@@ -208,7 +208,7 @@ class Settlement(ActorMessage):
     numbers: tuple[int, ...]  #: the bulks that are answered in whole
     ranges: tuple[Range, ...]
     singles: tuple[Single, ...] = ()
-    reports: tuple[Report, ...] = ()  #: what the handler did, one of each route
+    reports: tuple[Report, ...] = field(default=(), compare=False)  #: one of each route
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -22,7 +22,7 @@ from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.log import own_logger
 from actors.logic.failure import class_name, describe, said
 from actors.metrics import Counter, Histogram
-from actors.roles.port import Done
+from actors.roles.protocol import Settlement
 from actors.usercode.app import AppCode, awaited, called, log_failure
 from actors.usercode.loops import Call
 from actors.usercode.outcomes import Policies, Share, settle
@@ -71,14 +71,14 @@ class HandlerCode(AppCode):
                 self.place = f"route {route.name}: on_start raised "
                 await route.start()
 
-    async def handle(self, name: str, waiting: deque[Share]) -> list[Done]:
+    async def handle(self, name: str, waiting: deque[Share]) -> list[Settlement]:
         """Run the first bulk that waits for a route, and of a function as many of the next as
         take no time. Say what becomes of each of their messages."""
         route = self._routes[name]
         works = await route.begin(waiting)
         return [await self._end(route, work) for work in works]
 
-    async def _end(self, route: RouteCode, work: Work) -> Done:
+    async def _end(self, route: RouteCode, work: Work) -> Settlement:
         if work.error is None:
             work.error = await self.failure(route.end, work, route=route.name)
         else:

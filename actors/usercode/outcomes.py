@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from actors.api.message import Handout, Mark, Message
 from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome, Policy, class_name, describe, policy_for, said
-from actors.roles.port import Done
-from actors.roles.protocol import Bulk, Range, Report, Single
+from actors.roles.protocol import Bulk, Range, Report, Settlement, Single
 
 #: Outcomes that say all there is to say, so that neighbours can share them.
 PLAIN = (Outcome.ACK, Outcome.REJECT, Outcome.RETURN)
@@ -100,9 +99,11 @@ def shares(bulk: Bulk) -> Iterator[Share]:
         begin += size
 
 
-def returned(share: Share) -> Done:
+def returned(share: Share) -> Settlement:
     """The answer to a bulk that was not begun."""
-    return Done((share.number,), tuple(one.range(Outcome.RETURN) for one in share.portions))
+    return Settlement(
+        0, (share.number,), tuple(one.range(Outcome.RETURN) for one in share.portions)
+    )
 
 
 def settle(
@@ -112,7 +113,7 @@ def settle(
     error: BaseException | None,
     policies: Policies,
     seconds: float = 0.0,
-) -> Done:
+) -> Settlement:
     """What becomes of each message of a bulk that its handler has returned or raised on, and
     which took so long."""
     handout.closed = True
@@ -120,7 +121,7 @@ def settle(
     usual, exceptional = policies.on_success.outcome, handout.marks or handout.invalid
     if error is None and usual in PLAIN and not exceptional:
         plain = merged(portion.range(usual) for portion in share.portions)
-        return Done((share.number,), plain, (), (report,))
+        return Settlement(0, (share.number,), plain, (), (report,))
     # An invalid message that the handler stumbled over says nothing about its neighbours.
     stumbled = any(error is invalid for invalid in handout.invalid.values())
     rest = (
@@ -151,16 +152,17 @@ def settle(
             singles.append(single._replace(epoch=epoch, position=position))
     failure = error if error is not None else next(iter(handout.invalid.values()), None)
     report = report._replace(error=describe(failure))
-    return Done((share.number,), merged(ranges), tuple(singles), (report,))
+    return Settlement(0, (share.number,), merged(ranges), tuple(singles), (report,))
 
 
-def joined(answers: list[Done]) -> Done:
+def joined(answers: list[Settlement]) -> Settlement:
     """Several answers as one, with one report of each route."""
     reports: dict[str, Report] = {}
     for answer in answers:
         for one in answer.reports:
             reports[one.route] = together(reports[one.route], one) if one.route in reports else one
-    return Done(
+    return Settlement(
+        0,
         tuple(chain.from_iterable(done.numbers for done in answers)),
         merged(chain.from_iterable(done.ranges for done in answers)),
         tuple(chain.from_iterable(done.singles for done in answers)),

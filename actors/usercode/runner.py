@@ -22,8 +22,8 @@ from actors.logic.failure import describe
 from actors.metrics import use_registry
 from actors.plan.load import load
 from actors.plan.plan import PipelinePlan, Plan, RoutePlan
-from actors.roles.port import Done, Ended, Started, StartFailed
-from actors.roles.protocol import Bulk
+from actors.roles.port import Ended, Started, StartFailed
+from actors.roles.protocol import Bulk, Settlement
 from actors.usercode.app import AppCode, log_failure
 from actors.usercode.boottime import boot_time
 from actors.usercode.handlers import GATHER, HandlerCode, RouteCode
@@ -125,7 +125,7 @@ class _HandlerRunner(_Runner):
         self._renewed = asyncio.Event()
 
     def submit(self, bulk: Bulk) -> None:
-        """Run each bulk in it; a `Done` follows for all that a turn finds done."""
+        """Run each bulk in it; a `Settlement` follows for all that a turn finds done."""
         self._loop.post(self._submit, bulk)
 
     def lease(self, until: float) -> None:
@@ -147,11 +147,11 @@ class _HandlerRunner(_Runner):
 
     def turn(self, now: float) -> list[Any]:
         events = super().turn(now)
-        answers = [event for event in events if isinstance(event, Done)]
+        answers = [event for event in events if isinstance(event, Settlement)]
         if len(answers) < 2:
             return events
         first = events.index(answers[0])
-        rest = [event for event in events[first:] if not isinstance(event, Done)]
+        rest = [event for event in events[first:] if not isinstance(event, Settlement)]
         return [*events[:first], joined(answers), *rest]
 
     def _submit(self, bulk: Bulk) -> None:
@@ -164,7 +164,7 @@ class _HandlerRunner(_Runner):
     async def _handle_all(self, bulk: Bulk) -> None:
         """One by one; where they take next to nothing, their answers go together."""
         clock = asyncio.get_running_loop().time
-        done: list[Done] = []
+        done: list[Settlement] = []
         async with self._turns[bulk.route]:
             told = clock()
             waiting = deque(shares(bulk))

@@ -21,8 +21,8 @@ from actors import Actions, App, Events, HandlerActor, Message, Options
 from actors.logic.bulk import Piece
 from actors.logic.records import pack
 from actors.plan.plan import Plan, RoutePlan
-from actors.roles.port import Done, Ended, Started
-from actors.roles.protocol import Bulk
+from actors.roles.port import Ended, Started
+from actors.roles.protocol import Bulk, Settlement
 from actors.testing import InMemorySystem
 from actors.usercode.runner import ClockCode, UserCode
 
@@ -126,7 +126,7 @@ def test_every_def_of_a_handler_process_may_run_a_loop_of_its_own(
     events(code, Started)
     for number, name in enumerate(("words", "actors"), 1):
         code.submit(bulk(name, number))
-        events(code, Done)
+        events(code, Settlement)
     code.stop()
     events(code, Ended)
     code.close()
@@ -173,7 +173,7 @@ def test_a_thread_that_an_async_handler_asks_for_has_no_running_loop(
         )
         code.start()
         code.submit(bulk("words", 1))
-        events(code, Done)
+        events(code, Settlement)
         code.close()
     assert told == ["hello"]
 
@@ -255,7 +255,7 @@ def test_one_thread_lives_with_a_def_handler_from_its_start_to_its_end(tmp_path:
     events(code, Started)
     for number in range(1, 4):
         code.submit(bulk("words", number))
-        events(code, Done)
+        events(code, Settlement)
     code.stop()
     events(code, Ended)
     code.close()
@@ -304,5 +304,5 @@ def test_a_def_that_waits_for_its_own_loop_keeps_no_async_neighbour_from_running
     events(code, Started)
     code.submit(bulk("slow", 1))
     code.submit(bulk("quick", 2))
-    events(code, Done, 2)
+    events(code, Settlement, 2)
     code.close()

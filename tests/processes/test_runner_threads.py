@@ -21,8 +21,8 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import PipelinePlan, Plan, RoutePlan
-from actors.roles.port import Done, Ended, Started, StartFailed
-from actors.roles.protocol import Bulk, Range
+from actors.roles.port import Ended, Started, StartFailed
+from actors.roles.protocol import Bulk, Range, Settlement
 from actors.usercode.runner import ClockCode, UserCode
 
 DEADLINE = 10.0  #: seconds
@@ -61,7 +61,9 @@ def numbers(code: UserCode, count: int) -> list[int]:
     """Bulks in the order of their answers."""
     found: list[int] = []
     while len(found) < count:
-        found += [n for e in events(code, Done) if isinstance(e, Done) for n in e.numbers]
+        found += [
+            n for e in events(code, Settlement) if isinstance(e, Settlement) for n in e.numbers
+        ]
     return found
 
 
@@ -105,7 +107,7 @@ def test_what_a_def_handler_raises_in_a_thread_is_answered(error: type[BaseExcep
 
     with running(app, in_flight=2) as code:
         code.submit(bulk(1))
-        (done,) = [event for event in events(code, Done) if isinstance(event, Done)]
+        (done,) = [event for event in events(code, Settlement) if isinstance(event, Settlement)]
         assert done.singles[0].outcome == Outcome.RETRY
 
 
@@ -283,7 +285,9 @@ def test_many_answers_of_one_turn_are_one() -> None:
         code.submit(bulk(1, 100))
         assert len(numbers(code, 100)) == 100
         code.submit(bulk(200))
-        assert events(code, Done) == [Done((200,), (Range(1, 200, 200, int(Outcome.ACK)),))]
+        assert events(code, Settlement) == [
+            Settlement(0, (200,), (Range(1, 200, 200, int(Outcome.ACK)),))
+        ]
 
 
 def test_the_clock_runs_timers_and_hooks(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

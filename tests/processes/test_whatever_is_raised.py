@@ -25,8 +25,8 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
-from actors.roles.port import Done, Ended, Started, StartFailed
-from actors.roles.protocol import Bulk
+from actors.roles.port import Ended, Started, StartFailed
+from actors.roles.protocol import Bulk, Settlement
 from actors.testing import InMemorySystem
 from actors.usercode.runner import UserCode
 from actors.usercode.timers import TimerCode
@@ -345,7 +345,7 @@ def test_a_bulk_is_answered_whatever_its_handler_raises(
     events(code, Started)
     for number in (1, 2):  # it goes on after the first
         code.submit(bulk(number))
-        done = events(code, Done)
+        done = events(code, Settlement)
         (single,) = done.singles
         assert single.outcome == Outcome.DEAD_LETTER
         assert len(single.reason) <= 500
@@ -385,7 +385,7 @@ def test_a_message_is_dead_whatever_its_validator_raises_and_its_neighbours_are_
     code = started(app)
     events(code, Started)
     code.submit(bulk(1, 3))
-    done = events(code, Done)
+    done = events(code, Settlement)
     assert seen == [2]
     assert [single.outcome for single in done.singles] == [Outcome.DEAD_LETTER]
     code.close()
@@ -431,7 +431,7 @@ def test_a_start_fails_and_is_tried_again_whatever_it_raises(
     code.start()
     events(code, Started)
     code.submit(bulk(1))
-    assert not events(code, Done).singles
+    assert not events(code, Settlement).singles
     code.close()
 
 
@@ -549,7 +549,7 @@ def test_a_finalizer_that_raises_costs_nothing(
     code = started(app)
     events(code, Started)
     code.submit(bulk(1))
-    assert not events(code, Done).singles
+    assert not events(code, Settlement).singles
     code.close()
 
 
@@ -568,7 +568,7 @@ def test_a_task_that_a_handler_left_costs_nothing_whatever_it_raises(error: Rais
     events(code, Started)
     for number in (1, 2):
         code.submit(bulk(number))
-        assert not events(code, Done).singles
+        assert not events(code, Settlement).singles
     code.close()
     for task in kept:
         assert task.done()
@@ -603,7 +603,7 @@ def test_a_log_of_the_users_may_raise_whatever_it_likes(error: Raise) -> None:
     code.start()
     events(code, Started)
     code.submit(bulk(1))
-    assert [single.outcome for single in events(code, Done).singles] == [Outcome.DEAD_LETTER]
+    assert [single.outcome for single in events(code, Settlement).singles] == [Outcome.DEAD_LETTER]
     code.stop()
     events(code, Ended)
     code.close()
@@ -624,7 +624,7 @@ def test_whatever_is_given_as_a_reason_is_taken(reason: Any) -> None:
     code = started(app)
     events(code, Started)
     code.submit(bulk(1))
-    (single,) = events(code, Done).singles
+    (single,) = events(code, Settlement).singles
     assert single.outcome == Outcome.DEAD_LETTER
     assert type(single.reason) is str
     code.close()
@@ -664,7 +664,7 @@ def test_code_that_cancels_its_own_task_is_answered(place: str) -> None:
     code.submit(bulk(2))
     found = 0
     while found < 2:  # neither suffers for it
-        done = events(code, Done)
+        done = events(code, Settlement)
         assert not done.singles
         found += len(done.numbers)
     code.stop()

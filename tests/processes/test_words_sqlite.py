@@ -14,8 +14,8 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
-from actors.roles.port import Done, Ended, Started
-from actors.roles.protocol import Bulk
+from actors.roles.port import Ended, Started
+from actors.roles.protocol import Bulk, Settlement
 from actors.usercode.runner import InlineUserCode
 from handlers.index import Entry, SQLiteIndex
 from handlers.words import app, search, words
@@ -41,7 +41,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "new" / "words.db"
 
 
-def handle(*bodies: bytes) -> Done:
+def handle(*bodies: bytes) -> Settlement:
     raws = [pack("id", "words_to_index", b"", 0, 1.0, 0, body) for body in bodies]
     ends = array("I", accumulate(map(len, raws))).tobytes()
     piece = Piece("words_to_index", 1, 1, b"".join(raws), ends, 0)
@@ -54,7 +54,7 @@ def handle(*bodies: bytes) -> Done:
     code.stop()
     assert code.turn(0.0) == [Ended()]
     code.close()
-    assert isinstance(done, Done)
+    assert isinstance(done, Settlement)
     return done
 
 

@@ -11,8 +11,8 @@ from actors.api.connector import connector_of
 from actors.api.message import Handout, Message
 from actors.logic.failure import Outcome, Policy
 from actors.plan.plan import PipelinePlan
-from actors.roles.port import Done, Ended, Started, StartFailed
-from actors.roles.protocol import Bulk
+from actors.roles.port import Ended, Started, StartFailed
+from actors.roles.protocol import Bulk, Settlement
 from actors.stages.memory import Died
 from actors.usercode.outcomes import Policies, Share, joined, returned, settle, shares
 from tests.simulation.invariants import Witness
@@ -93,7 +93,7 @@ class ScriptedCode:
         return 0
 
     def turn(self, now: float) -> list[Any]:
-        done: list[Done] = []
+        done: list[Settlement] = []
         for work in [work for work in self._working if work.until <= now]:
             if work.dies:
                 raise Died("as told")

@@ -29,7 +29,7 @@ from actors.logic.frames import Delivery
 from actors.logic.ledger import Flush
 from actors.logic.records import unpack
 from actors.roles.connection import Connection
-from actors.roles.port import Done, Fetched, Lost, QueueLost, Republish
+from actors.roles.port import Fetched, Lost, QueueLost, Republish
 from actors.roles.protocol import ActorMessage, Bulk, Settlement
 from actors.roles.settler import CROWDED
 from tests.simulation.faults import SILENCE, Faults
@@ -80,7 +80,7 @@ class Witness:
         """A client reports to its actor."""
         if isinstance(event, Fetched):
             self._fetched(event)
-        elif isinstance(event, Done):
+        elif isinstance(event, Settlement):
             self._done(name, event)
         elif isinstance(event, QueueLost):
             self._receipts.open.pop(event.epoch, None)
@@ -248,7 +248,7 @@ class Witness:
             if mine := self._receipts.get(place):
                 self._at_work[route, mine.key] = handler
 
-    def _done(self, handler: str, done: Done) -> None:
+    def _done(self, handler: str, done: Settlement) -> None:
         for epoch, first, last, outcome in done.ranges:
             for position in range(first, last + 1):
                 self._decide(handler, epoch, position, outcome)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from actors.logic import settling
-from actors.logic.bulk import Draft, Part
+from actors.logic.bulk import Draft, Slice
 from actors.logic.checkpoint import Checkpoint
 from actors.logic.children import Children, Slot
 from actors.logic.failure import Outcome
@@ -170,7 +170,7 @@ def _give_back_as_new(self: Settling, now: float) -> None:
     for route_queue in set(self._route_queues.values()):
         for chunk, index, _ in route_queue.batching.give_back(now):
             entry = Single(chunk.epoch, chunk.first + index, Outcome.RETURN)
-            self._say(Part(chunk, index, index + 1), entry)
+            self._say(Slice(chunk, index, index + 1), entry)
 
 
 def _snoozed_as_new(outcome: int, handed_out: int) -> int:

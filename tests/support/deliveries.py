@@ -11,7 +11,7 @@ from pika import BasicProperties, frame
 from pika import spec as pika_spec
 
 from actors.connectors.rabbitmq.copies import RawProperties
-from actors.logic.bulk import Chunk, Draft, Part
+from actors.logic.bulk import Chunk, Draft, Slice
 from actors.logic.route_queue import RouteQueue
 
 spec: Any = pika_spec
@@ -54,13 +54,13 @@ def framed(body: bytes, properties: Any, redelivered: bool, tag: int = 1) -> byt
     return b"".join(each.marshal() for each in frames)
 
 
-def whole(chunk: Chunk) -> Part:
+def whole(chunk: Chunk) -> Slice:
     """All of a chunk."""
-    return Part(chunk, 0, len(chunk.ends))
+    return Slice(chunk, 0, len(chunk.ends))
 
 
-def one(chunk: Chunk, index: int) -> Part:
-    return Part(chunk, index, index + 1)
+def one(chunk: Chunk, index: int) -> Slice:
+    return Slice(chunk, index, index + 1)
 
 
 def receipts(draft: Draft) -> list[Receipt]:
@@ -78,5 +78,5 @@ def idle(route_queue: RouteQueue) -> bool:
     return not (route_queue.in_hand or route_queue.has_work(0.0, flush=True))
 
 
-def bodies(parts: Iterable[Part]) -> list[bytes]:
+def bodies(parts: Iterable[Slice]) -> list[bytes]:
     return [p.chunk.raw(index) for p in parts for index in range(p.start, p.stop)]

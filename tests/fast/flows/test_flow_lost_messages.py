@@ -12,7 +12,6 @@ from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.connection import CUT_OFF
 from actors.roles.context import Context
 from actors.roles.handler import Handler
-from actors.roles.port import Done
 from actors.roles.protocol import (
     ActorMessage,
     Bulk,
@@ -161,7 +160,7 @@ def test_a_bulk_whose_answer_is_confirmed_is_refused_for_ever() -> None:
     )
     handler.on(Outstanding((1, 2), 5), "batcher", 0.0)
     handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
-    handler.on(Done((1,), ()), "client", 0.0)
+    handler.on(Settlement(0, (1,), ()), "client", 0.0)
     handler.on(Bulk(2, 2, "q", (), (1,)), "batcher", 0.0)
     handler.on(Bulk(1, 1, "q", (), (1,)), "batcher", 0.0)
     handler.on(Outstanding((1, 2), 5), "batcher", 0.0)

@@ -14,8 +14,8 @@ from actors import App, Message, Options
 from actors.logic.bulk import Piece
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
-from actors.roles.port import Done, Ended, Started
-from actors.roles.protocol import Bulk
+from actors.roles.port import Ended, Started
+from actors.roles.protocol import Bulk, Settlement
 from actors.usercode.runner import InlineClockCode, InlineUserCode
 
 
@@ -58,7 +58,7 @@ def test_a_handler_sleeps_in_virtual_time() -> None:
     assert code.turn(clock.now) == []
     clock.now = 3600.0
     (done,) = code.turn(clock.now)
-    assert isinstance(done, Done)
+    assert isinstance(done, Settlement)
     assert code.deadline() is None
     code.close()
     assert time.monotonic() - began < 10

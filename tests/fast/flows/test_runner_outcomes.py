@@ -17,8 +17,8 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
-from actors.roles.port import Done, Started
-from actors.roles.protocol import Bulk, Range, Single
+from actors.roles.port import Started
+from actors.roles.protocol import Bulk, Range, Settlement, Single
 from actors.usercode.runner import InlineUserCode
 
 ACK, REJECT = int(Outcome.ACK), int(Outcome.REJECT)
@@ -41,7 +41,7 @@ def run(
     flagged: tuple[tuple[int, int], ...] = (),
     kind: str = "spool",
     **events: Any,
-) -> Done:
+) -> Settlement:
     app = App()
     app.route(["words"], options={Events[name]: action for name, action in events.items()})(handler)
     code = InlineUserCode(app, [RoutePlan("words", ("words",))], kind, lambda: 0.0)
@@ -52,11 +52,11 @@ def run(
     code.submit(Bulk(7, 7, "words", pieces, sizes, flagged))
     (done,) = code.turn(0.0)
     code.close()
-    assert isinstance(done, Done)
+    assert isinstance(done, Settlement)
     return done
 
 
-def outcomes(done: Done) -> dict[int, str]:
+def outcomes(done: Settlement) -> dict[int, str]:
     """Position to name of outcome."""
     found = {
         position: Outcome(entry.outcome).name
@@ -76,7 +76,7 @@ def raises(messages: list[Message[Any]]) -> None:
 
 def test_a_handler_that_returns_has_its_bulk_acknowledged_in_one_range() -> None:
     done = run(returns, piece(b"1", b"2", b"3"))
-    assert done == Done((7,), (Range(1, 1, 3, ACK),))
+    assert done == Settlement(0, (7,), (Range(1, 1, 3, ACK),))
 
 
 def test_pieces_that_join_up_share_a_range_and_others_do_not() -> None:
@@ -94,7 +94,7 @@ def test_bulks_are_cut_out_of_pieces_wherever_their_borders_are() -> None:
     pieces = (piece(b"1", b"2", b"3", offset=50), piece(b"4", b"5", first=4))
     done = run(handler, *pieces, sizes=(2, 2, 1), flagged=((1, 3), (3, 1)))
     assert seen == [([1, 2], [0, 3]), ([3, 4], [0, 1]), ([5], [0])]
-    assert done == Done((7, 8, 9), (Range(1, 1, 5, ACK),))
+    assert done == Settlement(0, (7, 8, 9), (Range(1, 1, 5, ACK),))
 
 
 @pytest.mark.parametrize("kind", ["amqp", "spool"])

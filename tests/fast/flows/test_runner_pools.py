@@ -16,8 +16,8 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
-from actors.roles.port import Done, Started
-from actors.roles.protocol import Bulk, Range
+from actors.roles.port import Started
+from actors.roles.protocol import Bulk, Range, Settlement
 from actors.usercode.runner import UserCode
 
 DEADLINE = 10.0  #: seconds
@@ -49,14 +49,14 @@ def running(app: App, *plans: RoutePlan) -> Iterator[UserCode]:
         code.close()
 
 
-def answers(code: UserCode, count: int) -> dict[int, Done]:
+def answers(code: UserCode, count: int) -> dict[int, Settlement]:
     """What became of so many bulks, in the order of their answers."""
-    found: dict[int, Done] = {}
+    found: dict[int, Settlement] = {}
     end = time.monotonic() + DEADLINE
     while len(found) < count:
         assert time.monotonic() < end, found
         select.select([code.fileno()], [], [], 0.1)
-        dones = [event for event in code.turn(time.monotonic()) if isinstance(event, Done)]
+        dones = [event for event in code.turn(time.monotonic()) if isinstance(event, Settlement)]
         found |= {number: done for done in dones for number in done.numbers}
     return found
 

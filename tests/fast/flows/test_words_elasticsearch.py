@@ -17,8 +17,8 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
-from actors.roles.port import Done, Started
-from actors.roles.protocol import Bulk
+from actors.roles.port import Started
+from actors.roles.protocol import Bulk, Settlement
 from actors.usercode.runner import InlineUserCode
 from handlers.words import app, search
 
@@ -95,7 +95,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.server_close()
 
 
-def handle(*words: str, attempts: int = 0) -> Done:
+def handle(*words: str, attempts: int = 0) -> Settlement:
     bodies = [json.dumps({"id": id, "word": word}).encode() for id, word in enumerate(words, 1)]
     raws = [pack("id", "words_to_index", b"", 0, 1.0, attempts, body) for body in bodies]
     ends = array("I", accumulate(map(len, raws))).tobytes()
@@ -109,7 +109,7 @@ def handle(*words: str, attempts: int = 0) -> Done:
     code.stop()
     code.turn(0.0)
     code.close()
-    assert isinstance(done, Done)
+    assert isinstance(done, Settlement)
     return done
 
 

@@ -9,8 +9,8 @@ from actors.logic.bulk import Piece
 from actors.logic.failure import Outcome
 from actors.logic.records import pack
 from actors.plan.plan import RoutePlan
-from actors.roles.port import Done, Started
-from actors.roles.protocol import Bulk
+from actors.roles.port import Started
+from actors.roles.protocol import Bulk, Settlement
 from actors.usercode.runner import InlineUserCode
 from handlers.log import app
 
@@ -25,6 +25,6 @@ def test_the_smallest_handler_logs_what_comes(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.INFO, "handlers.log"):
         (done,) = code.turn(0.0)
     code.close()
-    assert isinstance(done, Done)
+    assert isinstance(done, Settlement)
     assert [entry.outcome for entry in done.ranges] == [Outcome.ACK]
     assert "{'hello': 'world'}" in caplog.text

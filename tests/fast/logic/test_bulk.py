@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from actors.logic.bulk import Chunk, Part, pieces
+from actors.logic.bulk import Chunk, Slice, pieces
 
 
 def chunk(number: int) -> Chunk:
@@ -13,7 +13,7 @@ def chunk(number: int) -> Chunk:
 
 def test_parts_side_by_side_in_a_chunk_travel_as_one_piece() -> None:
     one, other = chunk(1), chunk(2)
-    parts = [Part(one, 0, 1), Part(one, 1, 3), Part(other, 0, 1), Part(other, 2, 4)]
+    parts = [Slice(one, 0, 1), Slice(one, 1, 3), Slice(other, 0, 1), Slice(other, 2, 4)]
     assert [(piece.first, piece.blob) for piece in pieces(parts)] == [
         (10, b"aabbcc"),
         (20, b"aa"),

@@ -35,7 +35,8 @@ class Pool:
 
     def hand_out(self, now: float = 0.0) -> list[tuple[str, str, list[Receipt]]]:
         given = []
-        for handler, route, bulks in self.handler_pool.hand_out(now, False):
+        for handler, bulks in self.handler_pool.hand_out(now, False):
+            route = bulks[0].route
             self.held[handler].update({handed.number: route for handed in bulks})
             given.append((handler, route, [r for h in bulks for r in receipts(h.draft)]))
         return given

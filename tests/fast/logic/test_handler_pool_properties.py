@@ -55,7 +55,7 @@ class Pool:
             )
 
     def hand_out(self) -> None:
-        for name, _, bulks in self.handler_pool.hand_out(0.0, True):
+        for name, bulks in self.handler_pool.hand_out(0.0, True):
             self.hands[name] |= {handed.number: handed for handed in bulks}
             self.unheard[name].append({handed.number for handed in bulks})
         out = [r for hand in self.hands.values() for h in hand.values() for r in receipts(h.draft)]

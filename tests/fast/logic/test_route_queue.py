@@ -37,7 +37,7 @@ class Hands:
     def hand_out(self, now: float = 0.0, flush: bool = False) -> dict[str, list[list[Receipt]]]:
         """What each handler is given, by bulk."""
         given: dict[str, list[list[Receipt]]] = {}
-        for name, _, bulks in self.handler_pool.hand_out(now, flush):
+        for name, bulks in self.handler_pool.hand_out(now, flush):
             self.given.update({handed.number: (name, handed.draft) for handed in bulks})
             given.setdefault(name, []).extend(receipts(handed.draft) for handed in bulks)
         return given

@@ -102,7 +102,7 @@ class Pair:
         """A handler takes what there is, answers bulk by bulk, and may say it twice."""
         self.handler_pool.add_handler("h")
         while assigned := self.handler_pool.hand_out(self.now, True):
-            for handed in (handed for assignment in assigned for handed in assignment.bulks):
+            for handed in (handed for _, bulks in assigned for handed in bulks):
                 ranges, singles = self.decide(handed.draft)
                 for _ in range(self.random.choice([1, 2])):
                     if self.handler_pool.answer("h", (handed.number,), self.now):

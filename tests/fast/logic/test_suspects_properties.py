@@ -67,7 +67,7 @@ class Theatre:
         self.route_queue.batching.add(made, 0.0)
 
     def hand_out(self) -> None:
-        for name, _, bulks in self.handler_pool.hand_out(0.0, True):
+        for name, bulks in self.handler_pool.hand_out(0.0, True):
             self.hands[name].update((handed.number, handed.draft) for handed in bulks)
         out = [r for hand in self.hands.values() for d in hand.values() for r in receipts(d)]
         assert len(set(out)) == len(out)  # nothing is in two hands
