@@ -1,4 +1,4 @@
-"""Whose fault it is, whether to try again, and what the process exits with."""
+"""Errors: the fault behind each, whether to try again, and the exit code of the process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Exit(IntEnum):
 
 
 class Fault(StrEnum):
-    """Why a connection was lost, as far as it decides what comes next."""
+    """The reason of a lost connection, as far as it decides what comes next."""
 
     UNREACHABLE = "unreachable"  #: try again with backoff, for ever
     REFUSED = "refused"  #: credentials, vhost, permission, certificate: every minute

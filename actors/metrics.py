@@ -26,7 +26,7 @@ _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a metric is."""
+    """The name, kind and labels of a metric."""
 
     kind: str  #: "Counter", "Gauge" or "Histogram"
     name: str
@@ -152,7 +152,7 @@ class Gauge(_Metric):
 
 
 class Histogram(_Metric):
-    """How many values fell below each bound. In seconds, unless other `buckets` are given."""
+    """The number of values below each bound. In seconds, unless other `buckets` are given."""
 
     def __init__(
         self,

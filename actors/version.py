@@ -1,4 +1,4 @@
-"""Which Callboard this is."""
+"""The version of Callboard."""
 
 from __future__ import annotations
 

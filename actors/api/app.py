@@ -1,4 +1,4 @@
-"""What a user declares: connections, routes, hooks, timers, and the state of a process."""
+"""The app that a user declares: connections, routes, hooks, timers, and the state of a process."""
 
 from __future__ import annotations
 

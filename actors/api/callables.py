@@ -1,4 +1,4 @@
-"""Whether what a user declares can be called as it will be.
+"""Checks of whether a user's functions can be called as they will be.
 
 Told where it is declared: in a running system every call would fail.
 """

@@ -44,7 +44,7 @@ class RouteTypes(StrEnum):
 
 
 class Connection(Schema, Outlet):
-    """What all connections have. The app gives a name to those that have none."""
+    """The base of all connections. The app gives a name to those that have none."""
 
     noun: ClassVar[str] = "connection setting"
     kind: ClassVar[str]  #: of the client that serves it

@@ -1,4 +1,4 @@
-"""From bytes to what a handler reads; what cannot be decoded is an InvalidMessage."""
+"""Decoders from bytes to what a handler reads; what cannot be decoded is an InvalidMessage."""
 
 from __future__ import annotations
 

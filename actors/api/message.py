@@ -1,4 +1,4 @@
-"""What a handler receives.
+"""The messages that a handler receives.
 
 A message is made from one raw delivery and decodes nothing before it is read:
 a handler that only counts its messages pays for none of their contents.
@@ -22,7 +22,7 @@ _UNREAD = object()
 
 
 class Mark(NamedTuple):
-    """What a handler said of one message."""
+    """A handler's word on one message."""
 
     outcome: Outcome
     delay: float = 0.0  #: seconds
@@ -30,7 +30,7 @@ class Mark(NamedTuple):
 
 
 class Handout:
-    """What the messages of one bulk share while the handler has them."""
+    """The state that the messages of one bulk share while the handler has them."""
 
     __slots__ = ("closed", "decode", "invalid", "marks", "route")
 

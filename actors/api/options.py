@@ -38,14 +38,14 @@ class Options(StrEnum):
 
 
 class Events(StrEnum):
-    """What a table of actions can be declared for, beside the options."""
+    """The events that a table of actions can be declared for, beside the options."""
 
     ON_SUCCESS = "on_success"
     ON_EXCEPTION = "on_exception"
 
 
 class Actions(StrEnum):
-    """What becomes of a message."""
+    """The outcomes that a route can be given for a message."""
 
     ACK = "ack"
     REQUEUE = "requeue"

@@ -75,7 +75,7 @@ class PutOptions(MessageOptions, total=False):
 
 
 class Outlet:
-    """What handlers put messages into: a connection."""
+    """A connection as handlers publish into it."""
 
     def put(
         self,

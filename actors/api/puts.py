@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Puts:
-    """What one call of user code has begun to put."""
+    """The puts that one call of user code has begun."""
 
     __slots__ = ("_begun", "_task")
 

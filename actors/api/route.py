@@ -55,7 +55,7 @@ Handler = Callable[[list[Any]], Any] | type[HandlerActor]
 
 @dataclass(frozen=True)
 class Route:
-    """What one decoration declares. `vhost` is kept as it was given, slashes included."""
+    """One decorated handler. `vhost` is kept as it was given, slashes included."""
 
     name: str
     queues: tuple[str, ...]

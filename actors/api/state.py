@@ -1,4 +1,4 @@
-"""What an app keeps for its hooks and handlers, in each process its own."""
+"""The state that an app keeps for its hooks and handlers, in each process its own."""
 
 from __future__ import annotations
 

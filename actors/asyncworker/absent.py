@@ -10,7 +10,8 @@ HTTP = "HTTP routes belong into a web application, which publishes with actors.P
 
 
 class Absent:
-    """What async-worker had and this package has not. Any use raises `ConfigurationError`."""
+    """A name that async-worker had and this package has not. Any use raises
+    `ConfigurationError`."""
 
     def __init__(self, name: str, instead: str) -> None:
         self._error = f"asyncworker.{name} is not taken over: {instead}"

@@ -11,7 +11,7 @@ __all__ = ["logger", "settings"]
 
 
 class _Logged:
-    """What logging returns: something to await for those who do."""
+    """The answer of logging: something to await for those who do."""
 
     def __await__(self) -> Generator[None, None, None]:
         yield from ()

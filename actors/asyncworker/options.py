@@ -7,7 +7,7 @@ __all__ = ["Actions", "DefaultValues", "Defaultvalues", "Events", "Options", "Ro
 
 
 class DefaultValues:
-    """What routes on RabbitMQ and timers do where nothing is declared."""
+    """The behaviour of routes on RabbitMQ and timers where nothing is declared."""
 
     BULK_SIZE = RouteOptions().bulk_size
     BULK_FLUSH_INTERVAL = RouteOptions().bulk_flush_interval

@@ -20,7 +20,7 @@ from actors.log import redact
 
 
 class DeadLetters(Protocol):
-    """What both connections can do with the dead letters of a queue."""
+    """The operations on a queue's dead letters that both connections have."""
 
     def dead(self, queue: str, which: DeadFilter = ALL) -> list[Stored]: ...
 

@@ -1,4 +1,4 @@
-"""What values may be given on the command line, and what is said of those that may not."""
+"""The values that the command line takes, and the words for those that it refuses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from actors.logic.names import broken_rule
 
 
 class Whole(click.IntRange):
-    """As its base, in the words of people."""
+    """The base's whole number, in the words of people."""
 
     name = "whole number"
 
 
 class Number(click.FloatRange):
-    """As its base, in the words of people; "inf" and "nan" are none."""
+    """The base's number, in the words of people; "inf" and "nan" are none."""
 
     name = "number"
 

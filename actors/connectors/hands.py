@@ -71,7 +71,8 @@ class NoHands:
 
 
 class Hands(NoHands):
-    """What the handlers of a pipeline hold; nothing is remembered where the file cannot be used."""
+    """The bulks that a pipeline's handlers hold; nothing is remembered where the file cannot be
+    used."""
 
     def __init__(self, plan: PipelinePlan) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What nobody but its user and root can have written or can change: nothing else is used.
+"""Files that nobody but their user and root can have written or can change: no other is used.
 
 Every check takes what `lstat` or `fstat` found, and raises `ConfigurationError` with one line
 that says what is wrong and what to do.

@@ -1,4 +1,4 @@
-"""When the deliveries of one epoch came, as closely as it matters."""
+"""The ages of one epoch's deliveries, as closely as it matters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a message of a broker was handed out before, as far as its headers prove it.
+"""The number of hand-outs of a broker's message before this one, as far as its headers prove it.
 
 Anybody can write a header. Workers of one queue need not share a secret, a password or a user:
 a count is sealed with a digest of what it belongs to. It holds for this very message on this

@@ -1,4 +1,4 @@
-"""How far a stream has been handled: the id to resume from, and what a resumed stream tells."""
+"""The progress of a stream: the id to resume from, and what a resumed stream tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How the making of a copy ends, whatever its message holds and whatever its place answers."""
+"""The end of an attempt to make a copy, whatever its message holds and whatever its place
+answers."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ PATIENCE = 3
 
 
 class Form(IntEnum):
-    """How a copy is made. Each next one asks for less."""
+    """The form of a copy. Each next one asks for less."""
 
     WHOLE = 0  #: as its message is; of a dead letter without the headers that do not fit
     BARE = 1  #: body, id and our own notes
@@ -17,7 +18,7 @@ class Form(IntEnum):
 
 
 class Refusal(IntEnum):
-    """Why a copy was not stored."""
+    """The reason why a copy was not stored."""
 
     AWAY = 0  #: nobody could be asked, or nobody answered: it is tried again, without end
     REFUSED = 1  #: its place took it not this time: a full queue may have room soon

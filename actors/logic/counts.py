@@ -1,4 +1,4 @@
-"""What became of the deliveries of one route, in numbers."""
+"""The counts of one route's deliveries, by outcome."""
 
 from __future__ import annotations
 

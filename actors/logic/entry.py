@@ -24,7 +24,7 @@ TEXTS = {
 
 
 class Entry(NamedTuple):
-    """What is to be put into a queue."""
+    """A message for a queue."""
 
     body: bytes
     id: str = ""  #: made where it is empty

@@ -1,4 +1,4 @@
-"""What becomes of a message: outcomes, and the one table for everything that goes wrong."""
+"""The outcomes of a message, and the one policy for everything that goes wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASON = 500
 
 
 class Outcome(IntEnum):
-    """What becomes of one delivery. The numbers travel, the names are for people."""
+    """The outcome of one delivery. The numbers travel, the names are for people."""
 
     ACK = 0
     REQUEUE = 1  #: a failure: given back, and the broker may count it
@@ -34,7 +34,7 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a table entry says: an outcome, and for RETRY the ladder it waits on."""
+    """A table's entry: an outcome, and for RETRY the waits between its attempts."""
 
     outcome: Outcome
     attempts: int = 0  #: RETRY: hand-outs in all, then DEAD_LETTER; 0: without end

@@ -1,4 +1,4 @@
-"""How much of its prefetch a consumer has, and what the next read should therefore bring."""
+"""The share of a consumer's prefetch that is used, and the reads that follow from it."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Cut(NamedTuple):
 
 
 class Sink(Protocol):
-    """What takes the content frames of a channel."""
+    """The receiver of a channel's content frames."""
 
     def cut(self, buffer: bytes, start: int, limit: int) -> int:
         """Take whole deliveries from `start` on; returns where it stopped."""

@@ -1,4 +1,4 @@
-"""When a loop fails so often that nothing but its end helps."""
+"""The point at which a loop fails so often that nothing but its end helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who works for which route: the handlers of one pool, and the routes that share them."""
+"""The handlers of one pool, and the routes that share them."""
 
 from __future__ import annotations
 

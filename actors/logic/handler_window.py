@@ -1,4 +1,4 @@
-"""What one handler holds, and how much more it may be given."""
+"""The bulks that one handler holds, and its room for more."""
 
 from __future__ import annotations
 

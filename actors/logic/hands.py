@@ -1,4 +1,4 @@
-"""What a worker had in hand when it was killed as a whole, and what that says of a message."""
+"""The bulks that a worker held when it was killed as a whole, and what they say of a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one pipeline wants on a joined host, for as long as it says so."""
+"""The handlers that one pipeline wants on a joined host, for as long as it says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was handed on and is not yet settled, and what to tell the world of it."""
+"""The deliveries that were handed on and are not settled, and what to tell the world of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMES_AGAIN = (Outcome.REQUEUE, Outcome.RETURN)
 
 
 class Flush(NamedTuple):
-    """What a ledger says to settle now, by position within one epoch.
+    """The settlements that a ledger has for the world now, by position within one epoch.
 
     Returns and rejections are to be written before the `multiple` ack of `prefix`,
     which would otherwise acknowledge them too.

@@ -26,7 +26,7 @@ class NodeEntry:
 
 
 class NodeDirectory:
-    """Who is there; of two hosts of one name the first."""
+    """The nodes that have joined; of two of one name the first."""
 
     def __init__(self, host: str, app: str, version: str) -> None:
         self._host, self._app, self._version = host, app, version  # the leader's own

@@ -1,4 +1,4 @@
-"""How much of a queue may be unsettled, so that all of it is done in good time.
+"""The share of a queue that may be unsettled, so that all of it is done in good time.
 
 RabbitMQ counts from the delivery, not from the call of the handler, and ends a channel on which
 one delivery is unsettled for too long. What waits here for a slow handler comes close to that

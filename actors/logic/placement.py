@@ -1,4 +1,4 @@
-"""Which hosts may run a route: what it requires against what each offers."""
+"""The placement of routes: what each requires against what each host offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a message failed, where the broker only says that it was delivered before."""
+"""The count of a message's failures, where the broker only says that it was delivered before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAPACITY = 10_000
 
 
 class Past(NamedTuple):
-    """What is known of a message that came back."""
+    """The history of a message that came back."""
 
     attempts: int = 0
     cleared: bool = False  #: each time by a mark of its own, in a bulk that raised nothing

@@ -1,4 +1,4 @@
-"""What happens again and again: told once, and then as a number."""
+"""Events that happen again and again: reported once, and then as a number."""
 
 from __future__ import annotations
 

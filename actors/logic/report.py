@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Report(NamedTuple):
-    """What a handler did for one route, in the bulks that a settlement answers."""
+    """A handler's work for one route, in the bulks that a settlement answers."""
 
     route: str
     bulks: int = 0

@@ -1,4 +1,4 @@
-"""When what failed is started again, and when to stop trying."""
+"""Restarts: when to start again, and when to stop trying."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ NO_BULK = -1
 
 @dataclass(slots=True)
 class Losses:
-    """What a handler's death leaves to decide; the rest is handed out again."""
+    """The deliveries that a handler's death leaves to decide; the rest is handed out again."""
 
     crashed: list[tuple[Chunk, int]] = field(default_factory=list)  #: alone too often
     timed_out: list[tuple[Chunk, int]] = field(default_factory=list)  #: held it for too long
 
 
 class RouteQueue:
-    """What waits of one route, and who is to go next.
+    """The waiting deliveries of one route, in the order in which they go out.
 
     In order: bulks that lost their process through no fault of their own, then what the
     batching says is due. Suspects go one at a time to a process with nothing else in it.

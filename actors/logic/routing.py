@@ -20,7 +20,7 @@ IS_A_STREAM = (
 
 @dataclass(frozen=True, slots=True)
 class Prefetch:
-    """How much of a route is on its way at once."""
+    """The amount of a route that is on its way at once."""
 
     count: int  #: unsettled deliveries, for each queue
     bulk_size: int  #: deliveries; never more than can be unsettled

@@ -1,4 +1,4 @@
-"""What is said of deliveries: from a handler's answer to what the connection is told."""
+"""The settlement of deliveries: from a handler's answer to the word for the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a message may be: one limit for all who store one, and for what carries it."""
+"""The size limit of a message: one for all who store one, and for what carries it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SLOW = 60.0
 
 
 class Channel(StrEnum):
-    """What a queue's channel does."""
+    """The state of a queue's channel."""
 
     IDLE = "idle"  #: there is none
     OPENING = "opening"

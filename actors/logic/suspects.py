@@ -1,4 +1,4 @@
-"""Which message kills its process: bisecting, without harm to its neighbours."""
+"""The search for the message that kills its process: bisecting, without harm to its neighbours."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class EpochAccount:
 
 
 class Unacked:
-    """From delivery to settlement, of all queues of one connection."""
+    """The deliveries of all queues of one connection, from their arrival to their settlement."""
 
     def __init__(self) -> None:
         self.sent_chunks = SentChunks()

@@ -1,4 +1,4 @@
-"""Who has connected and proven nothing yet: how many, from where, and for how long."""
+"""Peers that have connected and proven nothing yet: their number, their hosts, and their time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hosts do not answer, so that nothing waits for them."""
+"""Hosts that do not answer, so that nothing waits for them."""
 
 from __future__ import annotations
 

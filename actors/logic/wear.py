@@ -1,4 +1,4 @@
-"""When a handler's process has done enough, and makes room for a fresh one."""
+"""The limits after which a handler's process makes room for a fresh one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def least(limits: Iterable[int]) -> int:
 
 
 class Wear:
-    """What one process has done and holds, beside what it may. A limit of 0 is none."""
+    """The work and the memory of one process, against their limits. A limit of 0 is none."""
 
     def __init__(self, max_messages: int, max_memory: int) -> None:
         self.weighs = max_memory > 0  #: whether its memory matters

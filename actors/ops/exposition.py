@@ -34,7 +34,7 @@ def exposition(report: dict[str, Any], host: str, directory: Path) -> bytes:
 
 
 class _Reported:
-    """What the actors count themselves."""
+    """The counts of the actors themselves."""
 
     def __init__(self, report: dict[str, Any], actors: list[dict[str, Any]]) -> None:
         self._report = report
@@ -117,7 +117,7 @@ class _Reported:
 
 
 class _Measured:
-    """What the processes measured, the dead ones too; but what a gauge said died with them."""
+    """The measures of all processes, dead ones included; a gauge's value dies with its process."""
 
     def __init__(self, actors: list[dict[str, Any]], directory: Path) -> None:
         self._living = {actor["name"] for actor in actors if actor["pid"]}

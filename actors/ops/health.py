@@ -1,4 +1,4 @@
-"""How a running system looks from outside: to probes, to Prometheus, and to systemd.
+"""The health of a running system, for probes, for Prometheus, and for systemd.
 
 The launcher asks the root and passes on here what it hears; nobody else is asked.
 """

@@ -30,7 +30,7 @@ logger = own_logger("actors.system")
 
 
 class Answer(NamedTuple):
-    """What is said to a request."""
+    """The answer to a request."""
 
     status: HTTPStatus
     body: bytes

@@ -152,7 +152,7 @@ def _network(found: dict[str, Any]) -> Network:
 
 
 class _Signals:
-    """How often we were asked to end; readable on `fd` when it happens."""
+    """The number of requests to end; readable on `fd` when one comes."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -193,7 +193,7 @@ def _signals() -> Iterator[_Signals]:
 
 
 class _Watch:
-    """What the launcher does while the system plays."""
+    """The launcher's work while the system plays."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What systemd is told of a service of `Type=notify`: sd_notify(3), and nothing else of it."""
+"""The notifications of a service of `Type=notify`: sd_notify(3), and nothing else of systemd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an app and its settings to the plan that is played, with what deserves a warning."""
+"""The plan that is played, made of an app and its settings, with what deserves a warning."""
 
 from __future__ import annotations
 

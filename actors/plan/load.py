@@ -1,4 +1,4 @@
-"""From an import string to the app it names, with one clear line for what stands in the way."""
+"""The import of an app by its import string, with one clear line for what stands in the way."""
 
 from __future__ import annotations
 

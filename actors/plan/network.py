@@ -1,4 +1,4 @@
-"""How a system is reached by others beyond loopback: addresses and keys."""
+"""Addresses and keys by which other hosts reach a system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from actors.plan.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where a system meets others; every socket of it binds to `host`, and no other address."""
+    """The address at which a system meets others; every socket of it binds to `host` alone."""
 
     host: str  #: IPv4 address of this host
     port: int = 0  #: of the admin; 0: any free one

@@ -1,4 +1,4 @@
-"""What an app and its settings come to: plain data that travels in `Configure`.
+"""The plan of an app and its settings: plain data that travels in `Configure`.
 
 `App` declares, `actors.plan.settings` resolves flags, environment, file and code into a
 `Plan`; actors read nothing else. Everything here is frozen and picklable.

@@ -1,4 +1,4 @@
-"""Which connection serves which route, and in what measure."""
+"""The connections that serve the routes, each with its prefetch."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from actors.logic.placement import parse_offers
 
 
 class Settings(Schema):
-    """How an app is to be run: what the command line resolved, or the defaults.
+    """The settings of a run: what the command line resolved, or the defaults.
 
     Raises `ConfigurationError`.
     """

@@ -59,7 +59,7 @@ REMEMBERED = 256
 
 
 class SettleAs(NamedTuple):
-    """What becomes of a message for what befell it outside its handler."""
+    """The outcome of a message for what befell it outside its handler."""
 
     policy: Policy
     error: type[Exception]
@@ -67,7 +67,7 @@ class SettleAs(NamedTuple):
 
 
 class Batcher:
-    """Between one connection and the handlers of its routes."""
+    """The actor between one connection and the handlers of its routes."""
 
     _hands: Memory
 

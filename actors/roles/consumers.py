@@ -1,4 +1,4 @@
-"""What a connection fetches: its queues, each on a channel of its own."""
+"""The queues that a connection consumes, each on a channel of its own."""
 
 from __future__ import annotations
 

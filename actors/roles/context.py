@@ -1,4 +1,4 @@
-"""What an actor may do to the world, and nothing else.
+"""The acts that an actor has towards the world, and nothing else.
 
 An actor is a plain class with `on(message, sender, now)`. Two stages implement
 this context: `stages.thespian` for real, `stages.memory` in virtual time.
@@ -43,7 +43,7 @@ class Client(Protocol):
 
 
 class Memory(Client, Protocol):
-    """What handlers have in hand, kept where it outlives the death of the whole worker."""
+    """The bulks that handlers hold, kept where they outlive the death of the whole worker."""
 
     deaths: dict[bytes, Deaths]  #: of messages known from killed workers
     suspects: set[bytes]  #: held by the worker that was killed last

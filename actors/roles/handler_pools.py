@@ -1,4 +1,4 @@
-"""From a plan to the lines of its routes, and who is to work for them."""
+"""The handler pools and route queues of a plan."""
 
 from __future__ import annotations
 

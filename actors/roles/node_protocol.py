@@ -1,4 +1,5 @@
-"""What a joined host, the leader and its pipelines say to each other, in the order it travels.
+"""The messages between a joined host, the leader and its pipelines, in the order in which they
+travel.
 
 Each message tells a state, not a change: what is lost, repeated or overtaken is made good by
 the next.

@@ -35,7 +35,7 @@ class Republish(NamedTuple):
 
 
 class ConnectionClient(Client, Protocol):
-    """What every connection to the world can do.
+    """The operations that every connection to the world has.
 
     `epoch`s are given by the caller, never reused; positions count 1, 2, 3 … within
     an epoch, in order of arrival. An epoch ends with `QueueLost` or `Lost`;
@@ -168,7 +168,7 @@ class RepublishFailed:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many deliveries are ready to be fetched now, as far as the world tells."""
+    """The number of deliveries that are ready to be fetched now, as far as the world tells."""
 
     queue: str
     ready: int

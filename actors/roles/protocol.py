@@ -96,7 +96,7 @@ class Leased(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Neighbours(ActorMessage):
-    """Who stands next to you; whoever is not named here is gone.
+    """The actors next to you; whoever is not named here is gone.
 
     An introduction that a later one overtook would bury the living.
     """
@@ -199,7 +199,7 @@ class Received(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settlement(ActorMessage):
-    """What became of deliveries: handler to batcher by bulk, batcher to connection by receipt.
+    """The outcomes of deliveries: handler to batcher by bulk, batcher to connection by receipt.
 
     Settlements are sets: repeated, swapped or late ones change nothing twice.
     """
@@ -213,7 +213,8 @@ class Settlement(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outstanding(ActorMessage):
-    """What I hold open between us: what you miss, ask again; what I miss, send again."""
+    """The numbers that I hold open between us: what you miss, ask again; what I miss, send
+    again."""
 
     numbers: tuple[int, ...]  #: a handler's: first those at work, in the order in which they came
     next: int = 0  #: the number that will be given next: below it nothing new appears
@@ -294,7 +295,7 @@ class ReportStatus(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Status(ActorMessage):
-    """How I am, as JSON of the shape that `callboard status --json` prints."""
+    """My state, as JSON of the shape that `callboard status --json` prints."""
 
     round: int
     report: str
@@ -313,7 +314,7 @@ class ChildExited(ActorMessage):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reminder(ActorMessage):
-    """To oneself, later. A reminder of an older generation is stale and means nothing."""
+    """A word to oneself, later. A reminder of an older generation is stale and means nothing."""
 
     what: str
     generation: int = 0

@@ -1,4 +1,4 @@
-"""How a system is: what `callboard status --json` prints, read by people and machines."""
+"""The state of a system: what `callboard status --json` prints, read by people and machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes through a connection: deliveries to its batcher, settlements to the world."""
+"""The part of a connection that hands deliveries to its batcher and settles them with the world."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _ITEM = array("I").itemsize
 
 
 class Crash(BaseException):
-    """What `crash` raises in memory: no handler catches it by accident."""
+    """The exception that `crash` raises in memory: no handler catches it by accident."""
 
 
 class ObservedCode(InlineUserCode):

@@ -1,4 +1,4 @@
-"""Where user code runs: a loop in a thread of its own, or one on the caller's in virtual time.
+"""Loops for user code: in a thread of its own, or on the caller's in virtual time.
 
 Coroutines run on the loop. Functions run where no loop is running, so that they may run one of
 their own: in threads, or on the loop's thread while the loop pauses.

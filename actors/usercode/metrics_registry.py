@@ -1,4 +1,4 @@
-"""Where the metrics of a process are kept: in memory, or in files that outlive it.
+"""The store of a process's metrics: in memory, or in files that outlive it.
 
 `prometheus_client` is imported when the first metric is used: who measures nothing does not
 pay for it.
@@ -28,7 +28,7 @@ logger = own_logger("actors.metrics")
 
 
 class MemoryRegistry:
-    """For tests: what one system in memory measures."""
+    """The measures of one system in memory, for tests."""
 
     def __init__(self) -> None:
         self._metrics: dict[Declaration, Any] = {}
@@ -68,7 +68,7 @@ class MemoryRegistry:
 
 
 class FileRegistry(MemoryRegistry):
-    """For a process of a real system: in files of the slot that it plays in.
+    """The measures of a process of a real system, in files of the slot that it plays in.
 
     Its successor goes on counting in the same files, so that there are never more of them
     than slots, however often processes die. What a gauge says dies with its process. Where

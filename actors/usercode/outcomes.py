@@ -1,4 +1,4 @@
-"""From a bulk to the messages that a handler receives, and back to outcomes."""
+"""The messages of a bulk, and the outcomes that a handler's call gives them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN = (Outcome.ACK, Outcome.REJECT, Outcome.RETURN)
 
 
 class Policies(NamedTuple):
-    """What a route wants done with what its handler does not mark."""
+    """The policies of a route for what its handler does not mark."""
 
     on_success: Policy
     table: Mapping[type[BaseException], Policy]  #: has an entry for `Exception`

@@ -21,7 +21,7 @@ AGAIN = 5.0
 
 
 class Lock(Protocol):
-    """What one of all replicas holds."""
+    """A lock that one of all replicas holds."""
 
     def held(self) -> bool | None:
         """Whether we do; None while that is not known."""

@@ -85,7 +85,7 @@ class Sent:
 
 
 class Wire:
-    """What one kind of connection brings, and what its store counts."""
+    """The messages that one kind of connection brings, and the counts that its store keeps."""
 
     def __init__(self, kind: str) -> None:
         self._frames = connector_of(kind).frames

@@ -1,4 +1,4 @@
-"""What people do to queues of RabbitMQ from outside: look, redrive, purge.
+"""The administration of RabbitMQ's queues from outside: look, redrive, purge.
 
 What is only looked at is fetched without an acknowledgement and goes back, in order. Where the
 broker would count that as a return, a copy takes its place, confirmed before the letter goes.

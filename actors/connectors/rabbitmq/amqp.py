@@ -1,4 +1,4 @@
-"""What pika needs to know of a broker, and what its errors mean."""
+"""The parameters that pika needs for a broker, and the meaning of its errors."""
 
 from __future__ import annotations
 

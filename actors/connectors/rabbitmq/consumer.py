@@ -19,7 +19,7 @@ _ITEM = array("I").itemsize
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """What is fetched from a queue, from one opening of its channel to its end."""
+    """The fetching of one queue, from one opening of its channel to its end."""
 
     queue: str
     epoch: int

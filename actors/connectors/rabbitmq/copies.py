@@ -1,4 +1,4 @@
-"""What a copy of a delivery is: where it goes, what it is called, what it tells."""
+"""The copy of a delivery: its queue, its id, its headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people do to a spool from outside: look, purge, redrive."""
+"""The administration of a spool from outside: look, purge, redrive."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ INVALID = ("InvalidMessage", "UndecodableMessageException")
 
 
 class DeadFilter(NamedTuple):
-    """Which dead letters of a queue; without a limit of any kind, all of them."""
+    """A choice of a queue's dead letters; without a limit of any kind, all of them."""
 
     ids: Sequence[str] = ()
     error: str = ""  #: class of the exception, qualified or its last part

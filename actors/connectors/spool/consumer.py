@@ -1,4 +1,4 @@
-"""What a spool's client has handed on, and what it has yet to write."""
+"""The messages that a spool's client has handed on, and the writes that it still owes."""
 
 from __future__ import annotations
 

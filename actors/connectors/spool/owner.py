@@ -1,4 +1,4 @@
-"""Who holds which messages of a spool, without a clock.
+"""The owners of a spool's messages, told apart without a clock.
 
 An owner is a FIFO beside the spool, locked for as long as its process lives: whoever can
 take that lock knows the owner dead and frees what it held. What is written into the FIFO

@@ -1,4 +1,4 @@
-"""Where a spool may lie: a local disk, in a directory that can be written."""
+"""The places where a spool may lie: a local disk, in a directory that can be written."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class StreamOver(Exception):
 
 
 class Target(NamedTuple):
-    """Where a stream is."""
+    """The URL of a stream, and the secrets for it."""
 
     url: str
     headers: dict[str, str]  #: secrets among them: for the origin `home` alone

@@ -22,7 +22,7 @@ class Began(NamedTuple):
 
 
 class Came(NamedTuple):
-    """What one read brought; no more is read before `resume`."""
+    """The events of one read; no more is read before `resume`."""
 
     events: list[StreamEvent]
     passed: str | None  #: the last id, where it came without an event
@@ -33,7 +33,7 @@ What = Began | Came | StreamLost | StreamOver
 
 
 class News(NamedTuple):
-    """What happened to an attempt to read a stream; the last of it is an exception."""
+    """An event of an attempt to read a stream; the last of it is an exception."""
 
     attempt: int
     what: What

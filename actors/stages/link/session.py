@@ -42,7 +42,7 @@ Address = tuple[str, int]  #: (IPv4 address, port) at which an endpoint listens
 
 
 class Refused(Exception):
-    """What is not for us, or not from one of us."""
+    """A frame that is not for us, or not from one of us."""
 
 
 class Identity:

@@ -46,7 +46,7 @@ _VIGILANCE = {
 
 
 class Frame(NamedTuple):
-    """What is sent, and whom to tell what became of it."""
+    """A frame to send, and the caller who hears what became of it."""
 
     number: int  #: counts up, over all that an endpoint sends
     body: bytes

@@ -1,4 +1,4 @@
-"""Where the first hosts of a system are: their names looked up, again and again."""
+"""The names of a system's first hosts, looked up again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an actor acts through where it has a process of its own."""
+"""The context of an actor that has a process of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_LEARNED = 1024  #: names of others that are remembered
 
 
 class Envelope(NamedTuple):
-    """What travels: a message, and the addresses of those whom it introduces."""
+    """A message on its way, with the addresses of those whom it introduces."""
 
     to: str
     sender: str

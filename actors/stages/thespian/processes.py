@@ -1,4 +1,4 @@
-"""What ties processes to each other, so that none outlives its system."""
+"""The ties between processes, so that none outlives its system."""
 
 from __future__ import annotations
 
