@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-from actors.logic.plain import plain
+from actors.logic.messages.plain import plain
 
 
 class Exit(IntEnum):

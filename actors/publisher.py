@@ -12,7 +12,7 @@ from actors.api.connections import parse_connection
 from actors.api.connector import connector_of
 from actors.api.puts import begun
 from actors.errors import PublishError
-from actors.logic.entry import (
+from actors.logic.messages.entry import (
     Entry,
     Store,
     check_queue,

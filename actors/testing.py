@@ -15,7 +15,7 @@ from actors.connectors.hands import NoHands
 from actors.connectors.memory.publisher import WorldPublisher
 from actors.connectors.memory.wire import Sent, Stored
 from actors.connectors.memory.world import World
-from actors.logic.entry import MAX_DELAY, Entry, check_seconds
+from actors.logic.messages.entry import MAX_DELAY, Entry, check_seconds
 from actors.metrics import declared, use_registry
 from actors.plan.build import build_plan
 from actors.plan.plan import PipelinePlan

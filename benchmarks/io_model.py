@@ -29,7 +29,7 @@ from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapte
 
 from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.connectors.rabbitmq.ioloop import IOLoop
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Opened
 from benchmarks.bare import Bare

@@ -19,8 +19,8 @@ from actors.api.state import State
 from actors.api.topology import Queue
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.log import own_logger
-from actors.logic.names import broken_text
-from actors.logic.routing import numbered
+from actors.logic.consuming.routing import numbered
+from actors.logic.messages.names import broken_text
 
 H = TypeVar("H", bound=Handler)
 Hook = Callable[["App"], Any]

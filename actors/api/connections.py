@@ -20,9 +20,9 @@ from actors.api.schema import Schema
 from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
 from actors.log import name_secret
-from actors.logic.names import broken_text
-from actors.logic.routing import stream_url
-from actors.logic.secrets import masked_url
+from actors.logic.consuming.routing import stream_url
+from actors.logic.messages.names import broken_text
+from actors.logic.messages.secrets import masked_url
 
 UNREADABLE = (
     "cannot be read: is the port a number of at most 65535, and is each of '/?#@%[]' and each"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from actors.errors import InvalidMessage
-from actors.logic.failure import describe
+from actors.logic.settlement.failure import describe
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError

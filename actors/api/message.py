@@ -11,8 +11,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from actors.errors import InvalidMessage
 from actors.log import own_logger
-from actors.logic.entry import MAX_DELAY, check_seconds
-from actors.logic.failure import Outcome
+from actors.logic.messages.entry import MAX_DELAY, check_seconds
+from actors.logic.settlement.failure import Outcome
 
 T = TypeVar("T")
 

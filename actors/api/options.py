@@ -12,8 +12,8 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 from actors.api.callables import fault
 from actors.api.schema import Schema
 from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
-from actors.logic.failure import DEAD_LETTER, Outcome, Policy
-from actors.logic.sizes import MAX_MESSAGE
+from actors.logic.messages.sizes import MAX_MESSAGE
+from actors.logic.settlement.failure import DEAD_LETTER, Outcome, Policy
 
 
 class Options(StrEnum):
@@ -157,7 +157,7 @@ class TimerOptions(Schema):
 
 
 def policy_of(option: PolicyOption) -> Policy:
-    """An action or a `Retry` in the words of `actors.logic.failure`."""
+    """An action or a `Retry` in the words of `actors.logic.settlement.failure`."""
     if isinstance(option, Retry):
         return Policy(
             Outcome.RETRY,

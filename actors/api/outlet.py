@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypedDict, Unpack, cast
 
 from actors.api.connector import connector_of
 from actors.api.puts import begun
-from actors.logic.entry import (
+from actors.logic.messages.entry import (
     OutgoingMessage,
     check_properties,
     check_text,

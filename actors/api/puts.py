@@ -14,7 +14,7 @@ from contextvars import ContextVar, Token
 from typing import Any, TypeVar
 
 from actors.errors import InvalidHandler
-from actors.logic.failure import describe
+from actors.logic.settlement.failure import describe
 
 T = TypeVar("T")
 

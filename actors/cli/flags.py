@@ -17,7 +17,7 @@ import click
 from actors import log
 from actors.cli.values import Number, Whole
 from actors.errors import ConfigurationError
-from actors.logic.secrets import masked_url
+from actors.logic.messages.secrets import masked_url
 
 __all__ = ["CONNECTION", "RUN", "blame", "flag", "flags"]
 

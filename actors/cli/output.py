@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from actors.logic.plain import plain
+from actors.logic.messages.plain import plain
 
 #: Levels of a value beyond which JSON shows no more of it.
 DEPTH = 50

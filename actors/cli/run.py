@@ -14,7 +14,7 @@ from actors.cli.flags import RUN
 from actors.cli.output import say
 from actors.cli.table import table
 from actors.log import own_logger, redact
-from actors.logic.placement import spelled
+from actors.logic.supervision.placement import spelled
 from actors.plan.build import build_host_plan, build_plan, check_app, check_host
 from actors.plan.load import load
 from actors.plan.network import network_of

@@ -12,7 +12,7 @@ from actors.cli.flags import flag
 from actors.cli.output import say, say_json
 from actors.cli.table import table
 from actors.cli.values import Whole
-from actors.roles.report import why
+from actors.roles.supervision.report import why
 
 READY, NOT_READY, NOTHING = 0, 1, 3
 

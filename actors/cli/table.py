@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.logic.plain import plain
+from actors.logic.messages.plain import plain
 
 #: Columns; longer lines are cut, for a wrapped table is none.
 WIDTH = 100

@@ -20,9 +20,9 @@ from struct import Struct, error
 from typing import Any
 
 from actors.log import own_logger
-from actors.logic.bulk import Piece
-from actors.logic.frames import Delivery
-from actors.logic.hands import BEGINNING, Deaths, bequeathed, identity
+from actors.logic.bulks.bulk import Piece
+from actors.logic.bulks.hands import BEGINNING, Deaths, bequeathed, identity
+from actors.logic.consuming.frames import Delivery
 from actors.plan.plan import PipelinePlan
 
 #: Bytes of a slot, and how many there are; what finds no room is not remembered.

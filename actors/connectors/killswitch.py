@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from actors.errors import Exit
 from actors.log import own_logger
-from actors.logic.fuse import Fuse
+from actors.logic.supervision.fuse import Fuse
 
 #: Seconds between two looks of a loop that has nothing to do.
 BEAT = 1.0

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 from actors.log.lines import PATIENCE, SharedLines
-from actors.logic.plain import plain
-from actors.logic.secrets import MASK, masked
+from actors.logic.messages.plain import plain
+from actors.logic.messages.secrets import MASK, masked
 
 __all__ = ["FORMATS", "configure", "in_force", "name_secret", "own_logger", "redact"]
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from actors.errors import ConfigurationError
 from actors.ops.health_server import Answer, ProbeServer
 from actors.ops.systemd import SystemdNotifier
-from actors.roles.report import why
+from actors.roles.supervision.report import why
 from actors.usercode.metrics_registry import DIRECTORY
 
 INTERVAL = 1.0  #: seconds between two questions to the root

@@ -25,8 +25,8 @@ from actors.ops.runtime_file import RuntimeFile, find, runtime_directory
 from actors.plan.keys import read_keys
 from actors.plan.network import Network
 from actors.plan.plan import NodePlan, Plan
-from actors.roles.node_protocol import NodeLeave, NodeLeaving
 from actors.roles.protocol import ActorMessage, Drain, Drained, Failed, ReportStatus, Status
+from actors.roles.supervision.node_protocol import NodeLeave, NodeLeaving
 
 if TYPE_CHECKING:
     from actors.stages.thespian.launcher import Launcher

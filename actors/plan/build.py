@@ -15,8 +15,8 @@ from actors.api.options import Actions
 from actors.api.state_dir import state_dir
 from actors.errors import HandlerCrashed
 from actors.log import own_logger
-from actors.logic.failure import Outcome, Policy, policy_for
-from actors.logic.placement import Offer, parse_offers, satisfies, spelled
+from actors.logic.settlement.failure import Outcome, Policy, policy_for
+from actors.logic.supervision.placement import Offer, parse_offers, satisfies, spelled
 from actors.plan.plan import NodePlan, Outlets, PipelinePlan, Plan, RoutePlan
 from actors.plan.resolve import NO_CONNECTION, ResolvedRoute, resolve, resolve_connections
 from actors.plan.settings import Settings

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.logic.failure import DEAD_LETTER, REQUEUE, Policy
-from actors.logic.placement import Offer
+from actors.logic.settlement.failure import DEAD_LETTER, REQUEUE, Policy
+from actors.logic.supervision.placement import Offer
 
 #: Where handlers may put messages: (name, kind, settings as JSON) of each connection.
 Outlets = tuple[tuple[str, str, str], ...]

@@ -10,8 +10,8 @@ from actors.api.connections import Connection, parse_connection, split_name
 from actors.api.options import compile_table
 from actors.api.route import Route
 from actors.errors import InvalidConnection, InvalidRoute
-from actors.logic.failure import Policy
-from actors.logic.routing import Prefetch, prefetch_of
+from actors.logic.consuming.routing import Prefetch, prefetch_of
+from actors.logic.settlement.failure import Policy
 from actors.plan.settings import Settings
 
 if TYPE_CHECKING:

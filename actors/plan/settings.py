@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from actors.api.schema import Schema
 from actors.errors import ConfigurationError
-from actors.logic.placement import parse_offers
+from actors.logic.supervision.placement import parse_offers
 
 
 class Settings(Schema):

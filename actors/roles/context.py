@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from actors.logic.bulk import Piece
-    from actors.logic.hands import Deaths
+    from actors.logic.bulks.bulk import Piece
+    from actors.logic.bulks.hands import Deaths
     from actors.roles.protocol import ActorMessage
 
 #: The sender of what an actor's own client reports, of its reminders, and of stage news.

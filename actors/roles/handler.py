@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import inf
 
-from actors.logic.wear import Wear, least
+from actors.logic.bulks.wear import Wear, least
 from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
 from actors.roles.port import Runner

@@ -8,11 +8,11 @@ from typing import Any
 
 from actors.api.connector import connector_of
 from actors.api.message import Message
-from actors.logic.batching import Batching
-from actors.logic.failure import Outcome
-from actors.logic.handler_pool import HandlerPool
-from actors.logic.ordering import Ordering
-from actors.logic.route_queue import RouteQueue
+from actors.logic.bulks.batching import Batching
+from actors.logic.bulks.handler_pool import HandlerPool
+from actors.logic.bulks.ordering import Ordering
+from actors.logic.bulks.route_queue import RouteQueue
+from actors.logic.settlement.failure import Outcome
 from actors.plan.plan import PipelinePlan, RoutePlan
 
 #: Seconds that a bulk waits for more at the most where the system runs until nothing is left.

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from actors.logic.copying import Form, Refusal
-from actors.logic.ledger import Flush
+from actors.logic.settlement.copying import Form, Refusal
+from actors.logic.settlement.ledger import Flush
 from actors.roles.context import Client
 
 

@@ -1,5 +1,5 @@
 """Every message between actors, in the order it travels; between hosts:
-`actors.roles.node_protocol`.
+`actors.roles.supervision.node_protocol`.
 
 Messages are frozen, slotted and made of bytes, numbers, strings and tuples of
 them, so that each pickles small and means the same on both sides. Thespian
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.logic.bulk import Piece
-from actors.logic.failure import Outcome
-from actors.logic.report import Report
-from actors.logic.settling import Range, Single
+from actors.logic.bulks.bulk import Piece
+from actors.logic.bulks.report import Report
+from actors.logic.settlement.failure import Outcome
+from actors.logic.settlement.settling import Range, Single
 from actors.plan.plan import NodePlan, PipelinePlan, Plan
 
 __all__ = [

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from actors.log import own_logger
-from actors.logic.copying import Refusal, next_form
-from actors.logic.failure import Outcome, next_attempts
-from actors.logic.plain import encodable
-from actors.logic.unacked import SentChunks, Unacked
+from actors.logic.messages.plain import encodable
+from actors.logic.settlement.copying import Refusal, next_form
+from actors.logic.settlement.failure import Outcome, next_attempts
+from actors.logic.settlement.unacked import SentChunks, Unacked
 from actors.roles.context import Context
 from actors.roles.port import (
     ConnectionClient,

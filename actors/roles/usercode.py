@@ -9,7 +9,7 @@ import json
 from typing import Generic, TypeVar
 
 from actors.log import own_logger
-from actors.logic.restart import Backoff
+from actors.logic.supervision.restart import Backoff
 from actors.roles.context import Context
 from actors.roles.port import Code, Ended, Started, StartFailed
 from actors.roles.protocol import (

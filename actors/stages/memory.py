@@ -19,10 +19,10 @@ from actors.roles.clock import Clock
 from actors.roles.connection import Connection
 from actors.roles.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.roles.handler import Handler
-from actors.roles.node import NodeSupervisor
-from actors.roles.pipeline import PipelineSupervisor
 from actors.roles.protocol import ActorMessage, ChildExited
-from actors.roles.system import SystemSupervisor
+from actors.roles.supervision.node import NodeSupervisor
+from actors.roles.supervision.pipeline import PipelineSupervisor
+from actors.roles.supervision.system import SystemSupervisor
 
 ROLES: dict[str, Callable[[Any], Actor]] = {
     "root": SystemSupervisor,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from actors.api.puts import Puts, leave
 from actors.log import in_force, own_logger
-from actors.logic.failure import describe
-from actors.logic.repeats import PERIOD, Repeats
+from actors.logic.messages.repeats import PERIOD, Repeats
+from actors.logic.settlement.failure import describe
 from actors.usercode.loops import Call
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from actors.api.options import compile_table, policy_of
 from actors.api.puts import Puts, leave
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.log import own_logger
-from actors.logic.failure import class_name, describe, said
+from actors.logic.settlement.failure import class_name, describe, said
 from actors.metrics import Counter, Histogram
 from actors.roles.protocol import Settlement
 from actors.usercode.app import AppCode, awaited, called, log_failure

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from actors.api.message import Handout, Mark, Message
-from actors.logic.bulk import Piece
-from actors.logic.failure import Outcome, Policy, class_name, describe, policy_for, said
+from actors.logic.bulks.bulk import Piece
+from actors.logic.settlement.failure import Outcome, Policy, class_name, describe, policy_for, said
 from actors.roles.protocol import Bulk, Range, Report, Settlement, Single
 
 #: Outcomes that say all there is to say, so that neighbours can share them.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from actors.api.connector import connector_of
 from actors.errors import PublishError
-from actors.logic.entry import OutgoingMessage, Store
+from actors.logic.messages.entry import OutgoingMessage, Store
 
 #: Seconds within which a message is stored, a broker that comes back included.
 PUBLISH_TIMEOUT_S = 30.0

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from actors.api.app import App
 from actors.errors import CallboardError
-from actors.logic.failure import describe
+from actors.logic.settlement.failure import describe
 from actors.metrics import use_registry
 from actors.plan.load import load
 from actors.plan.plan import PipelinePlan, Plan, RoutePlan

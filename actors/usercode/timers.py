@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.errors import ConfigurationError, Fault, UnreachableError
-from actors.logic.failure import class_name, describe
+from actors.logic.settlement.failure import class_name, describe
 from actors.usercode.app import STOP_SECONDS, AppCode, called, log_failure
 from actors.usercode.loops import Call
 

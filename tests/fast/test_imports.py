@@ -38,11 +38,12 @@ EXCEPTIONS = {
 }
 
 #: Actors meet in messages, never in code.
-SUPERVISORS = {f"actors.roles.{name}" for name in ("system", "pipeline")}
-ACTORS = SUPERVISORS | {
-    f"actors.roles.{name}"
-    for name in ("connection", "batcher", "handler", "supervisor", "node", "clock")
-}
+SUPERVISORS = {f"actors.roles.supervision.{name}" for name in ("system", "pipeline")}
+ACTORS = (
+    SUPERVISORS
+    | {f"actors.roles.supervision.{name}" for name in ("supervisor", "node")}
+    | {f"actors.roles.{name}" for name in ("connection", "batcher", "handler", "clock")}
+)
 
 #: The world: who may import these.
 WORLD = {
@@ -122,7 +123,7 @@ def test_the_framework_knows_no_handlers(path: Path) -> None:
 
 @rule([path for path in IN_ACTORS if module_of(path) in ACTORS])
 def test_actors_do_not_import_each_other(path: Path) -> None:
-    base = {"actors.roles.supervisor"} if module_of(path) in SUPERVISORS else set()
+    base = {"actors.roles.supervision.supervisor"} if module_of(path) in SUPERVISORS else set()
     assert not (imports(path) & ACTORS) - base
 
 

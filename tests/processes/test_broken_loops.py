@@ -14,7 +14,7 @@ from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.file import SpoolFile
-from actors.logic.fuse import FAILURES
+from actors.logic.supervision.fuse import FAILURES
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Lost
 from tests.processes.test_cli_run import Place

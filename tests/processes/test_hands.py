@@ -12,8 +12,8 @@ import pytest
 
 from actors.connectors import hands
 from actors.connectors.hands import SLOT, SLOTS, Hands
-from actors.logic.bulk import Piece
-from actors.logic.hands import Deaths, bequeathed, identity
+from actors.logic.bulks.bulk import Piece
+from actors.logic.bulks.hands import Deaths, bequeathed, identity
 from actors.plan.plan import PipelinePlan
 from tests.support.deliveries import delivery
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from actors.connectors.hands import NoHands
-from actors.logic.failure import DEAD_LETTER, REQUEUE, Outcome, Policy
-from actors.logic.hands import Deaths, identity
+from actors.logic.bulks.hands import Deaths, identity
+from actors.logic.settlement.failure import DEAD_LETTER, REQUEUE, Outcome, Policy
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
 from actors.roles.protocol import (

@@ -18,8 +18,8 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from actors import Actions, App, Events, HandlerActor, Message, Options
-from actors.logic.bulk import Piece
-from actors.logic.records import pack
+from actors.logic.bulks.bulk import Piece
+from actors.logic.messages.records import pack
 from actors.plan.plan import Plan, RoutePlan
 from actors.roles.port import Ended, Started
 from actors.roles.protocol import Bulk, Settlement

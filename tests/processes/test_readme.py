@@ -16,9 +16,9 @@ import click
 
 from actors.api.options import Events, Options, Retry, RouteOptions, policy_of
 from actors.cli import callboard
-from actors.connectors.rabbitmq.retry_queues import step
+from actors.connectors.rabbitmq.queues.retry_queues import step
 from actors.errors import Exit
-from actors.logic.failure import JITTER, Policy
+from actors.logic.settlement.failure import JITTER, Policy
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

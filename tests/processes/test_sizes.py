@@ -15,7 +15,7 @@ from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, PublishError
-from actors.logic import entry, sizes
+from actors.logic.messages import entry, sizes
 from actors.plan.plan import PipelinePlan
 from actors.publisher import Publisher
 from actors.roles.port import DeadLettered, Fetched, Lost

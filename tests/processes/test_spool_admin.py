@@ -10,7 +10,7 @@ import pytest
 from actors.connectors.spool.admin import DeadFilter, QueueCount, SpoolAdmin
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
-from actors.logic.entry import Entry
+from actors.logic.messages.entry import Entry
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Republish
 

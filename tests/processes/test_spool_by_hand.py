@@ -14,8 +14,8 @@ from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
-from actors.logic.entry import Entry
-from actors.logic.records import Record
+from actors.logic.messages.entry import Entry
+from actors.logic.messages.records import Record
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import DeadLettered, Fetched, Lost
 from tests.processes.test_spool_client import cut

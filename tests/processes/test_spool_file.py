@@ -15,7 +15,7 @@ import pytest
 from actors.connectors.spool.file import SpoolBusy, SpoolError, SpoolFile
 from actors.connectors.spool.place import file_system
 from actors.errors import ConfigurationError
-from actors.logic.entry import Entry
+from actors.logic.messages.entry import Entry
 
 MOUNTS = """\
 22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

@@ -17,7 +17,7 @@ from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.lock import FileLock
 from actors.connectors.sse.checkpoint import CheckpointFile
 from actors.errors import ConfigurationError, Fault
-from actors.logic.entry import Entry
+from actors.logic.messages.entry import Entry
 from actors.plan.plan import PipelinePlan
 from actors.publisher import Publisher
 from actors.roles.port import Fetched, Lost

@@ -18,9 +18,9 @@ import pytest
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
-from actors.logic.entry import Entry
-from actors.logic.ledger import Flush
-from actors.logic.records import unpack
+from actors.logic.messages.entry import Entry
+from actors.logic.messages.records import unpack
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched
 

@@ -14,7 +14,7 @@ from thespian.actors import ActorSystem, ActorSystemRequestTimeout, ChildActorEx
 
 from actors.api.connector import resolve
 from actors.errors import CallboardError
-from actors.logic.fuse import FAILURES
+from actors.logic.supervision.fuse import FAILURES
 from actors.roles.protocol import ReportStatus
 from actors.stages.thespian import processes
 from actors.stages.thespian.launcher import LAUNCHER, ROOT, Launcher

@@ -21,9 +21,9 @@ import pytest
 from pydantic import AfterValidator
 
 from actors import Actions, App, Events, HandlerActor, Message, Options
-from actors.logic.bulk import Piece
-from actors.logic.failure import Outcome
-from actors.logic.records import pack
+from actors.logic.bulks.bulk import Piece
+from actors.logic.messages.records import pack
+from actors.logic.settlement.failure import Outcome
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Ended, Started, StartFailed
 from actors.roles.protocol import Bulk, Settlement

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.logic.bulk import Piece
-from actors.logic.failure import Outcome
-from actors.logic.records import pack
+from actors.logic.bulks.bulk import Piece
+from actors.logic.messages.records import pack
+from actors.logic.settlement.failure import Outcome
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Ended, Started
 from actors.roles.protocol import Bulk, Settlement

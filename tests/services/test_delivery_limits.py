@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from actors.logic.limits import rescue_at
+from actors.logic.consuming.limits import rescue_at
 from tests.services.conftest import Run
 from tests.services.worker import BrokerPlace, Worker, put, until, until_is
 from tests.support.broker import Broker

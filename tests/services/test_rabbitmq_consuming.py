@@ -13,9 +13,9 @@ import pytest
 from actors.connectors.rabbitmq.amqp import PROVEN, Link
 from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.errors import Fault
-from actors.logic.frames import Delivery
-from actors.logic.ledger import Flush
-from actors.logic.recurrence import Past, Recurrences
+from actors.logic.consuming.frames import Delivery
+from actors.logic.settlement.ledger import Flush
+from actors.logic.settlement.recurrence import Past, Recurrences
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Consuming, Depth, Fetched, Lost, Opened, QueueLost, Stopped
 from tests.support.broker import Admin, Broker, RawProperties

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from actors.connectors.rabbitmq.connection import RabbitMQClient
-from actors.connectors.rabbitmq.measuring import Measuring
+from actors.connectors.rabbitmq.queues.measuring import Measuring
 from actors.errors import Fault
-from actors.logic.failure import REQUEUE
+from actors.logic.settlement.failure import REQUEUE
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.port import Consuming, Depth, Fetched, Lost, Opened
 from tests.services.conftest import Run

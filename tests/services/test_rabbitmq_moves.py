@@ -12,13 +12,13 @@ from typing import Any
 import pika
 import pytest
 
-from actors.connectors.rabbitmq import copies
-from actors.connectors.rabbitmq import republisher as mover_module
 from actors.connectors.rabbitmq.connection import RabbitMQClient
-from actors.connectors.rabbitmq.retry_queues import step
-from actors.logic.copying import Refusal
-from actors.logic.ledger import Flush
-from actors.logic.properties import join, split
+from actors.connectors.rabbitmq.publishing import copies
+from actors.connectors.rabbitmq.publishing import republisher as mover_module
+from actors.connectors.rabbitmq.queues.retry_queues import step
+from actors.logic.messages.properties import join, split
+from actors.logic.settlement.copying import Refusal
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Lost, Opened, Republish, Republished, RepublishFailed
 from tests.stress.proxy import Mode, Proxy

@@ -10,16 +10,16 @@ from typing import Any
 import pika
 import pytest
 
-from actors.connectors.rabbitmq import retry_queues as ladder
 from actors.connectors.rabbitmq.admin import BrokerAdmin
 from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.connectors.rabbitmq.message import decode_properties
-from actors.connectors.rabbitmq.retry_queues import arguments, is_safe
+from actors.connectors.rabbitmq.queues import retry_queues as ladder
+from actors.connectors.rabbitmq.queues.retry_queues import arguments, is_safe
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import Fault
-from actors.logic.frames import Delivery
-from actors.logic.ledger import Flush
+from actors.logic.consuming.frames import Delivery
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.port import (
     Consuming,

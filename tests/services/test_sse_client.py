@@ -16,7 +16,7 @@ import pytest
 from actors.connectors.spool.schema import DEAD
 from actors.connectors.sse import connection as module
 from actors.errors import Fault
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.roles.port import (
     Consuming,
     Depth,

@@ -15,7 +15,7 @@ import pytest
 
 from actors.connectors.sse.http import LONGEST_HOLD, retry_after
 from actors.errors import Fault
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.roles.port import Consuming, Opened, QueueLost
 from tests.support.sse_driver import Driver
 from tests.support.sse_server import STREAM, Answer, SSEServer, Wire, redirect, status, stream

@@ -11,7 +11,7 @@ import pytest
 from actors import Binding, Exchange, Queue
 from actors.connectors.rabbitmq.connection import RabbitMQClient
 from actors.errors import Fault
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Consuming, Fetched, Lost, Opened, QueueLost, Stopped
 from tests.services.conftest import Run

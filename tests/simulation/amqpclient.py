@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from actors.logic.copying import Form, Refusal
-from actors.logic.frames import Delivery, DeliveryBuffer, settle
-from actors.logic.ledger import Flush
+from actors.logic.consuming.frames import Delivery, DeliveryBuffer, settle
+from actors.logic.settlement.copying import Form, Refusal
+from actors.logic.settlement.ledger import Flush
 from actors.roles.port import (
     Consuming,
     Depth,

@@ -10,8 +10,8 @@ from math import inf
 from struct import Struct
 from typing import Any
 
-from actors.connectors.rabbitmq.copies import headers as told_by
-from actors.logic.frames import Delivery
+from actors.connectors.rabbitmq.publishing.copies import headers as told_by
+from actors.logic.consuming.frames import Delivery
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import QueueLost, Republish
 from tests.simulation.amqpclient import BrokerClient

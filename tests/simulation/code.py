@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from actors.api.connector import connector_of
 from actors.api.message import Handout, Message
-from actors.logic.failure import Outcome, Policy
+from actors.logic.settlement.failure import Outcome, Policy
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Ended, Started, StartFailed
 from actors.roles.protocol import Bulk, Settlement

@@ -19,12 +19,12 @@ from random import Random
 from typing import Any
 
 from actors import Actions, AMQPConnection, App, Message, Options
-from actors.logic.placement import Offer
+from actors.logic.supervision.placement import Offer
 from actors.plan.build import build_plan
 from actors.plan.plan import NodePlan
 from actors.plan.settings import Settings
-from actors.roles.node_protocol import NodeLeave
 from actors.roles.protocol import ActorMessage, Bulk, Configure, Drained, HandlerLost, Settlement
+from actors.roles.supervision.node_protocol import NodeLeave
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.testing import InMemorySystem, Sent
 

@@ -24,10 +24,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from actors.api.message import Message
-from actors.logic.failure import Outcome
-from actors.logic.frames import Delivery
-from actors.logic.ledger import Flush
-from actors.logic.records import unpack
+from actors.logic.consuming.frames import Delivery
+from actors.logic.messages.records import unpack
+from actors.logic.settlement.failure import Outcome
+from actors.logic.settlement.ledger import Flush
 from actors.roles.connection import Connection
 from actors.roles.port import Fetched, Lost, QueueLost, Republish
 from actors.roles.protocol import ActorMessage, Bulk, Settlement

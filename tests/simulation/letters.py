@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from actors.logic.properties import encoded, table
+from actors.logic.messages.properties import encoded, table
 
 if TYPE_CHECKING:
     from tests.simulation.link import Link

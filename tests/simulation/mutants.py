@@ -7,18 +7,18 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
-from actors.logic import settling
-from actors.logic.bulk import Draft, Slice
-from actors.logic.checkpoint import Checkpoint
-from actors.logic.children import Children, Slot
-from actors.logic.failure import Outcome
-from actors.logic.handler_pool import HandlerPool
-from actors.logic.ledger import Flush, Ledger
-from actors.logic.ordering import Ordering
-from actors.logic.sequence import Sequence
-from actors.logic.settling import Settling, Single
-from actors.logic.suspects import Suspects
-from actors.logic.unacked import SentChunks, Unacked
+from actors.logic.bulks.bulk import Draft, Slice
+from actors.logic.bulks.handler_pool import HandlerPool
+from actors.logic.bulks.ordering import Ordering
+from actors.logic.bulks.sequence import Sequence
+from actors.logic.bulks.suspects import Suspects
+from actors.logic.consuming.checkpoint import Checkpoint
+from actors.logic.settlement import settling
+from actors.logic.settlement.failure import Outcome
+from actors.logic.settlement.ledger import Flush, Ledger
+from actors.logic.settlement.settling import Settling, Single
+from actors.logic.settlement.unacked import SentChunks, Unacked
+from actors.logic.supervision.children import Children, Slot
 from actors.roles import settler
 from actors.roles.batcher import Batcher
 from actors.roles.connection import Connection

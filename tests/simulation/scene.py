@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from actors.errors import HandlerCrashed
-from actors.logic.failure import DEAD_LETTER, REQUEUE, Outcome, Policy
+from actors.logic.settlement.failure import DEAD_LETTER, REQUEUE, Outcome, Policy
 from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 
 #: Each world, and the kind of connection that it is reached by.

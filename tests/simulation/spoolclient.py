@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.owner import Claim, Unreadable
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
-from actors.logic.copying import Form
-from actors.logic.ledger import Flush
-from actors.logic.records import pack
+from actors.logic.messages.records import pack
+from actors.logic.settlement.copying import Form
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Republish, Republished
 

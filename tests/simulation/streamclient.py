@@ -14,7 +14,7 @@ from actors.connectors.sse.connection import SSEClient
 from actors.connectors.sse.http import StreamSettings
 from actors.connectors.sse.source import Source
 from actors.connectors.sse.thread import StreamThread
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Opened, Republish, Republished
 from actors.usercode.loops import VirtualLoop, finish

@@ -22,8 +22,8 @@ from actors.connectors.sse import source as sse_source
 from actors.connectors.sse import thread as sse_thread
 from actors.connectors.sse.http import StreamLost, Target
 from actors.errors import Fault
-from actors.logic.copying import Form
-from actors.logic.records import unpack
+from actors.logic.messages.records import unpack
+from actors.logic.settlement.copying import Form
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Republish
 from tests.simulation.peer import Peer

@@ -19,7 +19,7 @@ from typing import Any
 
 import pika
 
-from actors.logic.properties import join, table
+from actors.logic.messages.properties import join, table
 
 BINARIES = "usr/lib/rabbitmq/lib/rabbitmq_server-{}/sbin"
 EPMD = "usr/lib/erlang/erts-*/bin/epmd"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from actors.logic.failure import Outcome
+from actors.logic.settlement.failure import Outcome
 
 FRAME = Struct(">BHIIQBB")  # type, channel, size, method, delivery tag, bits, end
 ACK, REJECT, NACK = 0x003C0050, 0x003C005A, 0x003C0078

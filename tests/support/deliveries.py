@@ -10,9 +10,9 @@ from typing import Any
 from pika import BasicProperties, frame
 from pika import spec as pika_spec
 
-from actors.connectors.rabbitmq.copies import RawProperties
-from actors.logic.bulk import Chunk, Draft, Slice
-from actors.logic.route_queue import RouteQueue
+from actors.connectors.rabbitmq.publishing.copies import RawProperties
+from actors.logic.bulks.bulk import Chunk, Draft, Slice
+from actors.logic.bulks.route_queue import RouteQueue
 
 spec: Any = pika_spec
 

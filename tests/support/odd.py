@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.api.outlet import Outlet
 from actors.errors import PublishError
-from actors.logic.entry import NUMBERS, TEXTS
+from actors.logic.messages.entry import NUMBERS, TEXTS
 from actors.publisher import Publisher
 
 #: All that a put may raise for its arguments.

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from actors.connectors.sse.connection import SSEClient
-from actors.logic.ledger import Flush
-from actors.logic.records import Record, unpack
+from actors.logic.messages.records import Record, unpack
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched
 

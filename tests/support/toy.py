@@ -15,8 +15,8 @@ from pydantic import Field
 from actors import App, Message, Options
 from actors.api.connections import Connection
 from actors.api.connector import Connector, register
-from actors.logic.ledger import Flush
-from actors.logic.records import pack
+from actors.logic.messages.records import pack
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     ConnectionClient,

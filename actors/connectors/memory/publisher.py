@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.connectors.memory.wire import Stored
 from actors.connectors.memory.world import World
-from actors.logic.entry import OutgoingMessage, entry_of
+from actors.logic.messages.entry import OutgoingMessage, entry_of
 
 
 class WorldPublisher:
@@ -29,7 +29,7 @@ class WorldPublisher:
             entry.check()
             entry.headers_as_json()
         if self._kind == "amqp":
-            from actors.connectors.rabbitmq.publisher import encodable  # brings pika
+            from actors.connectors.rabbitmq.publishing.publisher import encodable  # brings pika
 
             encodable(**given)
         id = given.get("message_id") or f"published {len(self._world.published) + 1}"

@@ -11,8 +11,8 @@ from typing import Any
 
 from actors.api.connector import connector_of
 from actors.api.options import Actions
-from actors.logic.attempts import proven
-from actors.logic.records import pack
+from actors.logic.messages.records import pack
+from actors.logic.settlement.attempts import proven
 from actors.roles.port import Fetched
 
 

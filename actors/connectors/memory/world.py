@@ -12,7 +12,7 @@ from typing import Any
 from actors.api.options import Actions
 from actors.connectors.memory.wire import Stored, Wire, fetched
 from actors.errors import Fault
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Consuming,

@@ -16,16 +16,16 @@ import pika
 from pika import exceptions, spec
 
 from actors.connectors.rabbitmq.amqp import Settings, explain
-from actors.connectors.rabbitmq.copies import RawProperties
-from actors.connectors.rabbitmq.publisher import AMQPPublisher
-from actors.connectors.rabbitmq.queue_kind import ASKED, refused_as
-from actors.connectors.rabbitmq.retry_queues import is_safe
-from actors.connectors.rabbitmq.session import NO_QUEUE
+from actors.connectors.rabbitmq.publishing.copies import RawProperties
+from actors.connectors.rabbitmq.publishing.publisher import AMQPPublisher
+from actors.connectors.rabbitmq.publishing.session import NO_QUEUE
+from actors.connectors.rabbitmq.queues.queue_kind import ASKED, refused_as
+from actors.connectors.rabbitmq.queues.retry_queues import is_safe
 from actors.connectors.spool.admin import ALL, DeadFilter, Stored
 from actors.errors import ConfigurationError, Fault, PublishError, UnreachableError
-from actors.logic.entry import OutgoingMessage
-from actors.logic.limits import release
-from actors.logic.properties import copied, entries, split, unreturned
+from actors.logic.consuming.limits import release
+from actors.logic.messages.entry import OutgoingMessage
+from actors.logic.messages.properties import copied, entries, split, unreturned
 
 _OURS = "x-callboard-"
 _NOT_FOUND, _FORBIDDEN = 404, 403

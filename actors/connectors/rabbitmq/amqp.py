@@ -18,8 +18,8 @@ from pika.channel import MAX_CHANNELS
 
 from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.errors import Fault
-from actors.logic.frames import Slicer
-from actors.logic.routing import IS_A_STREAM
+from actors.logic.consuming.frames import Slicer
+from actors.logic.consuming.routing import IS_A_STREAM
 
 #: Bytes asked of the socket at once, and in one turn, unless more are expected: with 120-byte
 #: bodies a message costs 3.7 µs of CPU, with pika's own 4 KiB 5.4, and with 256 KiB 4.3.

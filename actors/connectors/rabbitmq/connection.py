@@ -15,16 +15,16 @@ from actors.connectors.rabbitmq.amqp import NO_STREAM, Link, Settings, explain_c
 from actors.connectors.rabbitmq.consumer import Consumer
 from actors.connectors.rabbitmq.gathering import Gathering
 from actors.connectors.rabbitmq.ioloop import IOLoop
-from actors.connectors.rabbitmq.measuring import Measuring
-from actors.connectors.rabbitmq.republisher import Republisher
-from actors.connectors.rabbitmq.topology import Topology
+from actors.connectors.rabbitmq.publishing.republisher import Republisher
+from actors.connectors.rabbitmq.queues.measuring import Measuring
+from actors.connectors.rabbitmq.queues.topology import Topology
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import Fault
 from actors.log import own_logger
-from actors.logic.flow import Flow
-from actors.logic.frames import DeliveryBuffer, settle
-from actors.logic.fuse import Fuse
-from actors.logic.ledger import Flush
+from actors.logic.consuming.flow import Flow
+from actors.logic.consuming.frames import DeliveryBuffer, settle
+from actors.logic.settlement.ledger import Flush
+from actors.logic.supervision.fuse import Fuse
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Consuming,

@@ -10,8 +10,8 @@ from typing import Any
 from pika import frame
 from pika.channel import Channel
 
-from actors.logic.flow import Flow
-from actors.logic.frames import BODY, HEADER, METHOD, DeliveryBuffer
+from actors.logic.consuming.flow import Flow
+from actors.logic.consuming.frames import BODY, HEADER, METHOD, DeliveryBuffer
 from actors.roles.port import Fetched
 
 _ITEM = array("I").itemsize

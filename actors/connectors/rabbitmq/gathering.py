@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.connectors.rabbitmq.amqp import Link
 from actors.connectors.rabbitmq.ioloop import IOLoop, Timer
-from actors.logic.flow import Flow
+from actors.logic.consuming.flow import Flow
 
 
 class Gathering:

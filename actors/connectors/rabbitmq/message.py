@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.api.message import Message
 from actors.errors import InvalidMessage
-from actors.logic.frames import Delivery
+from actors.logic.consuming.frames import Delivery
 
 if TYPE_CHECKING:
     from pika.spec import BasicProperties

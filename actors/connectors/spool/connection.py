@@ -25,8 +25,8 @@ from actors.connectors.spool.owner import (
     next_delayed,
 )
 from actors.errors import ConfigurationError, Fault
-from actors.logic.copying import Refusal
-from actors.logic.ledger import Flush
+from actors.logic.settlement.copying import Refusal
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Consuming,

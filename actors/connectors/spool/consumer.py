@@ -8,7 +8,7 @@ from itertools import accumulate
 from sqlite3 import Connection, DataError, InterfaceError, ProgrammingError
 
 from actors.connectors.spool.owner import Claim, Owner
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.roles.port import Fetched, Republish
 
 #: What SQLite raises for a value that it cannot store; the file itself is well.

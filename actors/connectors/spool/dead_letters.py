@@ -11,11 +11,11 @@ from actors.connectors.rabbitmq.message import decode_properties
 from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.schema import DEAD
 from actors.errors import InvalidMessage
-from actors.logic.attempts import ATTEMPTS_MAX
-from actors.logic.copying import Form
-from actors.logic.frames import Delivery
-from actors.logic.plain import encodable
-from actors.logic.records import unpack
+from actors.logic.consuming.frames import Delivery
+from actors.logic.messages.plain import encodable
+from actors.logic.messages.records import unpack
+from actors.logic.settlement.attempts import ATTEMPTS_MAX
+from actors.logic.settlement.copying import Form
 from actors.roles.port import Republish
 
 _TIMEOUT = 1.0  #: seconds to wait for the spool's lock

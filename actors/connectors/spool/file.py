@@ -17,7 +17,7 @@ from actors.connectors.spool.fifos import Fifos
 from actors.connectors.spool.place import MOUNTINFO, check_files, prepare
 from actors.connectors.spool.schema import DELAYED, READY, connect, is_busy
 from actors.errors import ConfigurationError, UnreachableError
-from actors.logic.entry import Entry, check_queue
+from actors.logic.messages.entry import Entry, check_queue
 
 COURTESY = 1.0  #: seconds for which others are let go first, at the most
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from actors.api.message import Message
 from actors.errors import InvalidMessage
-from actors.logic.records import Record, unpack
+from actors.logic.messages.records import Record, unpack
 
 T = TypeVar("T")
 

@@ -18,14 +18,14 @@ from weakref import WeakSet
 from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY, STRAY
 from actors.errors import InvalidMessage
-from actors.logic.attempts import ATTEMPTS_MAX
-from actors.logic.copying import Form
-from actors.logic.entry import MAX_ID
-from actors.logic.failure import class_name
-from actors.logic.names import MAX_NAME
-from actors.logic.plain import encodable
-from actors.logic.records import MAX_PRIORITY, pack
-from actors.logic.sizes import MAX_MESSAGE, check_size
+from actors.logic.messages.entry import MAX_ID
+from actors.logic.messages.names import MAX_NAME
+from actors.logic.messages.plain import encodable
+from actors.logic.messages.records import MAX_PRIORITY, pack
+from actors.logic.messages.sizes import MAX_MESSAGE, check_size
+from actors.logic.settlement.attempts import ATTEMPTS_MAX
+from actors.logic.settlement.copying import Form
+from actors.logic.settlement.failure import class_name
 from actors.roles.port import Republish
 
 LOCK = 0.1  #: seconds to wait for the file's lock, where one can come back later

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.errors import PublishError
-from actors.logic.entry import Entry, OutgoingMessage, entry_of
+from actors.logic.messages.entry import Entry, OutgoingMessage, entry_of
 
 
 class SpoolPublisher:

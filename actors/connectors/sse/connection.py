@@ -17,7 +17,7 @@ from actors.connectors.sse.source import Source
 from actors.connectors.sse.thread import Bell, StreamThread
 from actors.errors import CallboardError, ConfigurationError, Fault
 from actors.log import own_logger
-from actors.logic.ledger import Flush
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Depth,

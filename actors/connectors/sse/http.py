@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from actors.errors import ConfigurationError, Fault
-from actors.logic.routing import stream_url
+from actors.logic.consuming.routing import stream_url
 
 MAX_REDIRECTS = 5
 LONGEST_HOLD = 3600.0  #: seconds for which a server can keep us away

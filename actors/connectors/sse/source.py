@@ -17,11 +17,11 @@ from actors.connectors.sse.stream import StreamEvent
 from actors.connectors.sse.thread import Began, Came, StreamThread, What
 from actors.errors import Fault
 from actors.log import own_logger
-from actors.logic.checkpoint import gap, resumable
-from actors.logic.event_buffer import EventBuffer, Kept, Seen
-from actors.logic.records import pack
-from actors.logic.restart import HEALTHY, Backoff
+from actors.logic.consuming.checkpoint import gap, resumable
+from actors.logic.consuming.event_buffer import EventBuffer, Kept, Seen
+from actors.logic.messages.records import pack
 from actors.logic.state_machine import Machine
+from actors.logic.supervision.restart import HEALTHY, Backoff
 from actors.roles.port import Consuming, Fetched, QueueLost
 
 log = own_logger("actors.sse")

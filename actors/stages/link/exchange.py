@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 
 from actors.log import own_logger
-from actors.logic.unreachable import UnreachableNodes
+from actors.logic.supervision.unreachable import UnreachableNodes
 from actors.stages.link.listener import Listener
 from actors.stages.link.session import Address, Identity, Refused
 from actors.stages.link.sockets import Frame, Outgoing

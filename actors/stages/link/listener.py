@@ -10,7 +10,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 
-from actors.logic.unauthenticated import UnauthenticatedPeers
+from actors.logic.supervision.unauthenticated import UnauthenticatedPeers
 from actors.stages.link.session import Address, Identity, Refused
 from actors.stages.link.sockets import Incoming
 from actors.stages.link.throttled import ThrottledLog

@@ -10,9 +10,9 @@ from actors.api.connector import connector_of, resolve
 
 #: The class that plays a role. Resolved where it is played: one process needs one of them.
 ROLES = {
-    "root": "actors.roles.system:SystemSupervisor",
-    "host": "actors.roles.node:NodeSupervisor",
-    "pipeline": "actors.roles.pipeline:PipelineSupervisor",
+    "root": "actors.roles.supervision.system:SystemSupervisor",
+    "host": "actors.roles.supervision.node:NodeSupervisor",
+    "pipeline": "actors.roles.supervision.pipeline:PipelineSupervisor",
     "connection": "actors.roles.connection:Connection",
     "batcher": "actors.roles.batcher:Batcher",
     "handler": "actors.roles.handler:Handler",

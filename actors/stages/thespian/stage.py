@@ -18,7 +18,7 @@ from thespian.system.transport.IPBase import IPActorAddress
 
 from actors.api.connector import resolve
 from actors.log import own_logger
-from actors.logic.fuse import Fuse
+from actors.logic.supervision.fuse import Fuse
 from actors.roles.context import CLIENT, SELF, STAGE, Actor
 from actors.roles.protocol import ActorMessage, ChildExited
 from actors.stages.thespian.process_context import Envelope, ProcessContext

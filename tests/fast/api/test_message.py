@@ -18,8 +18,8 @@ from actors.connectors.rabbitmq.message import RabbitMQMessage
 from actors.connectors.spool.message import SpoolMessage
 from actors.connectors.sse.message import Event
 from actors.errors import InvalidMessage
-from actors.logic.failure import Outcome
-from actors.logic.records import pack
+from actors.logic.messages.records import pack
+from actors.logic.settlement.failure import Outcome
 from actors.roles.handler_pools import order_key
 
 

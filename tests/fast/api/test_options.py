@@ -12,7 +12,7 @@ from actors.errors import (
     InvalidMessage,
     UndecodableMessageException,
 )
-from actors.logic.failure import Outcome, policy_for
+from actors.logic.settlement.failure import Outcome, policy_for
 
 
 def test_the_defaults_are_those_of_the_documents() -> None:

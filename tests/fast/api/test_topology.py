@@ -19,7 +19,7 @@ from actors import (
     Queue,
     Retry,
 )
-from actors.connectors.rabbitmq.topology import Topology
+from actors.connectors.rabbitmq.queues.topology import Topology
 from actors.plan.build import build_plan, check_app
 from actors.plan.settings import Settings
 

@@ -9,7 +9,7 @@ import pika
 import pytest
 
 from actors.connectors.rabbitmq.admin import _letter, _Properties
-from actors.logic.properties import copied, entries, join, split, table
+from actors.logic.messages.properties import copied, entries, join, split, table
 
 ODD: dict[str, dict[str, Any]] = {
     "x-death a string": {"x-death": "x"},

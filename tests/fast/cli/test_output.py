@@ -18,7 +18,7 @@ import actors.cli
 from actors.cli import invoke
 from actors.cli.output import DEPTH, confirm, in_json, say, say_json
 from actors.cli.table import table
-from tests.fast.logic.test_plain import HOSTILE
+from tests.fast.logic.messages.test_plain import HOSTILE
 
 TEXT = "".join(HOSTILE.values())
 #: As a command line may have it: no NUL, and of surrogates what stands for a byte.

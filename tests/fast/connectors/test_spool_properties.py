@@ -35,9 +35,9 @@ from actors.connectors.spool import owner as spoolowner
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.connection import SWEEP, SpoolClient
 from actors.connectors.spool.file import SpoolFile
-from actors.logic.entry import Entry
-from actors.logic.ledger import Flush
-from actors.logic.records import unpack
+from actors.logic.messages.entry import Entry
+from actors.logic.messages.records import unpack
+from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import Fetched, Lost, Opened, Republish, Republished
 

@@ -15,7 +15,7 @@ from actors.connectors.sse.states import State
 from actors.connectors.sse.stream import StreamEvent
 from actors.connectors.sse.thread import Began, Came, StreamThread
 from actors.errors import Fault
-from actors.logic.records import unpack
+from actors.logic.messages.records import unpack
 from actors.roles.port import Consuming, Fetched, QueueLost
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors import Actions, App, Events, Message, Options, SSEApplication, SSEConnection, Timeit
-from actors.logic.records import Record
+from actors.logic.messages.records import Record
 from actors.plan.build import build_plan
 from actors.testing import InMemorySystem
 from tests.support.sse_driver import Driver

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from actors import Actions, App, Message, Options, SpoolConnection
-from actors.logic.lease import LEASE
-from actors.logic.remote_node import LOST
+from actors.logic.supervision.lease import LEASE
+from actors.logic.supervision.remote_node import LOST
 from actors.roles.protocol import Drain, Drained
 from tests.simulation.hosts import FIRST, HostsSystem
 

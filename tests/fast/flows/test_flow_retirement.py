@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors import App, HandlerActor, Message
-from actors.logic.wear import MIB
+from actors.logic.bulks.wear import MIB
 from actors.roles.protocol import Drain, Retire, Retired, Settlement
 from actors.stages.observed import ObservedCode
 from actors.testing import InMemorySystem

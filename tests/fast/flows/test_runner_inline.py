@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from actors import App, Message, Options
-from actors.logic.bulk import Piece
-from actors.logic.records import pack
+from actors.logic.bulks.bulk import Piece
+from actors.logic.messages.records import pack
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Ended, Started
 from actors.roles.protocol import Bulk, Settlement

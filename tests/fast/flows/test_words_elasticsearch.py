@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from actors.logic.bulk import Piece
-from actors.logic.failure import Outcome
-from actors.logic.records import pack
+from actors.logic.bulks.bulk import Piece
+from actors.logic.messages.records import pack
+from actors.logic.settlement.failure import Outcome
 from actors.plan.plan import RoutePlan
 from actors.roles.port import Started
 from actors.roles.protocol import Bulk, Settlement

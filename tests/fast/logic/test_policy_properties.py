@@ -9,10 +9,10 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.connectors.rabbitmq.retry_queues import step
-from actors.logic.failure import Outcome, Policy, policy_for, requeue_delay
-from actors.logic.recurrence import Past, Recurrences
-from actors.logic.restart import HEALTHY, Backoff, Intensity
+from actors.connectors.rabbitmq.queues.retry_queues import step
+from actors.logic.settlement.failure import Outcome, Policy, policy_for, requeue_delay
+from actors.logic.settlement.recurrence import Past, Recurrences
+from actors.logic.supervision.restart import HEALTHY, Backoff, Intensity
 from tests.support.deliveries import delivery
 
 SEEDS = st.integers(0, 2**32).map(Random)

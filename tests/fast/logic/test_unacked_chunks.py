@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from actors.logic.failure import Outcome
-from actors.logic.ledger import Ledger
-from actors.logic.unacked import PATIENCE, SentChunk, SentChunks
+from actors.logic.settlement.failure import Outcome
+from actors.logic.settlement.ledger import Ledger
+from actors.logic.settlement.unacked import PATIENCE, SentChunk, SentChunks
 
 
 def filled(*sizes: int) -> tuple[SentChunks, Ledger]:

@@ -22,7 +22,7 @@ from actors import (
 from actors.api.connections import Connection, parse_connection
 from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
-from actors.logic.failure import DEAD_LETTER, Outcome
+from actors.logic.settlement.failure import DEAD_LETTER, Outcome
 from actors.plan.build import build_plan, check_app
 from actors.plan.plan import PipelinePlan, Plan
 from actors.plan.settings import Settings

@@ -1,0 +1,205 @@
+"""The settlement of deliveries: from a handler's answer to the word for the connection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from random import Random
+from typing import NamedTuple
+
+from actors.logic.bulks.bulk import Chunk, Slice
+from actors.logic.bulks.ordering import Ordering
+from actors.logic.bulks.route_queue import RouteQueue
+from actors.logic.consuming.frames import Delivery
+from actors.logic.settlement.ages import Old
+from actors.logic.settlement.attempts import counted, may_count
+from actors.logic.settlement.chunk_table import ChunkTable
+from actors.logic.settlement.failure import (
+    Outcome,
+    Policy,
+    class_name,
+    next_attempts,
+    requeue_delay,
+)
+from actors.logic.settlement.recurrence import Recurrences
+
+
+class Range(NamedTuple):
+    """Neighbouring deliveries of one epoch that share an outcome."""
+
+    epoch: int
+    first: int  #: position of the first
+    last: int  #: position of the last, inclusive
+    outcome: int
+
+
+class Single(NamedTuple):
+    """One delivery whose outcome has more to say."""
+
+    epoch: int
+    position: int
+    outcome: int
+    delay: float = 0.0  #: seconds before it may come back
+    reason: str = ""
+    error: str = ""  #: class of the exception, qualified, where one was raised
+    attempts: int = 0  #: how often it has been handed out by now; 0: not known
+    raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
+
+
+#: Seconds until what nobody can work on returns to its queue.
+NOBODY = 5.0
+
+#: Bytes a delivery beyond which a search of all of them takes longer than one of each header.
+SEARCHED = 4096
+
+_COMES_BACK = {Outcome.REQUEUE, Outcome.RETRY, Outcome.SNOOZE}
+_COPIED = {Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE}
+
+
+class Settling:
+    """Adds to each outcome what only the batcher knows, and remembers all that was said.
+
+    A requeue gets its delay from how often the message failed, an outcome that makes a
+    copy gets the delivery itself, and on an ordered route what comes back waits here, at
+    the head of its key's queue.
+    """
+
+    def __init__(
+        self, route_queues: dict[str, RouteQueue], *, broker_copies: bool, random: Random
+    ) -> None:
+        self.chunk_table: ChunkTable[Range | Single] = ChunkTable()
+        self.draining = False
+        self._route_queues = route_queues  # by queue
+        self._broker_copies = broker_copies  # the peer is a broker: it counts no attempts for us
+        self._random = random
+        self._recurrences = Recurrences()
+        self._said: list[Range | Single] = []
+
+    def enter(self, chunk: Chunk) -> None:
+        """Answer for a chunk; what failed before gets its attempts back."""
+        if self._broker_copies:
+            for index, attempts in chunk.attempts.items():
+                past = self._recurrences.past(chunk.raw(index))
+                chunk.attempts[index] = max(attempts, past.attempts)
+                if past.cleared:
+                    chunk.cleared.add(index)
+            if len(chunk.blob) > SEARCHED * len(chunk.ends) or may_count(chunk.blob):
+                _read_counts(chunk)
+        self.chunk_table.add(chunk)
+
+    def settle(
+        self,
+        ranges: Iterable[Range],
+        singles: Iterable[Single],
+        now: float,
+        *,
+        raised: bool = False,
+    ) -> int:
+        """Take a handler's answer, in which it `raised` or not; returns how many entries of it
+        are of an ended epoch."""
+        stale = 0
+        for epoch, low, high, outcome in ranges:
+            found = list(self.chunk_table.locate(epoch, low, high))
+            stale += not found
+            for piece in found:
+                begin = piece.chunk.first
+                said = Range(epoch, begin + piece.start, begin + piece.stop - 1, outcome)
+                self._say(piece, said)
+        for single in singles:
+            found = list(self.chunk_table.locate(single.epoch, single.position, single.position))
+            stale += not found
+            for chunk, index, _ in found:
+                self._single(chunk, index, single, now, marked=not raised)
+        return stale
+
+    def settle_as(
+        self,
+        deliveries: Iterable[tuple[Chunk, int]],
+        policy: Policy,
+        error: type[Exception],
+        reason: str,
+        now: float,
+    ) -> None:
+        """Apply the table to what befell deliveries outside their handler."""
+        name = class_name(error)
+        for chunk, index in deliveries:
+            attempts = chunk.attempts.get(index, 1)
+            outcome, delay = policy.apply(attempts, chunk.raw(index))
+            position = chunk.first + index
+            single = Single(chunk.epoch, position, outcome, delay, reason, name, attempts)
+            self._single(chunk, index, single, now)
+
+    def give_back(self, now: float) -> None:
+        """A drain: lines that wait for a failed message return to the world, in order."""
+        self.draining = True
+        for route_queue in set(self._route_queues.values()):
+            self._return(route_queue.batching.give_back(now))
+
+    def recall(self, old: Old) -> None:
+        """What waits here for too long returns to the world, uncounted where nobody has had it."""
+        for route_queue in set(self._route_queues.values()):
+            self._return(route_queue.recall(old))
+
+    def hand_back(self, route_queue: RouteQueue, now: float) -> None:
+        """Nobody can work on what waits in a route queue: it returns to the world after a while."""
+        for chunk, index, _ in route_queue.batching.give_back(now):
+            self._hand_back(chunk, index)
+        while draft := route_queue.next_suspect() or route_queue.take(now, flush=True):
+            for chunk, index in draft.deliveries():
+                self._hand_back(chunk, index)
+
+    def take(self) -> list[Range | Single]:
+        """What is to be told to the connection now."""
+        said, self._said = self._said, []
+        return said
+
+    def _return(self, deliveries: Iterable[tuple[Chunk, int, bool]]) -> None:
+        for chunk, index, failed in deliveries:
+            outcome = Outcome.REQUEUE if failed else Outcome.RETURN
+            attempts = chunk.attempts.get(index, 0)
+            entry = Single(chunk.epoch, chunk.first + index, outcome, attempts=attempts)
+            self._say(Slice(chunk, index, index + 1), entry)
+
+    def _hand_back(self, chunk: Chunk, index: int) -> None:
+        handed_out = chunk.attempts.get(index, 0)
+        outcome = Outcome.REQUEUE if handed_out else Outcome.RETURN
+        position = chunk.first + index
+        entry = Single(chunk.epoch, position, outcome, NOBODY, attempts=handed_out)
+        self._say(Slice(chunk, index, index + 1), entry)
+
+    def _single(
+        self, chunk: Chunk, index: int, single: Single, now: float, *, marked: bool = False
+    ) -> None:
+        if single.outcome == Outcome.REQUEUE and not single.delay:
+            if self._broker_copies:
+                self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
+            single = single._replace(delay=requeue_delay(single.attempts, self._random))
+        elif single.outcome == Outcome.RETRY and self._broker_copies:
+            # Where its copy cannot be stored, or it waits here, the message itself returns.
+            self._recurrences.failed(chunk.raw(index), single.attempts, marked=marked)
+        batching = self._route_queues[chunk.queue].batching
+        if single.outcome in _COMES_BACK and isinstance(batching, Ordering):
+            snoozed = single.outcome == Outcome.SNOOZE
+            chunk.attempts[index] = next_attempts(single.outcome, single.attempts)
+            # In a drain it returns to the world, and those behind it must not go before it.
+            not_before = math.inf if self.draining else now + single.delay
+            batching.again([(chunk, index, not_before)], now, snoozed=snoozed)
+            if self.draining:
+                self.give_back(now)
+            return
+        if self._broker_copies and single.outcome in _COPIED:
+            single = single._replace(raw=chunk.raw(index))
+        self._say(Slice(chunk, index, index + 1), single)
+
+    def _say(self, part: Slice, entry: Range | Single) -> None:
+        self._route_queues[part.chunk.queue].batching.settled(part)
+        self.chunk_table.settle(part, entry)
+        self._said.append(entry)
+
+
+def _read_counts(chunk: Chunk) -> None:
+    """A copy that waited outside its queue is new to the broker: its headers tell."""
+    blob = memoryview(chunk.blob)
+    for index, end in enumerate(chunk.ends):
+        if attempts := counted(Delivery(blob[chunk.start(index) : end]), chunk.queue):
+            chunk.attempts[index] = max(attempts, chunk.attempts.get(index, 0))
