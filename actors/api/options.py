@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 from actors.api.callables import fault
 from actors.api.schema import Schema
 from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
+from actors.logic.messages.entry import MAX_DELAY
 from actors.logic.messages.sizes import MAX_MESSAGE
 from actors.logic.settlement.failure import DEAD_LETTER, Outcome, Policy
 
@@ -58,6 +59,11 @@ class Retry:
     """Hand the message out again later, and dead-letter it after the last attempt.
 
     The defaults last for hours: an outage of minutes sends no queue into dead letters.
+    `delays` names each wait in the place of `first`, `factor` and `cap`; where there are more
+    attempts than delays, the last delay repeats:
+
+        >>> Retry(attempts=4, delays=[5, 60])
+        Retry(attempts=4, jitter=True, delays=(5, 60))
     """
 
     attempts: int = 20  #: hand-outs in all, the first included; 0: without end
@@ -65,8 +71,11 @@ class Retry:
     factor: float = 2.0  #: by which each wait is longer than the one before
     cap: float = 3600.0  #: seconds that no wait exceeds
     jitter: bool = True  #: each wait is shortened by up to a tenth
+    delays: Sequence[float] = ()  #: seconds before the second hand-out, the third, …
 
     def __post_init__(self) -> None:
+        if self.delays != ():
+            self._take_delays()
         minima = {"attempts": 0, "first": 0, "factor": 1, "cap": 0}
         for name, least in minima.items():
             value = getattr(self, name)
@@ -76,6 +85,27 @@ class Retry:
                 raise ConfigurationError(f"Retry: {name} must be {least} or more, not {value!r}")
         if not isinstance(self.jitter, bool):
             raise ConfigurationError(f"Retry: jitter must be True or False, not {self.jitter!r}")
+
+    def _take_delays(self) -> None:
+        delays = self.delays
+        if isinstance(delays, str | bytes) or not isinstance(delays, Sequence) or not delays:
+            raise ConfigurationError(f"Retry: delays must be a list of seconds, not {delays!r}")
+        for delay in delays:
+            if isinstance(delay, bool) or not isinstance(delay, int | float) or not delay >= 0:
+                raise ConfigurationError(f"Retry: delays must be 0 or more, not {delay!r}")
+            if delay > MAX_DELAY:
+                raise ConfigurationError(
+                    f"Retry: delays must be at most {MAX_DELAY}, not {delay!r}"
+                )
+        defaults = {one.name: one.default for one in fields(Retry)}
+        for name in ("first", "factor", "cap"):
+            if getattr(self, name) != defaults[name]:
+                raise ConfigurationError(f"Retry: {name} has no effect beside delays: name one")
+        object.__setattr__(self, "delays", tuple(delays))
+
+    def __repr__(self) -> str:
+        shown = fields(self)[:-1] if self.delays == () else [fields(self)[0], *fields(self)[-2:]]
+        return f"Retry({', '.join(f'{one.name}={getattr(self, one.name)!r}' for one in shown)})"
 
 
 PolicyOption = Actions | Retry
@@ -166,6 +196,7 @@ def policy_of(option: PolicyOption) -> Policy:
             option.factor,
             option.cap,
             option.jitter,
+            tuple(option.delays),
         )
     return Policy(Outcome[option.name])
 

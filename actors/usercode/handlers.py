@@ -20,6 +20,7 @@ from actors.api.options import compile_table, policy_of
 from actors.api.puts import Puts, leave
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.log import own_logger
+from actors.logic.messages.entry import MessageId
 from actors.logic.settlement.failure import class_name, describe, said
 from actors.metrics import Counter, Histogram
 from actors.roles.protocol import Settlement
@@ -238,7 +239,7 @@ class RouteCode:
                 leave(token)
                 work.ended = asyncio.get_running_loop().time()
         work.puts.check()
-        if work.result is not None:
+        if not isinstance(work.result, MessageId | None):
             raise InvalidHandler(
                 f"the handler of route {self.name} returned {class_name(type(work.result))}; "
                 "a handler returns nothing"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from actors.api.connector import connector_of
 from actors.errors import PublishError
-from actors.logic.messages.entry import OutgoingMessage, Store
+from actors.logic.messages.entry import MessageId, OutgoingMessage, Store
 
 #: Seconds within which a message is stored, a broker that comes back included.
 PUBLISH_TIMEOUT_S = 30.0
@@ -73,7 +73,7 @@ class PublisherThread:
             failure = error
         for message, future, _ in batch:
             if message.outcome == "":
-                future.set_result(message.id)
+                future.set_result(MessageId(message.id))
             elif message.outcome:
                 future.set_exception(PublishError(f"{message.routing_key}: {message.outcome}"))
             else:

@@ -106,10 +106,8 @@ def test_a_suspect_has_no_other_at_its_side(
 
 
 @ORDERS
-@pytest.mark.parametrize(
-    "decision", [DEAD_LETTER, REQUEUE, RETRY], ids=["dead", "requeue", "retry"]
-)
-def test_what_is_convicted_has_its_verdict_whatever_that_is(
+@pytest.mark.parametrize("policy", [DEAD_LETTER, REQUEUE, RETRY], ids=["dead", "requeue", "retry"])
+def test_what_is_convicted_has_its_outcome_whatever_that_is(
     monkeypatch: pytest.MonkeyPatch, order_by: str, policy: Policy
 ) -> None:
     keyed_by_body(monkeypatch)

@@ -180,7 +180,7 @@ def lasts(policy: Policy, waits: Callable[[float], float]) -> str:
 def spoken(seconds: float) -> str:
     whole = round(seconds)
     parts = {"h": whole // 3600, "min": whole // 60 % 60, "s": 0 if whole >= 3600 else whole % 60}
-    return " ".join(f"{number} {pipeline}" for pipeline, number in parts.items() if number)
+    return " ".join(f"{number} {unit}" for unit, number in parts.items() if number)
 
 
 def test_exit_codes_are_those_that_are_told() -> None:

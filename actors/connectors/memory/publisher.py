@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.connectors.memory.wire import Stored
 from actors.connectors.memory.world import World
-from actors.logic.messages.entry import OutgoingMessage, entry_of
+from actors.logic.messages.entry import MessageId, OutgoingMessage, entry_of
 
 
 class WorldPublisher:
@@ -42,7 +42,7 @@ class WorldPublisher:
         if not message.exchange:
             self._world.put(message.routing_key, stored, message.delay)
         done: Future[str] = Future()
-        done.set_result(message.id)
+        done.set_result(MessageId(message.id))
         return done
 
     def close(self) -> None:

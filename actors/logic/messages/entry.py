@@ -23,6 +23,16 @@ TEXTS = {
 }  # fmt: skip
 
 
+class MessageId(str):
+    """The id of a message that was stored, as `put` returns it.
+
+    A class of its own, so that a handler whose last word is `return await connection.put(…)` is
+    told from one that returns a text by mistake.
+    """
+
+    __slots__ = ()
+
+
 class Entry(NamedTuple):
     """A message for a queue."""
 

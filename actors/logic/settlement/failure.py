@@ -42,6 +42,7 @@ class Policy:
     factor: float = 1.0
     cap: float = 0.0  #: seconds at the most
     jitter: bool = False  #: each wait is shortened by up to `JITTER`
+    delays: tuple[float, ...] = ()  #: in the place of `first`, `factor` and `cap`
 
     @property
     def lasts(self) -> float:
@@ -53,6 +54,8 @@ class Policy:
         return sum(self._wait(attempt) for attempt in range(1, self.attempts))
 
     def _wait(self, attempts: int) -> float:
+        if self.delays:
+            return self.delays[min(max(attempts, 1), len(self.delays)) - 1]
         try:
             return min(self.cap, self.first * float(self.factor) ** max(attempts - 1, 0))
         except OverflowError:

@@ -99,6 +99,14 @@ def test_an_unknown_option_is_told_with_the_valid_ones() -> None:
         ({"factor": 0.5}, "Retry: factor must be 1 or more, not 0.5"),
         ({"cap": "1"}, "Retry: cap must be 0 or more, not '1'"),
         ({"jitter": 0.5}, "Retry: jitter must be True or False, not 0.5"),
+        ({"delays": []}, "Retry: delays must be a list of seconds, not []"),
+        ({"delays": "5"}, "Retry: delays must be a list of seconds, not '5'"),
+        ({"delays": 5}, "Retry: delays must be a list of seconds, not 5"),
+        ({"delays": [1, -1]}, "Retry: delays must be 0 or more, not -1"),
+        ({"delays": [True]}, "Retry: delays must be 0 or more, not True"),
+        ({"delays": [float("nan")]}, "Retry: delays must be 0 or more, not nan"),
+        ({"delays": [1e12]}, "Retry: delays must be at most 315360000, not 1000000000000.0"),
+        ({"delays": [1], "cap": 5.0}, "Retry: cap has no effect beside delays: name one"),
     ],
 )
 def test_a_bad_retry_is_one_line_too(values: dict[str, Any], line: str) -> None:
@@ -144,3 +152,17 @@ def test_a_retry_waits_longer_each_time_up_to_its_cap_and_ends_as_a_dead_letter(
         (Outcome.RETRY, 3.0),
         (Outcome.DEAD_LETTER, 0.0),
     ]
+
+
+def test_a_retry_waits_as_its_delays_say_and_repeats_the_last() -> None:
+    retry = policy_of(Retry(attempts=5, delays=[10, 30.5, 60], jitter=False))
+    assert [retry.apply(attempts)[1] for attempts in (1, 2, 3, 4)] == [10, 30.5, 60, 60]
+    assert retry.apply(5) == (Outcome.DEAD_LETTER, 0.0)
+    assert retry.lasts == 10 + 30.5 + 60 + 60
+    spread = policy_of(Retry(delays=[10]))
+    waits = {spread.apply(1, bytes([n]))[1] for n in range(100)}
+    assert all(9.0 <= wait <= 10.0 for wait in waits)
+    assert len(waits) > 50
+    assert repr(Retry(attempts=4, delays=[5, 60])) == (
+        "Retry(attempts=4, jitter=True, delays=(5, 60))"
+    )

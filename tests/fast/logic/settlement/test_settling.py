@@ -42,7 +42,7 @@ def test_a_range_is_told_by_the_chunks_that_it_lies_in() -> None:
     assert settle.take() == []
 
 
-def test_a_verdict_on_an_unknown_epoch_is_nothing() -> None:
+def test_an_outcome_on_an_unknown_epoch_is_nothing() -> None:
     settle, _ = settling()
     settle.enter(chunk(3))
     settle.settle([Range(2, 1, 3, 0)], [Single(7, 1, Outcome.REQUEUE)], 0.0)

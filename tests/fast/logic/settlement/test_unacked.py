@@ -73,7 +73,7 @@ def test_the_original_is_acknowledged_once_its_copy_is_safe() -> None:
     assert unacked.counts["r"].dead == 1
 
 
-def test_all_that_has_no_verdict_is_given_back_and_the_rest_is_not() -> None:
+def test_all_that_has_no_outcome_is_given_back_and_the_rest_is_not() -> None:
     unacked = holding(4)
     unacked.settle(1, 1, 1, Outcome.ACK)
     unacked.hold(1, 2, Outcome.REQUEUE, 5.0)
