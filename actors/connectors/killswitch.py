@@ -18,7 +18,7 @@ from actors.log import own_logger
 from actors.logic.supervision.fuse import Fuse
 
 #: Seconds between two looks of a loop that has nothing to do.
-BEAT = 1.0
+BEAT_S = 1.0
 
 logger = own_logger("actors.system")
 
@@ -50,7 +50,7 @@ def vital_thread(run: Callable[[], None], name: str) -> threading.Thread:
 def stay_awake(loop: asyncio.AbstractEventLoop) -> None:
     """Have an event loop look each second whether it still can: where its descriptors are
     closed while it waits on them, nothing else wakes it."""
-    loop.call_later(BEAT, stay_awake, loop)
+    loop.call_later(BEAT_S, stay_awake, loop)
 
 
 def end_process(loop: str, error: BaseException) -> NoReturn:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from actors.log.lines import PATIENCE, SharedLines
+from actors.log.lines import LOCK_TIMEOUT_S, SharedLines
 from actors.logic.messages.plain import plain
 from actors.logic.messages.secrets import MASK, masked
 
@@ -205,7 +205,7 @@ def _notice(dropped: int) -> logging.LogRecord:
     return logging.makeLogRecord({
         "name": "actors.log", "levelno": logging.WARNING, "levelname": "WARNING",
         "msg": f"{dropped:,} log {'line was' if dropped == 1 else 'lines were'} dropped: stderr"
-        f" did not take {'it' if dropped == 1 else 'them'} within {PATIENCE:g} s",
+        f" did not take {'it' if dropped == 1 else 'them'} within {LOCK_TIMEOUT_S:g} s",
     })  # fmt: skip
 
 

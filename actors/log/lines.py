@@ -16,7 +16,7 @@ from struct import Struct
 
 #: Seconds that a line waits for its reader. Once one has waited in vain none does, until the
 #: reader takes something.
-PATIENCE = 0.25
+LOCK_TIMEOUT_S = 0.25
 
 #: Bytes that fit where a pipe or a terminal says that something fits.
 PIECE = 4096
@@ -54,7 +54,7 @@ class SharedLines:
         dropped, rest = self._load()
         dropped += self._missed
         self._missed = 0
-        patience = 0.0 if dropped else PATIENCE
+        patience = 0.0 if dropped else LOCK_TIMEOUT_S
         try:
             if rest:
                 rest = self._put(rest, patience)
@@ -85,7 +85,7 @@ class SharedLines:
 
     def _turn(self) -> bool:
         """Wait for one's turn; False where somebody else keeps it. Who has no file has none."""
-        pause, deadline = 0.0005, time.monotonic() + PATIENCE
+        pause, deadline = 0.0005, time.monotonic() + LOCK_TIMEOUT_S
         while self._shares():
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

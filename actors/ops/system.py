@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = own_logger("actors.system")
 
 STATUS_INTERVAL = 0.2  #: seconds between looks at the root for `on_status`
-PATIENCE = 2.0  #: seconds that the root may exceed the time it was given to drain
+OVERTIME_S = 2.0  #: seconds that the root may exceed the time it was given to drain
 GRACE = 1.0  #: seconds for what is left to end by itself
 
 OnStatus = Callable[[dict[str, Any]], None]
@@ -225,7 +225,7 @@ class _Watch:
             log.warning("stopped at once, by a second signal")
             return Exit.WORK_LEFT
         if self._signals.count and self._drain_by == inf:
-            self._drain_by = now + self._plan.shutdown_timeout + PATIENCE
+            self._drain_by = now + self._plan.shutdown_timeout + OVERTIME_S
             log.info(
                 "drains within %g s; a second signal stops at once", self._plan.shutdown_timeout
             )

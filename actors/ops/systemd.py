@@ -12,7 +12,7 @@ from actors.log import own_logger
 log = own_logger("actors.system")
 
 #: Seconds for systemd to take a word; it is read by a process that does little else.
-PATIENCE = 1.0
+SEND_TIMEOUT_S = 1.0
 
 
 class SystemdNotifier:
@@ -34,7 +34,7 @@ class SystemdNotifier:
         if self.told:
             self._address = "\0" + address[1:] if address[0] == "@" else address
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.settimeout(PATIENCE)
+            self._socket.settimeout(SEND_TIMEOUT_S)
             if watched and microseconds.isdecimal() and int(microseconds):
                 self.interval = int(microseconds) / 2e6
 

@@ -184,12 +184,12 @@ def _route(served: ResolvedRoute) -> RoutePlan:
 
 
 def _last_alone(table: dict[type[BaseException], Policy]) -> int:
-    """The hand-out that may be the last of a message: the shortest of the ladders.
+    """The hand-out that may be the last of a message: the smallest count of attempts.
 
-    A ladder of one hand-out retries nothing, and would leave no bulk of more than one.
+    A single attempt retries nothing, and would leave no bulk of more than one.
     """
-    ladders = [entry.attempts for entry in table.values() if entry.outcome is Outcome.RETRY]
-    return min((attempts for attempts in ladders if attempts > 1), default=0)
+    counts = [entry.attempts for entry in table.values() if entry.outcome is Outcome.RETRY]
+    return min((attempts for attempts in counts if attempts > 1), default=0)
 
 
 def _first_retry(table: dict[type[BaseException], Policy]) -> float | None:

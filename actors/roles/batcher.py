@@ -20,7 +20,7 @@ from actors.logic.bulks.hands import Deaths, identity
 from actors.logic.bulks.route_queue import NO_BULK, Losses, RouteQueue
 from actors.logic.bulks.sequence import Sequence
 from actors.logic.consuming.limits import endangered, tighter
-from actors.logic.messages.sizes import TOGETHER
+from actors.logic.messages.sizes import TRANSFER_MAX
 from actors.logic.settlement.ages import Old
 from actors.logic.settlement.failure import DEAD_LETTER, Policy, class_name
 from actors.logic.settlement.settling import Settling
@@ -51,11 +51,11 @@ from actors.roles.protocol import (
 )
 
 #: Seconds between two rounds of `Outstanding`, while anything is outstanding.
-ROUND = 2.0
+ROUND_S = 2.0
 #: Seconds for which what a killed worker had in hand runs alone, and all else waits for it.
 QUARANTINE_S = 60.0
 #: Dead handlers of which it is remembered whether they held a bulk.
-REMEMBERED = 256
+DEATHS_MAX = 256
 
 
 class SettleAs(NamedTuple):
@@ -275,7 +275,7 @@ class Batcher:
 
     def _send(self, handler_pool: HandlerPool, handler: str, bulks: list[Handed]) -> None:
         content = tuple(pieces(part for handed in bulks for part in handed.draft.parts))
-        if len(bulks) > 1 and sum(len(piece.blob) for piece in content) > TOGETHER:
+        if len(bulks) > 1 and sum(len(piece.blob) for piece in content) > TRANSFER_MAX:
             half = len(bulks) // 2
             self._send(handler_pool, handler, bulks[:half])
             self._send(handler_pool, handler, bulks[half:])
@@ -321,7 +321,7 @@ class Batcher:
 
     def _tell(self, entries: list[Range | Single]) -> None:
         size = sum(len(entry.raw) for entry in entries if isinstance(entry, Single))
-        if len(entries) > 1 and size > TOGETHER:
+        if len(entries) > 1 and size > TRANSFER_MAX:
             half = len(entries) // 2
             self._tell(entries[:half])
             self._tell(entries[half:])
@@ -342,7 +342,7 @@ class Batcher:
             for route, lost in losses.items():
                 self._settle_as(self._routes[route], lost, death.cause, now)
             self._deaths[handler] = "busy" if losses else "idle"
-            while len(self._deaths) > REMEMBERED:
+            while len(self._deaths) > DEATHS_MAX:
                 del self._deaths[next(iter(self._deaths))]
         # The supervisor charges a death to the bulk in hand, or else to the handler; it may
         # ask again.
@@ -404,7 +404,7 @@ class Batcher:
         if handler_pool := self._pool_of.get(sender):
             state = handler_pool.handlers[sender]
             state.arrange(message.numbers)
-            for handed in state.unknown(set(message.numbers), before=now - ROUND):
+            for handed in state.unknown(set(message.numbers), before=now - ROUND_S):
                 handler_pool.again(sender, handed, now)
                 self._send(handler_pool, sender, [handed])
 
@@ -424,7 +424,7 @@ class Batcher:
             for handler in handler_pool.retired():
                 self._context.send(self._supervisor, Retired(handler))
         if round_is_due:
-            self._next_round = now + ROUND
+            self._next_round = now + ROUND_S
         times = [handler_pool.due(now) for handler_pool in self._handler_pools.values()]
         times.append(self._trials_end if self._trials_end > now else None)
         self._alarm.set([*times, self._next_round if working else None], now)

@@ -47,18 +47,18 @@ from actors.roles.protocol import (
     Settlement,
     Status,
 )
-from actors.roles.settler import ROUND, SILENCE, Settler
+from actors.roles.settler import ROUND_S, SILENCE_S, Settler
 
 log = own_logger("actors.connection")
 
 #: Seconds without anything new after which a burst may be over.
-QUIET = 1.0
+QUIET_S = 1.0
 #: Seconds between two measures of what waits in a spool, while somebody asks for the report.
-MEASURED = 10.0
+MEASURE_INTERVAL_S = 10.0
 #: Seconds after a drain's deadline in which the peer may still say goodbye.
-GOODBYE = 1.0
+GOODBYE_S = 1.0
 
-CUT_OFF = f"its batcher has not answered for {SILENCE:g} s: frames between them are lost"
+CUT_OFF = f"its batcher has not answered for {SILENCE_S:g} s: frames between them are lost"
 
 
 class Link(Enum):
@@ -117,7 +117,7 @@ class Connection:
                 before = self._settler.trouble
                 self._settler.on_republished(message, now)
                 if bool(before) != bool(self._settler.trouble) and self._consumes:
-                    self._tell_state()
+                    self._report_state()
             case DeadLettered():
                 self._settler.dead_lettered(message)
             case Reminder(what="republish", generation=token):
@@ -125,14 +125,14 @@ class Connection:
             case Reminder():
                 self._alarm.rang(message)
             case Consuming() | QueueLost() | Stopped() | Depth():
-                self._hear_queue(message, now)
+                self._on_queue_event(message, now)
             case Opened(peer=peer):
                 self._link, self._since = Link.OPEN, now
                 log.info("connection %s: open, %s", self._plan.name, peer)
             case Lost():
                 self._lose(message, now)
             case Neighbours() | Connect() | Drain() | Drained():
-                self._hear_neighbour(message, sender, now)
+                self._on_neighbour(message, sender, now)
             case ReportStatus():
                 self._context.send(sender, Status(message.round, self._report(now)))
             case _:
@@ -154,9 +154,9 @@ class Connection:
             self._client = self._context.client(self._plan.kind, self._plan)
             self._settler = Settler(self._plan.name, self._context, self._client)
             self._consumers = Consumers(self._plan, self._context, self._client, self._settler)
-        self._tell_state()
+        self._report_state()
 
-    def _hear_neighbour(
+    def _on_neighbour(
         self, message: Neighbours | Connect | Drain | Drained, sender: str, now: float
     ) -> None:
         match message:
@@ -167,7 +167,7 @@ class Connection:
                 self._consumers.serve(message.waiting)
                 self._settler.meet(message.batcher)
                 if self._link is Link.CLOSED and self._lost.cause != "connecting":
-                    self._tell_lost(lived=0.0)  # in case the first word got lost
+                    self._report_lost(lived=0.0)  # in case the first word got lost
             case Connect() if self._link is Link.CLOSED and self._deadline is None:
                 self._link = Link.OPENING
                 self._client.open()
@@ -197,12 +197,12 @@ class Connection:
     def _consumes(self) -> bool:
         return self._is_open and self._consumers.consumes
 
-    def _hear_queue(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
-        delay = self._consumers.hear(event, now)
+    def _on_queue_event(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> None:
+        delay = self._consumers.on_event(event, now)
         if isinstance(event, QueueLost):
-            self._tell_not_ready(f"queue {event.queue}: {event.cause}", event.fault, delay)
+            self._report_not_ready(f"queue {event.queue}: {event.cause}", event.fault, delay)
         elif isinstance(event, Consuming) and self._consumes:
-            self._tell_state()
+            self._report_state()
 
     def _lose(self, event: Lost, now: float) -> None:
         lived = now - self._since if self._is_open else 0.0
@@ -211,22 +211,22 @@ class Connection:
         if self._drain.state is Phase.SHUTTING:
             self._end_drain()
         else:
-            self._tell_lost(lived)
+            self._report_lost(lived)
 
-    def _tell_lost(self, lived: float) -> None:
+    def _report_lost(self, lived: float) -> None:
         lost = ConnectionLost(self._lost.cause, self._lost.fault, lived)
         self._context.send(self._supervisor, lost)
 
-    def _tell_state(self) -> None:
+    def _report_state(self) -> None:
         if self._consumes and not self._cut_off and not self._settler.trouble:
             self._context.send(self._supervisor, Ready("connection", self._context.pid))
         else:
             trouble = self._consumers.trouble if self._is_open else ""
             if self._consumes:
                 trouble = CUT_OFF if self._cut_off else self._settler.trouble
-            self._tell_not_ready(trouble or self._lost.cause)
+            self._report_not_ready(trouble or self._lost.cause)
 
-    def _tell_not_ready(self, cause: str, fault: str = "", delay: float = 0.0) -> None:
+    def _report_not_ready(self, cause: str, fault: str = "", delay: float = 0.0) -> None:
         not_ready = NotReady("connection", self._context.pid, cause, fault, delay)
         self._context.send(self._supervisor, not_ready)
 
@@ -238,30 +238,30 @@ class Connection:
         times: list[float | None] = [*self._consumers.due(), unacked.next_due()]
         if unacked.unsettled or self._cut_off or self._deadline is not None:
             if now >= self._next_round:
-                self._next_round, self._told_batcher = now + ROUND, -1
+                self._next_round, self._told_batcher = now + ROUND_S, -1
                 self._settler.ask_what_is_held(now, self._consumers.recall(now))
-                self._look_for_the_batcher(now)
+                self._check_batcher(now)
             times.append(self._next_round)
         if self._deadline is not None:
-            times += [self._deadline.at, self._deadline.at + GOODBYE]
+            times += [self._deadline.at, self._deadline.at + GOODBYE_S]
         elif self._plan.burst:
-            times.append(self._look_for_the_end(now))
+            times.append(self._check_burst(now))
         self._alarm.set(times, now)
 
-    def _look_for_the_batcher(self, now: float) -> None:
+    def _check_batcher(self, now: float) -> None:
         """Without a way to it, by want of descriptors or by a cut, nothing is worked on."""
         was_cut_off, self._cut_off = self._cut_off, self._settler.cut_off(now)
         if self._cut_off and not was_cut_off:
             log.warning("connection %s: %s", self._plan.name, CUT_OFF)
         if (self._cut_off or was_cut_off) and self._consumes:
-            self._tell_state()
+            self._report_state()
 
-    def _look_for_the_end(self, now: float) -> float:
+    def _check_burst(self, now: float) -> float:
         """In a burst: whether the queues are empty; returns when to look again."""
-        quiet_at = max(self._next_look, self._settler.last_came + QUIET)
+        quiet_at = max(self._next_look, self._settler.last_came + QUIET_S)
         if not self._consumes or self._settler.unacked.unsettled or now < quiet_at:
             return quiet_at
-        self._next_look = now + QUIET / 4
+        self._next_look = now + QUIET_S / 4
         if self._consumers.empty:
             self._context.send(self._supervisor, Drained())
         self._consumers.measure()
@@ -274,7 +274,7 @@ class Connection:
         if self._deadline is None:
             return
         drain, unacked = self._drain, self._settler.unacked
-        if drain.state is Phase.SHUTTING and now >= self._deadline.at + GOODBYE:
+        if drain.state is Phase.SHUTTING and now >= self._deadline.at + GOODBYE_S:
             self._end_drain()
         if drain.allows(Event.DEADLINE) and self._deadline.has_passed(now):
             self._settler.release(now)
@@ -329,7 +329,7 @@ class Connection:
             and self._is_open
             and now >= self._next_measure
         ):
-            self._next_measure = now + MEASURED
+            self._next_measure = now + MEASURE_INTERVAL_S
             self._consumers.measure()  # what it finds is in the next report
         waiting = self._consumers.waiting
         counts = [(r, unacked.counts.get(r, Counts())) for r in self._consumers.routes]

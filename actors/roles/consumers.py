@@ -100,7 +100,7 @@ class Consumers:
         for source in self._sources:
             self._client.measure(source.queue)
 
-    def hear(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> float:
+    def on_event(self, event: Consuming | QueueLost | Stopped | Depth, now: float) -> float:
         """What the world says of one queue; of a channel that is gone already: nothing.
         Returns the seconds until a queue that was lost is tried again.
         """

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from actors.logic.bulks.bulk import Fetched as Fetched
 from actors.logic.settlement.copying import Form, Refusal
 from actors.logic.settlement.ledger import Flush
 from actors.roles.context import Client
@@ -123,18 +124,6 @@ class QueueLost:
     cause: str
     fault: str = "unreachable"
     proven: bool = False  #: it had brought what it is there for: past failures no longer count
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """Deliveries of one queue as they came, cut but not decoded."""
-
-    queue: str
-    epoch: int
-    first: int
-    blob: bytes
-    ends: bytes  #: `array("I")` of end offsets
-    flagged: tuple[tuple[int, int], ...] = ()  #: (index, attempts before) where not 0
 
 
 @dataclass(frozen=True, slots=True)

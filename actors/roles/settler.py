@@ -26,15 +26,15 @@ from actors.roles.protocol import Deliveries, Outstanding, Reminder, Settlement,
 log = own_logger("actors.connection")
 
 #: Seconds between two looks at what is outstanding.
-ROUND = 2.0
+ROUND_S = 2.0
 #: Seconds that a snoozed delivery may wait here; for longer it waits outside.
 SNOOZE_HERE = 60.0
 #: Seconds until it is said again why copies cannot be stored.
 TELL_AGAIN = 60.0
 #: Seconds for which the batcher may owe an answer.
-SILENCE = 4 * ROUND
+SILENCE_S = 4 * ROUND_S
 #: Seconds that a requeue waits where half the prefetch is held already.
-CROWDED = 1.0
+CROWDED_WAIT_S = 1.0
 
 _ITEM = array("I").itemsize
 
@@ -140,7 +140,7 @@ class Settler:
             self._republish(single, attempts, now)
         elif delay and not self.draining:
             # Where all fails at once, what finds no room waits too, or it would spin.
-            wait = delay if room else min(delay, CROWDED)
+            wait = delay if room else min(delay, CROWDED_WAIT_S)
             self.unacked.hold(single.epoch, single.position, outcome, now + wait, attempts)
         else:
             position = single.position
@@ -215,14 +215,14 @@ class Settler:
             self._begin(is_republishing.request, now)
         elif form is not None:
             self._stuck[event.token] = trouble
-            self._context.remind(ROUND, Reminder("republish", event.token))
+            self._context.remind(ROUND_S, Reminder("republish", event.token))
 
     def _return(self, is_republishing: _Republishing, now: float) -> None:
         """There will be no copy: the message itself waits as long as it may, and returns."""
         request = is_republishing.request
         del self._republishing[request.token]
         room = self.unacked.may_hold(request.epoch)
-        wait = 0.0 if self.draining else min(request.delay, SNOOZE_HERE if room else CROWDED)
+        wait = 0.0 if self.draining else min(request.delay, SNOOZE_HERE if room else CROWDED_WAIT_S)
         self.unacked.postpone(
             request.epoch, request.position, is_republishing.back, now + wait, request.attempts
         )
@@ -253,7 +253,7 @@ class Settler:
 
     def cut_off(self, now: float) -> bool:
         """Whether the batcher answers no question: frames to it or from it are lost."""
-        return self._asked is not None and now >= self._asked + SILENCE
+        return self._asked is not None and now >= self._asked + SILENCE_S
 
     def ask_what_is_held(self, now: float, old: Iterable[tuple[int, int]] = ()) -> None:
         """Tell the batcher which chunks are open here, and what of them is too old to begin.
@@ -275,6 +275,6 @@ class Settler:
         self._asked = None
         sent_chunks = self.unacked.sent_chunks
         sent_chunks.open()
-        for sent in sent_chunks.missing(set(message.numbers), message.next, now - ROUND):
+        for sent in sent_chunks.missing(set(message.numbers), message.next, now - ROUND_S):
             log.warning("connection %s: a chunk got lost, returned", self._name)
             self.unacked.lose(sent)

@@ -108,7 +108,7 @@ class FileRegistry(MemoryRegistry):
 
 
 def opened() -> FileRegistry | None:
-    """The keeper of this process, where the system has one; named after what it plays."""
+    """The registry of this process, where the system has one; named after what it plays."""
     directory = os.environ.get(DIRECTORY)
     slot = multiprocessing.current_process().name.partition("#")[0]
     return FileRegistry(Path(directory), slot) if directory else None

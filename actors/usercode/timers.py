@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from actors.api.app import App, Timer
 
 #: Seconds between two looks at a lock that is not known yet.
-LOOK = 0.1
+LOCK_CHECK_S = 0.1
 #: Seconds until a lock that could not be opened is tried again.
 AGAIN = 5.0
 
@@ -107,7 +107,7 @@ class TimerCode(AppCode):
                 await asyncio.sleep(AGAIN)
         self._locks.append(lock)
         while _holds(lock, timer) is None:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LOCK_CHECK_S)
         return lock
 
     async def _once(self, timer: Timer) -> None:

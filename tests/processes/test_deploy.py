@@ -192,7 +192,7 @@ def test_whoever_ends_a_worker_waits_longer_than_its_drain() -> None:
     graces += [int(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s"))]
     graces += [int(unit(path)["TimeoutStopSec"][0]) for path in UNITS]
     assert len(graces) == 6
-    assert min(graces) > Settings().shutdown_timeout + system.PATIENCE + system.GRACE + 5
+    assert min(graces) > Settings().shutdown_timeout + system.OVERTIME_S + system.GRACE + 5
 
 
 # ── Kubernetes and OpenShift ─────────────────────────────────────────────────

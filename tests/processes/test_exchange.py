@@ -136,7 +136,7 @@ def test_what_waits_for_one_endpoint_is_bounded(
 def test_without_descriptors_nobody_is_let_in_until_there_are_some(
     ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "PAUSE", 0.05)
+    monkeypatch.setattr(listener, "REFUSED_RETRY_S", 0.05)
     one, other = ends
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     one.exchange.post(other.address, b"body")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.log.lines import PATIENCE, SharedLines
+from actors.log.lines import LOCK_TIMEOUT_S, SharedLines
 
 LONG = 200_000  #: bytes; more than a pipe holds
 FORK = multiprocessing.get_context("fork")
@@ -87,7 +87,7 @@ def test_a_reader_that_stops_costs_one_wait_and_finds_whole_lines_when_it_goes_o
     lines, read = SharedLines(pipe[1]), list[bytes]()
     began = time.monotonic()
     write_all(lines, 1, [LONG] * 50)  # nobody reads: the first stops in its midst
-    assert time.monotonic() - began < 10 * PATIENCE
+    assert time.monotonic() - began < 10 * LOCK_TIMEOUT_S
     assert lines.dropped == 49
     go_on = threading.Event()
     reader = threading.Thread(target=read_slowly, args=(pipe[0], read, go_on.wait), daemon=True)
@@ -132,7 +132,7 @@ def test_who_keeps_its_turn_keeps_the_others_for_a_moment_only(pipe: tuple[int, 
     assert held.wait(60)
     began = time.monotonic()
     write_all(lines, 1, [10])
-    assert time.monotonic() - began < 4 * PATIENCE
+    assert time.monotonic() - began < 4 * LOCK_TIMEOUT_S
     assert lines.dropped == 1
     release.set()
     registry.join(60)
@@ -181,7 +181,7 @@ def test_a_terminal_that_was_stopped_is_not_waited_for() -> None:
     lines = SharedLines(slave)
     began = time.monotonic()
     write_all(lines, 1, [LONG] * 5)  # nobody reads its other end
-    assert time.monotonic() - began < 10 * PATIENCE
+    assert time.monotonic() - began < 10 * LOCK_TIMEOUT_S
     assert lines.dropped == 4
     os.close(slave)
     os.close(master)

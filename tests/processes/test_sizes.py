@@ -115,7 +115,7 @@ class Scales(MemoryStage):
 def test_several_large_ones_travel_apart(
     kind: str, action: Actions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.roles.batcher.TOGETHER", 5000)
+    monkeypatch.setattr("actors.roles.batcher.TRANSFER_MAX", 5000)
     monkeypatch.setattr(InMemorySystem, "stage_class", Scales)
     monkeypatch.setattr(Scales, "heaviest", 0)
     app = App() if kind == "spool" else App(host="127.0.0.1")

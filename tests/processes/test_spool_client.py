@@ -409,7 +409,7 @@ def test_the_file_locked_by_another_delays_and_loses_nothing(file: SpoolFile, st
 def test_a_file_locked_for_very_long_is_a_loss(
     file: SpoolFile, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.connectors.spool.connection.PATIENCE", 0.2)
+    monkeypatch.setattr("actors.connectors.spool.connection.LOCK_TIMEOUT_S", 0.2)
     put(file, "a")
     driver = start()
     driver.fetch(1)

@@ -271,7 +271,7 @@ def test_a_client_that_is_closed_in_the_middle_of_its_goodbye_leaves_nothing_ope
 def test_a_broker_low_on_memory_fails_moves_and_still_takes_acks(
     own_broker: Broker, driver: Driver, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mover_module, "PATIENCE", 2.0)
+    monkeypatch.setattr(mover_module, "CONFIRM_TIMEOUT_S", 2.0)
     admin.publish("q", b"x")
     raw = fetch(driver).blob
     driver.client.republish(dead(raw, 1))

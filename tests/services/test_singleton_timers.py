@@ -79,7 +79,7 @@ def test_a_file_lock_has_one_holder_and_goes_with_it(tmp_path: Path) -> None:
 def test_a_queue_lock_is_given_up_with_its_broker_and_taken_again(
     own_broker: Broker, vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queuelock, "PAUSE", 0.1)
+    monkeypatch.setattr(queuelock, "RETRY_S", 0.1)
     one, two = (QueueLock(own_broker.settings(vhost), "timer") for _ in range(2))
     until(lambda: None not in (one.held(), two.held()))
     assert {one.held(), two.held()} == {True, False}

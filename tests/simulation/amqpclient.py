@@ -12,7 +12,6 @@ from actors.logic.settlement.ledger import Flush
 from actors.roles.port import (
     Consuming,
     Depth,
-    Fetched,
     Lost,
     Opened,
     QueueLost,
@@ -102,9 +101,9 @@ class BrokerClient:
     def _take(self) -> None:
         if self._fresh:
             self._fresh = False
-            for queue, consumer in self._consumers.items():
+            for consumer in self._consumers.values():
                 if cut := consumer.buffer.take():
-                    self._events.append(Fetched(queue, consumer.epoch, *cut))
+                    self._events.append(cut)
 
     # ── the port ──────────────────────────────────────────────────────────────
 
@@ -122,7 +121,7 @@ class BrokerClient:
             return
         if queue in self._consumers:
             self._discard(queue)
-        self._consumers[queue] = Consumer(epoch, DeliveryBuffer(epoch))
+        self._consumers[queue] = Consumer(epoch, DeliveryBuffer(epoch, queue, epoch))
         self._link.tell(partial(self._begin, self._link, queue, epoch, window))
 
     def _begin(self, link: Link, queue: str, epoch: int, window: int) -> None:

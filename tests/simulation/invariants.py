@@ -31,7 +31,7 @@ from actors.logic.settlement.ledger import Flush
 from actors.roles.connection import Connection
 from actors.roles.port import Fetched, Lost, QueueLost, Republish
 from actors.roles.protocol import ActorMessage, Bulk, Settlement
-from actors.roles.settler import CROWDED
+from actors.roles.settler import CROWDED_WAIT_S
 from tests.simulation.faults import SILENCE, Faults
 from tests.simulation.scene import Scene
 from tests.simulation.stories import Broken, Receipt, Receipts, Story
@@ -56,7 +56,7 @@ class Witness:
         self._books: dict[str, dict[int, list[tuple[int, int]]]] = defaultdict(dict)
         self._dead: set[str] = set()
         self._losing = faults.any_of({"lose", "delay"})
-        self._answered: dict[str, set[int]] = defaultdict(set)
+        self._on_status: dict[str, set[int]] = defaultdict(set)
 
     def holds(self, condition: object, text: str) -> None:
         if not condition:
@@ -66,7 +66,7 @@ class Witness:
         """Another system begins, whose actors have the names of the last one's."""
         self._at_work.clear()
         self._books.clear()
-        self._answered.clear()
+        self._on_status.clear()
         self._dead.clear()
 
     # ── connections ───────────────────────────────────────────────────────────
@@ -145,7 +145,7 @@ class Witness:
             known = len(self._receipts.open.get(epoch, ()))
             if ledger.unsettled != known:
                 raise Broken(f"I4: {ledger.unsettled} unsettled in the ledger, {known} in fact")
-            held = sum(until > now + CROWDED for until, _, _ in ledger._held)
+            held = sum(until > now + CROWDED_WAIT_S for until, _, _ in ledger._held)
             if known > window or held > max(1, window // 2):
                 raise Broken(f"I4: {known} unsettled and {held} held of {window}")
 
@@ -254,7 +254,7 @@ class Witness:
                 self._decide(handler, epoch, position, outcome)
         for single in done.singles:
             self._decide(handler, single.epoch, single.position, single.outcome)
-        self._answered[handler].update(done.numbers)
+        self._on_status[handler].update(done.numbers)
 
     def _decide(self, handler: str, epoch: int, position: int, outcome: int) -> None:
         if receipt := self._receipts.get((epoch, position)):
@@ -274,7 +274,7 @@ class Witness:
     def _accuse(self, handler: str) -> None:
         """What was alone in a process that died, as far as its batcher can know: it was sent
         there, perhaps too late, and no answer of its neighbours was ever sent."""
-        answered = self._answered[handler]
+        answered = self._on_status[handler]
         book = self._books[handler]
         open_ = [r for number, bulk in book.items() if number not in answered for r in bulk]
         single = [bulk[0] for bulk in book.values() if len(bulk) == 1]

@@ -44,7 +44,7 @@ SHUT_LIMIT = 5.0
 
 #: Seconds after which a broker ends a channel with an unsettled delivery, unless it says another
 #: number (`consumer_timeout`).
-PATIENCE = 1800.0
+CONSUMER_TIMEOUT_S = 1800.0
 
 _TAG = "callboard"
 _TIMED_OUT = re.compile(r"Timeout value used: (\d+) ms")
@@ -68,7 +68,7 @@ class RabbitMQClient:
         self._topology = Topology(plan.topology, plan.retries)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
         self._republisher = Republisher(self._settings, self._loop, self._events_append, spool)
-        self._patience = PATIENCE
+        self._patience = CONSUMER_TIMEOUT_S
         self._patiences = self._topology.patiences  # of queues that have their own
         self._shutting = False
         self._came = False  # deliveries, in this turn
@@ -177,7 +177,7 @@ class RabbitMQClient:
             full = QueueLost(queue, epoch, "no channel is free", Fault.UNREACHABLE)
             self._later(lambda: self._events.append(full))
             return
-        buffer = DeliveryBuffer(channel.channel_number)
+        buffer = DeliveryBuffer(channel.channel_number, queue, epoch)
         self._link.slicer.sinks[channel.channel_number] = buffer
         consumer = Consumer(queue, epoch, window, alone or window, channel, buffer, Flow(window))
         channel.add_on_close_callback(partial(self._on_channel_closed, consumer))
@@ -348,5 +348,5 @@ class RabbitMQClient:
         self._loop.add_callback(callback)
 
     def _events_append(self, event: Any) -> None:
-        # Where nothing else stirs the loop, an event must still be fetched.
+        # Where nothing else wakes the loop, an event must still be fetched.
         self._later(lambda: self._events.append(event))

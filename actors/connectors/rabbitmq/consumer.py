@@ -45,8 +45,7 @@ class Consumer:
 
     def take(self) -> Fetched | None:
         """What came whole since the last time."""
-        cut = self.buffer.take()
-        if cut is None:
-            return None
-        self.flow.took(len(cut.ends) // _ITEM, len(cut.blob), time.monotonic())
-        return Fetched(self.queue, self.epoch, *cut)
+        fetched = self.buffer.take()
+        if fetched is not None:
+            self.flow.took(len(fetched.ends) // _ITEM, len(fetched.blob), time.monotonic())
+        return fetched

@@ -14,7 +14,7 @@ from actors.errors import Fault
 from actors.log import own_logger
 
 #: Seconds between two tries to take what another holds.
-PAUSE = 1.0
+RETRY_S = 1.0
 
 #: Seconds. A holder whose host is gone is missed by the broker after two of these.
 HEARTBEAT = 5
@@ -45,7 +45,7 @@ class QueueLock:
     def _run(self) -> None:
         self._connect()
         while not self._closed:
-            self._loop.turn(PAUSE)
+            self._loop.turn(RETRY_S)
         for _ in range(2):
             self._loop.turn()
         self._loop.close()
@@ -64,7 +64,7 @@ class QueueLock:
     def _on_lost(self, cause: str, fault: Fault) -> None:
         logger.warning("timers with SINGLETON rest: %s", cause)
         self._link, self._held = None, None if self._held is None else False
-        self._loop.call_later(PAUSE, self._connect)
+        self._loop.call_later(RETRY_S, self._connect)
 
     def _try(self) -> None:
         if self._link is not None and self._link.is_open:
@@ -80,4 +80,4 @@ class QueueLock:
 
     def _on_refused(self, _: Channel, reason: Any) -> None:
         self._held = False
-        self._loop.call_later(PAUSE, self._try)
+        self._loop.call_later(RETRY_S, self._try)

@@ -46,7 +46,7 @@ SIZE = 8 * 1024 * 1024  #: bytes claimed in one turn, over all queues
 SETTLE = 0.02  #: seconds that a settlement waits for company at the most
 POLL = 1.0  #: seconds between looks at the file where nobody rings
 SWEEP = 5.0  #: seconds between looks for dead owners
-PATIENCE = 30.0  #: seconds without the lock until the spool counts as lost
+LOCK_TIMEOUT_S = 30.0  #: seconds without the lock until the spool counts as lost
 
 
 class SpoolClient(Patient):
@@ -172,7 +172,7 @@ class SpoolClient(Patient):
             self._report_buried(owner.bury_strays())
             self._sweep_at = now + SWEEP
         self._changed |= owner.drain()
-        wanting = self._hungry()
+        wanting = self._wanting()
         if wanting or self._pending:
             with self._file.transaction(LOCK) as at:
                 self._pending.write(owner, at)
@@ -188,7 +188,7 @@ class SpoolClient(Patient):
                 consumer.announced = self._changed = True
                 self._events.append(Consuming(consumer.queue, consumer.epoch))
 
-    def _hungry(self) -> list[SpoolConsumer]:
+    def _wanting(self) -> list[SpoolConsumer]:
         """Intakes with room, where the file may have something for them."""
         wanting = [consumer for consumer in self._consumers.values() if consumer.room > 0]
         if not wanting:
@@ -275,7 +275,7 @@ class SpoolClient(Patient):
     def _wait(self, error: SpoolBusy, now: float) -> None:
         """Somebody else writes for long: what is settled is kept, and tried again."""
         self._changed = True  # what was seen could not be claimed
-        self._stuck_at = min(self._stuck_at, now + PATIENCE)
+        self._stuck_at = min(self._stuck_at, now + LOCK_TIMEOUT_S)
         if now >= self._stuck_at:
             self._lose(error)
         else:

@@ -25,6 +25,18 @@ class Piece(NamedTuple):
     base: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A chunk as a client brings it: deliveries of one queue, cut but not decoded."""
+
+    queue: str
+    epoch: int
+    first: int
+    blob: bytes
+    ends: bytes  #: `array("I")` of end offsets
+    flagged: tuple[tuple[int, int], ...] = ()  #: (index, attempts before) where not 0
+
+
 @dataclass(slots=True, eq=False)
 class Chunk:
     """All that one read of the world brought for one queue."""

@@ -1,16 +1,16 @@
-"""One handler process: what it holds of all routes, and whether it may be told more."""
+"""One handler process: the bulks that it holds of all routes, and its room for more."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from actors.logic.bulks.handler_window import MESSAGES, Handed, HandlerWindow, without
+from actors.logic.bulks.handler_window import MESSAGES_MAX, Handed, HandlerWindow, without
 from actors.logic.bulks.report import Report
 from actors.logic.bulks.route_queue import RouteQueue
 
 
 class HandlerState:
-    """A row of bulks for each line, or for several that take turns, and one pair of ears."""
+    """The bulks of one handler, in a window for each route, or for several that take turns."""
 
     def __init__(self) -> None:
         self.bulks: dict[int, Handed] = {}
@@ -21,8 +21,8 @@ class HandlerState:
 
     @property
     def accepts(self) -> bool:
-        """Whether another message would find its ears open."""
-        return len(self._unreceived) < MESSAGES
+        """Whether it may be sent another message."""
+        return len(self._unreceived) < MESSAGES_MAX
 
     def room(self, route_queue: RouteQueue) -> int:
         """Bulks of a route queue that may be sent now, in one message."""
@@ -57,7 +57,7 @@ class HandlerState:
         return answered
 
     def received(self, numbers: Iterable[int]) -> None:
-        """The handler has these, answered or not: they do not fill its ears any more."""
+        """The handler has these, answered or not: none of them is unreceived."""
         self._unreceived = without(self._unreceived, set(numbers))
 
     def arrange(self, came: Sequence[int]) -> None:

@@ -10,14 +10,14 @@ from math import inf
 from actors.logic.bulks.bulk import Draft
 
 #: Unanswered messages at one handler; fifty to a stopped process make the sender deaf.
-MESSAGES = 2
+MESSAGES_MAX = 2
 #: Seconds of work that one message may carry to who takes one bulk at a time.
-WORTH = 0.005
+MESSAGE_WORTH_S = 0.005
 #: Seconds a bulk from which a handler has only the one that it works on: what waits at it can go
 #: to no other, nor back to its queue, and the way of the next one is short against them.
-SLOW = 0.5
+SLOW_BULK_S = 0.5
 #: Bulks in one message at the most.
-BULKS = 256
+BULKS_MAX = 256
 
 
 @dataclass(slots=True)
@@ -54,11 +54,11 @@ class HandlerWindow:
         there for its turn can go to no other, and falls with its process.
         """
         if self._in_flight > 1:
-            return min(BULKS, self._in_flight - len(self.bulks))
-        cost = self._costs.get(route, WORTH)
-        if len(self._unanswered) >= (MESSAGES if cost < SLOW else 1):
+            return min(BULKS_MAX, self._in_flight - len(self.bulks))
+        cost = self._costs.get(route, MESSAGE_WORTH_S)
+        if len(self._unanswered) >= (MESSAGES_MAX if cost < SLOW_BULK_S else 1):
             return 0
-        return max(1, min(BULKS, int(WORTH / cost)))
+        return max(1, min(BULKS_MAX, int(MESSAGE_WORTH_S / cost)))
 
     def give(self, bulks: Iterable[Handed], now: float) -> None:
         """One message with these goes out."""
@@ -72,12 +72,12 @@ class HandlerWindow:
         """These of its bulks are settled; `costs` are the seconds for each of a route.
 
         What the way there and back took does not count: on a busy machine that is longer than
-        `WORTH`, and a message for each bulk would make it longer still.
+        `MESSAGE_WORTH_S`, and a message for each bulk would make it longer still.
         """
         for handed in bulks:
             del self.bulks[handed.number]
         for route in costs.keys() & {handed.route for handed in bulks}:
-            cost = self._costs.get(route, WORTH)
+            cost = self._costs.get(route, MESSAGE_WORTH_S)
             self._costs[route] = max(1e-5, cost + (costs[route] - cost) / 4)
         self._unanswered = without(self._unanswered, {handed.number for handed in bulks})
         self._start(now)

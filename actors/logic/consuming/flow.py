@@ -7,7 +7,7 @@ import math
 from actors.logic.settlement.ledger import Flush
 
 #: Bytes that are worth a read, whatever the messages are like …
-MOST = 64 * 1024
+READ_MAX = 64 * 1024
 #: … unless they are so large that fewer than so many would come in it: then so many of them …
 MANY = 16
 #: … or so many bytes.
@@ -17,7 +17,7 @@ LONG = 0.01
 #: Seconds for it while there is not, and what comes is quick …
 SHORT = 0.005
 #: … so that at least so many deliveries come in them.
-SEVERAL = 20
+SEVERAL_READS = 20
 
 
 class Flow:
@@ -34,7 +34,7 @@ class Flow:
         """So many deliveries came, of so many bytes together."""
         self.unsettled += count
         self._average = size // count
-        self._quick = count * SHORT >= SEVERAL * (now - self._read)
+        self._quick = count * SHORT >= SEVERAL_READS * (now - self._read)
         self._read = now
 
     def settled(self, flush: Flush) -> None:
@@ -44,7 +44,7 @@ class Flow:
     @property
     def most(self) -> int:
         """Bytes that one read may well bring."""
-        return max(MOST, min(MANY * self._average, LARGEST))
+        return max(READ_MAX, min(MANY * self._average, LARGEST))
 
     def worth(self) -> tuple[int, float]:
         """Bytes that the next read should bring, and the seconds for which it may wait for them.

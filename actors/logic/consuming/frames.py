@@ -10,8 +10,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from actors.logic.bulks.bulk import Fetched
 from actors.logic.settlement.ledger import Flush
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
@@ -30,15 +31,6 @@ _SETTLE = Struct(">BHIIQBB")  # a method frame: method, delivery tag, bits, end
 
 #: A consumer tag's length stands 11 bytes into its frame; the delivery tag follows the tag.
 _TAG_LENGTH, _AFTER_TAG = 11, 12
-
-
-class Cut(NamedTuple):
-    """Whole deliveries of one channel, one behind the other."""
-
-    first: int  #: delivery tag of the first; the others follow without a gap
-    blob: bytes
-    ends: bytes  #: `array("I")` of end offsets
-    flagged: tuple[tuple[int, int], ...]  #: (index, 1) of those that were delivered before
 
 
 class Sink(Protocol):
@@ -80,9 +72,11 @@ class Glance:
 class DeliveryBuffer:
     """Collects the deliveries of a channel that has one consumer, until they are taken."""
 
-    def __init__(self, channel: int) -> None:
+    def __init__(self, channel: int, queue: str, epoch: int) -> None:
         self._channel = channel
-        self._next = 1
+        self._queue = queue
+        self._epoch = epoch
+        self._next = 1  # delivery tag, and position in the epoch
         self._parts: list[bytes] = []
         self._size = 0
         self._ends = array("I")
@@ -91,14 +85,21 @@ class DeliveryBuffer:
         self._missing = 0
         self.broken = ""  #: how the tags ceased to count 1, 2, 3 …
 
-    def take(self) -> Cut | None:
+    def take(self) -> Fetched | None:
         """All deliveries that came whole since the last time."""
         if not self._ends:
             return None
         first = self._next - len(self._ends)
-        cut = Cut(first, b"".join(self._parts), self._ends.tobytes(), tuple(self._flagged))
+        fetched = Fetched(
+            self._queue,
+            self._epoch,
+            first,
+            b"".join(self._parts),
+            self._ends.tobytes(),
+            tuple(self._flagged),
+        )
         self._parts, self._size, self._ends, self._flagged = [], 0, array("I"), []
-        return cut
+        return fetched
 
     def cut(self, buffer: bytes, start: int, limit: int) -> int:
         # The hot loop: most deliveries lie whole in the buffer, with a body of one frame.

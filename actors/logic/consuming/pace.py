@@ -14,7 +14,7 @@ HELD = 2.0
 #: The part of the broker's patience that it may be, where order asks for more than that.
 PART = 4
 #: Seconds between two changes; the first comes as soon as the pace is known.
-PAUSE = 1.0
+PAUSE_S = 1.0
 
 
 class Pace:
@@ -83,7 +83,7 @@ class Pace:
         that is all there is: so never more is unsettled than a window allows.
         """
         wanted = self.wanted(patience)
-        if wanted == window or now < self._changed + PAUSE:
+        if wanted == window or now < self._changed + PAUSE_S:
             return window
         if window > self.least:
             if window // 2 < wanted < min(2 * window, self.most):

@@ -12,7 +12,7 @@ from actors.logic.consuming.pace import Pace
 from actors.logic.supervision.restart import HEALTHY, Backoff
 
 #: Seconds until a queue is tried again that is refused or missing.
-SLOW = 60.0
+REFUSED_RETRY_S = 60.0
 
 
 class Channel(StrEnum):
@@ -61,7 +61,7 @@ class Source:
         self.channel, self.epoch, self.reason = Channel.IDLE, 0, cause
         delay = self.backoff.fail(lived, random)
         if permanent:
-            delay = SLOW
+            delay = REFUSED_RETRY_S
         self.retry_at = now + delay
         return delay
 

@@ -9,7 +9,7 @@ MAX_MESSAGE = 512 * 1024 * 1024
 MAX_FRAME = MAX_MESSAGE + 64 * 1024 * 1024
 
 #: Bytes of several deliveries that travel together; a larger one travels by itself.
-TOGETHER = 64 * 1024 * 1024
+TRANSFER_MAX = 64 * 1024 * 1024
 
 
 def check_size(size: int) -> None:

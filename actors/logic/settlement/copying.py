@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 #: How often a place may refuse a copy before it counts as one that always does.
-PATIENCE = 3
+REFUSALS_MAX = 3
 
 
 class Form(IntEnum):
@@ -35,7 +35,7 @@ def next_form(form: Form, refusal: Refusal, refused: int, *, dead: bool) -> Form
     """
     if form is Form.KEPT:
         return Form.WHOLE
-    if refusal is Refusal.AWAY or (refusal is Refusal.REFUSED and refused < PATIENCE):
+    if refusal is Refusal.AWAY or (refusal is Refusal.REFUSED and refused < REFUSALS_MAX):
         return form
     if not dead:
         return None

@@ -47,7 +47,7 @@ class Single(NamedTuple):
 
 
 #: Seconds until what nobody can work on returns to its queue.
-NOBODY = 5.0
+UNSERVED_S = 5.0
 
 #: Bytes a delivery beyond which a search of all of them takes longer than one of each header.
 SEARCHED = 4096
@@ -164,7 +164,7 @@ class Settling:
         handed_out = chunk.attempts.get(index, 0)
         outcome = Outcome.REQUEUE if handed_out else Outcome.RETURN
         position = chunk.first + index
-        entry = Single(chunk.epoch, position, outcome, NOBODY, attempts=handed_out)
+        entry = Single(chunk.epoch, position, outcome, UNSERVED_S, attempts=handed_out)
         self._say(Slice(chunk, index, index + 1), entry)
 
     def _single(

@@ -11,7 +11,7 @@ from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.ledger import Flush, Ledger
 
 #: Rounds in which a batcher does not know a chunk before it is taken for lost.
-PATIENCE = 2
+MISSED_ROUNDS_MAX = 2
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class SentChunks:
         for number, sent in list(self._sent.items()):
             if not sent.open:
                 self._drop(number)
-        return [number for number, sent in self._sent.items() if sent.missed < PATIENCE]
+        return [number for number, sent in self._sent.items() if sent.missed < MISSED_ROUNDS_MAX]
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -82,7 +82,7 @@ class SentChunks:
         for number, sent in list(self._sent.items()):
             if number in known:
                 sent.missed = 0
-            elif sent.missed < PATIENCE:
+            elif sent.missed < MISSED_ROUNDS_MAX:
                 sent.missed = sent.missed + 1 if sent.at <= before else 0
             elif number < waits_for:
                 lost.append(sent)

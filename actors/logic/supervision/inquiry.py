@@ -25,7 +25,7 @@ class Inquiry:
         """Who has been asked."""
         self._silent = set(answerers)
 
-    def hear(self, answerer: str, number: int) -> None:
+    def on_answer(self, answerer: str, number: int) -> None:
         """One has answered."""
         if number == self.number:
             self._silent.discard(answerer)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 #: Seconds for which a pipeline's word holds, from when the host asked for it. The pipeline hands
-#: out again after `nodes.LOST`, which is longer: by then what it gave to a lost host has ended.
+#: out again after `remote_node.LOST_AFTER_S`, which is longer: by then what it gave to a lost host
+#: has ended.
 LEASE = 10.0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.logic.supervision.children import actor_status
-from actors.logic.supervision.remote_node import LOST
+from actors.logic.supervision.remote_node import LOST_AFTER_S
 
 #: Seconds without a word of a host after which its status says so.
 SILENT = 5.0
@@ -32,7 +32,7 @@ class NodeDirectory:
         self._host, self._app, self._version = host, app, version  # the leader's own
         self._nodes: dict[str, NodeEntry] = {}  # by supervisor
 
-    def hear(
+    def on_report(
         self, supervisor: str, host: str, app: str, version: str, pid: int, state: str, now: float
     ) -> NodeEntry:
         """A host says how it is, and is taken in or refused."""
@@ -60,7 +60,7 @@ class NodeDirectory:
         return [_status(node, now) for node in self._nodes.values()]
 
     def _forget(self, now: float) -> None:
-        living = {name: m for name, m in self._nodes.items() if now - m.heard < LOST}
+        living = {name: m for name, m in self._nodes.items() if now - m.heard < LOST_AFTER_S}
         self._nodes = living
 
     def _objection(self, node: NodeEntry, app: str, version: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from actors.logic.supervision.placement import Offer
 
 #: Seconds without a host's word after which it is lost, and what it held is handed out again.
-LOST = 15.0
+LOST_AFTER_S = 15.0
 
 
 @dataclass(slots=True)
@@ -46,4 +46,4 @@ class RemoteNode:
         return handler not in living and self._fates.get(handler, math.inf) <= number
 
     def lost(self, now: float) -> bool:
-        return now - self.heard >= LOST
+        return now - self.heard >= LOST_AFTER_S

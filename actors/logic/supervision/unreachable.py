@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PAUSE = 1.0  #: seconds between two messages that may try whether a host is back
+PROBE_INTERVAL_S = 1.0  #: seconds between two messages that may try whether a host is back
 
 
 class UnreachableNodes:
@@ -13,7 +13,7 @@ class UnreachableNodes:
 
     def lose(self, host: str, now: float) -> None:
         """A connection could not be made, or ended for want of an answer."""
-        self._lost[host] = now + PAUSE
+        self._lost[host] = now + PROBE_INTERVAL_S
 
     def find(self, host: str) -> None:
         """It has answered."""
@@ -26,5 +26,5 @@ class UnreachableNodes:
             return True
         if now < due:
             return False
-        self._lost[host] = now + PAUSE
+        self._lost[host] = now + PROBE_INTERVAL_S
         return True

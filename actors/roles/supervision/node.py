@@ -28,7 +28,7 @@ from actors.roles.protocol import (
     Status,
 )
 from actors.roles.supervision.node_protocol import (
-    BEAT,
+    REPORT_INTERVAL_S,
     Assignment,
     NodeAccepted,
     NodeJoin,
@@ -41,7 +41,7 @@ from actors.roles.supervision.report import of_system
 log = own_logger("actors.supervisor")
 
 #: Seconds to wait for the leader's answer to a question.
-PATIENCE = 1.5
+ANSWER_TIMEOUT_S = 1.5
 
 
 class NodeSupervisor:
@@ -54,7 +54,7 @@ class NodeSupervisor:
         self._launcher = ""
         self._leaders: tuple[str, ...] = ()
         self._leader = 0  # whose turn it is
-        self._heard = 0.0  # when a leader last took us in
+        self._on_child = 0.0  # when a leader last took us in
         self._standing = ""  # "joined", "refused" or "alone", as it was said last
         self._refused = ""
         self._pipelines: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class NodeSupervisor:
                 self._exited(child, cause)
             case Reminder(what="beat"):
                 self._beat(now)
-                self._context.remind(BEAT, Reminder("beat"))
+                self._context.remind(REPORT_INTERVAL_S, Reminder("beat"))
             case Drain(seconds=seconds):
                 self._leave(seconds, now)
             case Reminder(what="deadline"):
@@ -99,16 +99,16 @@ class NodeSupervisor:
         assert isinstance(message.plan, NodePlan)
         if not self._launcher:
             self._launcher, self._plan, self._leaders = sender, message.plan, message.leaders
-            self._heard = now
+            self._on_child = now
             self._beat(now)
-            self._context.remind(BEAT, Reminder("beat"))
+            self._context.remind(REPORT_INTERVAL_S, Reminder("beat"))
         self._context.send(sender, Ready("host", self._context.pid))
 
     # ── the leader ────────────────────────────────────────────────────────────
 
     def _beat(self, now: float) -> None:
         """Say that we are here, and end what nobody asks for any more."""
-        if now - self._heard >= LEASE:
+        if now - self._on_child >= LEASE:
             self._try_next(now)
         self._say_join("running" if self._deadline is None else "draining")
         for pipeline, lease in list(self._leases.items()):
@@ -123,14 +123,14 @@ class NodeSupervisor:
         if not self._refused:
             self._stand("alone", logging.WARNING, f"nothing heard of it for {LEASE:g} s")
         self._leader = (self._leader + 1) % len(self._leaders)
-        self._heard, self._pipelines = now, ()
+        self._on_child, self._pipelines = now, ()
 
     def _joined(self, message: NodeAccepted, now: float) -> None:
         self._refused = message.refused
         if self._refused:  # another leader may run what this host does
             self._stand("refused", logging.WARNING, f"refuses this host: {self._refused}")
         else:
-            self._heard = now
+            self._on_child = now
             self._stand("joined", logging.INFO, "joined")
         if message.leave:
             self._leave(self._plan.shutdown_timeout, now)
@@ -210,7 +210,7 @@ class NodeSupervisor:
                 self._asked += 1
                 self._askers[self._asked] = sender, message.round
                 self._context.send(leader, ReportStatus(self._asked))
-                self._context.remind(PATIENCE, Reminder("status", self._asked))
+                self._context.remind(ANSWER_TIMEOUT_S, Reminder("status", self._asked))
             case Status():
                 self._answer(message.round, message.report)
             case Reminder(what="status", generation=question):

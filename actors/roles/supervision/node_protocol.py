@@ -14,7 +14,7 @@ from actors.logic.supervision.placement import Offer
 from actors.roles.protocol import ActorMessage
 
 #: Seconds between two words of a host.
-BEAT = 2.0
+REPORT_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

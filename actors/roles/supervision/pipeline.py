@@ -35,7 +35,7 @@ from actors.roles.supervision.node_protocol import NodeReport
 from actors.roles.supervision.reconnect import ReconnectPolicy
 from actors.roles.supervision.remote_nodes import RemoteNodes, handler_slots
 from actors.roles.supervision.report import of_pipeline
-from actors.roles.supervision.supervisor import ROUND, Supervisor
+from actors.roles.supervision.supervisor import ROUND_S, Supervisor
 from actors.roles.supervision.upkeep import Upkeep
 
 log = own_logger("actors.supervisor")
@@ -63,7 +63,7 @@ class PipelineSupervisor(Supervisor):
         self._now = now
         super().on(message, sender, now)
         if self._parent:
-            self._nodes.tell()
+            self._nodes.send_assignments()
 
     def _configured(self, message: Configure, now: float) -> None:
         assert isinstance(message.plan, PipelinePlan)
@@ -80,7 +80,7 @@ class PipelineSupervisor(Supervisor):
                 self._children.add(slot)
             for slot in self._children:
                 self._start(slot, now)
-            self._context.remind(ROUND, Reminder("round"))
+            self._context.remind(ROUND_S, Reminder("round"))
         self._context.send(self._parent, Ready("pipeline", self._context.pid))
 
     def _configure(self, slot: Slot) -> Configure:
@@ -96,11 +96,11 @@ class PipelineSupervisor(Supervisor):
         if slot is self._connection:
             self._reconnect.connect()
 
-    def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
+    def _on_child(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
         news = isinstance(message, Ready) != slot.ready or not slot.pid
-        super()._heard(slot, message, now)
+        super()._on_child(slot, message, now)
         if isinstance(message, NotReady) and message.fault:
-            self._give_up_if(self._reconnect.queue_lost(message))
+            self._give_up_if(self._reconnect.on_queue_lost(message))
         if isinstance(message, NotReady) and slot.role == "handler":
             self._give_up_if(self._upkeep.start_failed(slot))
         if news:
@@ -129,7 +129,7 @@ class PipelineSupervisor(Supervisor):
     def _connection_lost(self, message: ConnectionLost, now: float) -> None:
         self._connection.on_peer_lost(message.cause)
         if self._deadline is None:
-            self._give_up_if(self._reconnect.lost(message, now))
+            self._give_up_if(self._reconnect.on_lost(message, now))
 
     def _give_up_if(self, failed: Failed | None) -> None:
         if failed:
@@ -137,12 +137,12 @@ class PipelineSupervisor(Supervisor):
 
     # ── deaths ────────────────────────────────────────────────────────────────
 
-    def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
+    def _on_death(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
         if self._drain.state in (PipelinePhase.HANDLERS_END, PipelinePhase.CLOSED):
             self._advance_drain(now)
         elif slot.role == "handler":
             if not self._fallen:
-                self._upkeep.died(slot, cause, known, now)
+                self._upkeep.on_death(slot, cause, known, now)
         elif self._fallen is None or slot in (self._connection, self._fallen):
             self._fallen, self._fallen_cause = slot, cause
             for other in self._children.after(slot):
@@ -189,7 +189,7 @@ class PipelineSupervisor(Supervisor):
 
     def _present(self, message: NodeReport, sender: str, now: float) -> None:
         """A host says who lives there, and may have room for more."""
-        for slot, death in list(self._nodes.hear(message, sender, now)):
+        for slot, death in list(self._nodes.on_report(message, sender, now)):
             self._lose(slot, death.cause, now, blameless=death.innocent)
         if self._plan.spread and self._fallen is None and self._deadline is None:
             self._nodes.welcome(message, sender, now)
@@ -201,7 +201,7 @@ class PipelineSupervisor(Supervisor):
                 self._context.send(slot.name, self._configure(slot))
 
     def _lose_hosts(self, now: float) -> None:
-        for slot, death in list(self._nodes.look(now)):
+        for slot, death in list(self._nodes.check(now)):
             self._lose(slot, death.cause, now, blameless=death.innocent)
 
     def _waiting(self) -> dict[str, str]:
@@ -221,12 +221,12 @@ class PipelineSupervisor(Supervisor):
             case Reminder(what="connect"):
                 self._reconnect.connect_if_due(now)
             case HandlerLost():
-                self._upkeep.heard(message, now)
+                self._upkeep.on_handler_lost(message, now)
             case Retire(handler=handler, cause=cause):
                 self._upkeep.retire(handler, cause)
                 self._retire_next()
             case Retired(handler=handler):
-                self._upkeep.retired(handler, now)
+                self._upkeep.on_retired(handler, now)
             case NodeReport():
                 self._present(message, sender, now)
             case Reminder(what="nodes"):
@@ -300,8 +300,8 @@ class PipelineSupervisor(Supervisor):
     def _round(self, now: float) -> None:
         super()._round(now)
         self._introduce()
-        self._reconnect.look(now)
-        self._upkeep.look(now)
+        self._reconnect.check(now)
+        self._upkeep.check(now)
         if self._deadline is not None:
             self._advance_drain(now)
 

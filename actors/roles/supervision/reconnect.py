@@ -13,7 +13,7 @@ from actors.roles.protocol import AttemptFailed, Connect, ConnectionLost, Failed
 log = own_logger("actors.supervisor")
 
 #: Seconds until a peer that refuses us is asked again.
-SLOW = 60.0
+REFUSED_RETRY_S = 60.0
 
 
 class ReconnectPolicy:
@@ -45,13 +45,13 @@ class ReconnectPolicy:
         """Seconds until the next attempt; None while none is due."""
         return None if self._due is None else max(0.0, self._due - now)
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Once a round: a word to connect, or that the connection was lost, may be lost too."""
         self.connect_if_due(now)
         if self._due is None and self._connection.name and not self._connection.ready:
             self.connect()
 
-    def lost(self, message: ConnectionLost, now: float) -> Failed | None:
+    def on_lost(self, message: ConnectionLost, now: float) -> Failed | None:
         """The connection lost its peer, or did not find it."""
         if self._due is not None:
             return None  # said again while the backoff lasts
@@ -60,7 +60,7 @@ class ReconnectPolicy:
             return failed
         delay = self._backoff.fail(message.lived, self._context.random)
         if message.fault != Fault.UNREACHABLE:
-            delay = SLOW
+            delay = REFUSED_RETRY_S
         self._due = now + delay
         log.warning(
             "connection %s%s: %s; tried again in %.1f s",
@@ -70,7 +70,7 @@ class ReconnectPolicy:
         self._context.remind(delay, Reminder("connect"))
         return None
 
-    def queue_lost(self, message: NotReady) -> Failed | None:
+    def on_queue_lost(self, message: NotReady) -> Failed | None:
         """The connection lost a queue, which it opens again by itself."""
         if failed := self._hopeless(message.fault, message.cause):
             return failed

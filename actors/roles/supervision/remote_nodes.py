@@ -12,7 +12,7 @@ from actors.log import own_logger
 from actors.logic.supervision.children import Children, Slot
 from actors.logic.supervision.lease import Death
 from actors.logic.supervision.placement import Offer, satisfies
-from actors.logic.supervision.remote_node import LOST, RemoteNode
+from actors.logic.supervision.remote_node import LOST_AFTER_S, RemoteNode
 from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
 from actors.roles.protocol import Reminder
@@ -21,7 +21,7 @@ from actors.roles.supervision.node_protocol import Assignment, NodeReport
 log = own_logger("actors.supervisor")
 
 #: Seconds between two looks at who is still heard of.
-LOOK = 1.0
+NODE_CHECK_S = 1.0
 
 
 def handler_slots(plan: PipelinePlan, offers: Iterable[Offer], host: str = "") -> Iterator[Slot]:
@@ -51,7 +51,9 @@ class RemoteNodes:
 
     # ── what hosts say ────────────────────────────────────────────────────────
 
-    def hear(self, message: NodeReport, sender: str, now: float) -> Iterator[tuple[Slot, Death]]:
+    def on_report(
+        self, message: NodeReport, sender: str, now: float
+    ) -> Iterator[tuple[Slot, Death]]:
         """A host that is known says how it is; what died there is told once for each death."""
         node = self._nodes.get(message.host)
         if node is None or node.supervisor != sender:
@@ -66,17 +68,17 @@ class RemoteNodes:
             elif slot.name and node.is_dead(slot.name, message.number, message.handlers):
                 yield slot, deaths.get(slot.name, Death(slot.name, "ended", False))
 
-    def look(self, now: float) -> Iterator[tuple[Slot, Death]]:
+    def check(self, now: float) -> Iterator[tuple[Slot, Death]]:
         """Hosts of which nothing was heard for too long are lost, with all that lived there."""
         for node in [node for node in self._nodes.values() if node.lost(now)]:
-            cause = f"host {node.host} is lost: nothing heard of it for {LOST:g} s"
+            cause = f"host {node.host} is lost: nothing heard of it for {LOST_AFTER_S:g} s"
             log.warning("%s: %s", self._plan.name, cause)
             del self._nodes[node.host]
             for slot in self.slots(node.host):
                 if slot.name:
                     yield slot, Death(slot.name, cause, innocent=True)
         if self._nodes:
-            self._context.remind(LOOK, Reminder("nodes"))
+            self._context.remind(NODE_CHECK_S, Reminder("nodes"))
 
     def welcome(self, message: NodeReport, sender: str, now: float) -> None:
         """A host offers itself: slots for what may run on it."""
@@ -86,7 +88,7 @@ class RemoteNodes:
         node = RemoteNode(message.host, sender, message.offers, now, self._stays, message.asked)
         log.info("%s: host %s joined", self._plan.name, node.host)
         if not self._nodes:
-            self._context.remind(LOOK, Reminder("nodes"))
+            self._context.remind(NODE_CHECK_S, Reminder("nodes"))
         self._nodes[node.host] = node
         for slot in handler_slots(self._plan, node.offers, node.host):
             slot.schedule(now)
@@ -123,7 +125,7 @@ class RemoteNodes:
         slot.kill_requested = True
         self._to_tell.add(slot.host)
 
-    def tell(self) -> None:
+    def send_assignments(self) -> None:
         """Send out assignments; slots on hosts that are gone, or leave, end with what was in
         them."""
         for slot in self._children.of("handler"):

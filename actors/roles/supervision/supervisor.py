@@ -29,9 +29,9 @@ from actors.roles.protocol import (
 log = own_logger("actors.supervisor")
 
 #: Seconds between two rounds in which all that may have got lost is said again.
-ROUND = 5.0
+ROUND_S = 5.0
 #: Seconds that a supervisor waits for its children's answers to a question.
-PATIENCE = 0.5
+ANSWER_TIMEOUT_S = 0.5
 
 
 class Supervisor:
@@ -55,7 +55,7 @@ class Supervisor:
             case Ready() | NotReady():
                 slot = self._children.named(sender)
                 if slot and not (isinstance(message, NotReady) and slot.has_started):
-                    self._heard(slot, message, now)
+                    self._on_child(slot, message, now)
             case ChildExited(child=child, cause=cause):
                 # Thespian may tell a death twice: by then the name is gone from its slot.
                 if slot := self._children.named(child):
@@ -63,7 +63,7 @@ class Supervisor:
             case ReportStatus():
                 self._ask_all(message, sender)
             case Status():
-                self._answered(message, sender)
+                self._on_status(message, sender)
             case Reminder(what="status"):
                 if message.generation == self._inquiry.number:
                     self._answer()
@@ -71,14 +71,14 @@ class Supervisor:
                 self._start_due(now)
             case Reminder(what="round"):
                 self._round(now)
-                self._context.remind(ROUND, Reminder("round"))
+                self._context.remind(ROUND_S, Reminder("round"))
             case _:
                 self._on_other(message, sender, now)
 
     def _lose(self, slot: Slot, cause: str, now: float, *, blameless: bool = False) -> None:
         name, known = slot.name, slot.ready
         slot.on_exit(cause, blameless=blameless)
-        self._died(slot, name, cause, known, now)
+        self._on_death(slot, name, cause, known, now)
 
     # ── what each kind of supervisor adds ─────────────────────────────────────
 
@@ -88,13 +88,13 @@ class Supervisor:
     def _configure(self, slot: Slot) -> Configure:
         raise NotImplementedError
 
-    def _heard(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
+    def _on_child(self, slot: Slot, message: Ready | NotReady, now: float) -> None:
         if isinstance(message, Ready):
             slot.on_ready(message.pid)
         else:
             slot.on_not_ready(message.pid, message.cause)
 
-    def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
+    def _on_death(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
         raise NotImplementedError
 
     def _on_other(self, message: object, sender: str, now: float) -> None:
@@ -158,14 +158,14 @@ class Supervisor:
         self._inquiry.expect(names)
         for name in names:
             self._context.send(name, ReportStatus(number))
-        self._context.remind(PATIENCE, Reminder("status", number))
+        self._context.remind(ANSWER_TIMEOUT_S, Reminder("status", number))
         if self._inquiry.complete:
             self._answer()
 
-    def _answered(self, message: Status, sender: str) -> None:
+    def _on_status(self, message: Status, sender: str) -> None:
         if slot := self._children.named(sender):
             slot.report = message.report
-        self._inquiry.hear(sender, message.round)
+        self._inquiry.on_answer(sender, message.round)
         if self._inquiry.complete:
             self._answer()
 

@@ -20,7 +20,7 @@ from actors.roles.protocol import (
 )
 from actors.roles.supervision.node_protocol import NodeAccepted, NodeJoin, NodeLeave, NodeLeaving
 from actors.roles.supervision.report import of_system
-from actors.roles.supervision.supervisor import ROUND, Supervisor
+from actors.roles.supervision.supervisor import ROUND_S, Supervisor
 
 
 class SystemSupervisor(Supervisor):
@@ -47,7 +47,7 @@ class SystemSupervisor(Supervisor):
                 self._children.add(Slot("clock", "clock"))
             for slot in self._children:
                 self._start(slot, now)
-            self._context.remind(ROUND, Reminder("round"))
+            self._context.remind(ROUND_S, Reminder("round"))
         self._context.send(self._parent, Ready("root", self._context.pid))
 
     def _configure(self, slot: Slot) -> Configure:
@@ -56,7 +56,7 @@ class SystemSupervisor(Supervisor):
         (pipeline,) = (pipeline for pipeline in self._plan.pipelines if pipeline.name == slot.path)
         return Configure(pipeline, "pipeline")
 
-    def _died(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
+    def _on_death(self, slot: Slot, name: str, cause: str, known: bool, now: float) -> None:
         if self._deadline is None:
             self._restart(slot, cause, now, charged=True)
         else:
@@ -88,7 +88,7 @@ class SystemSupervisor(Supervisor):
 
     def _join(self, message: NodeJoin, sender: str, now: float) -> None:
         """A host may have handlers of the pipelines, if it runs the same app."""
-        node = self._nodes.hear(
+        node = self._nodes.on_report(
             *(sender, message.host, message.app, message.version, message.pid, message.state, now)
         )
         open_to_it = self._deadline is None and not node.refused

@@ -22,7 +22,7 @@ log = own_logger("actors.supervisor")
 #: Attempts to start the code of a handler, where the system runs until nothing is left.
 BURST_STARTS = 5
 #: Seconds that a handler which holds nothing any more may take to end.
-FAREWELL = 30.0
+END_TIMEOUT_S = 30.0
 
 
 class Restart(Protocol):
@@ -50,7 +50,7 @@ class Upkeep:
         self._restart = restart
         self._kill = kill
 
-    def died(self, slot: Slot, cause: str, known: bool, now: float) -> None:
+    def on_death(self, slot: Slot, cause: str, known: bool, now: float) -> None:
         """A handler is dead; `known` to the batcher if it was ready."""
         if known and self._batcher.ready:
             # The batcher says whether it held a bulk: that death is the bulk's matter.
@@ -67,7 +67,7 @@ class Upkeep:
         cause = f"its start failed {slot.failed_starts} times: {slot.reason}"
         return Failed(Exit.CRASH, f"{slot.path}: {cause}")
 
-    def heard(self, message: HandlerLost, now: float) -> None:
+    def on_handler_lost(self, message: HandlerLost, now: float) -> None:
         """The batcher's answer to a death, or its word that a handler hangs."""
         if message.cause == "overdue":
             if slot := self._children.named(message.handler):
@@ -85,14 +85,14 @@ class Upkeep:
         if slot := self._children.named(handler):
             slot.retire_reason = slot.retire_reason or cause
 
-    def retired(self, handler: str, now: float) -> None:
+    def on_retired(self, handler: str, now: float) -> None:
         """It holds nothing any more, and will get nothing: it may end."""
         slot = self._children.named(handler)
         if slot and slot.is_leaving:
-            slot.on_retired(now + FAREWELL)
-            self._context.send(slot.name, Drain(FAREWELL))
+            slot.on_retired(now + END_TIMEOUT_S)
+            self._context.send(slot.name, Drain(END_TIMEOUT_S))
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Once a round: what may have got lost, and who does not end."""
         for slot in self._children.of("handler"):
             if slot.awaits_charge:

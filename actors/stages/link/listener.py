@@ -21,7 +21,9 @@ STRANGER_SECONDS = 10.0  #: for the handshake and the first header
 MAX_SENDERS = 4096  #: endpoints whose last number is remembered
 MOST_ACCEPTS = 16  #: in one pass
 MOST_FRAMES = 16  #: read from one socket in one pass
-PAUSE = 1.0  #: seconds in which nobody is let in where there is no descriptor, or no memory, for it
+REFUSED_RETRY_S = (
+    1.0  #: seconds in which nobody is let in where there is no descriptor, or no memory, for it
+)
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -80,7 +82,7 @@ class Listener:
                     self._tally.add("could not accept a connection", problem)
                 if problem.errno in _NO_ROOM:  # it stays readable: the loop would spin
                     self._selector.unregister(self._listener)
-                    self._opens = time.monotonic() + PAUSE
+                    self._opens = time.monotonic() + REFUSED_RETRY_S
                 return
             self._welcome(Incoming(sock, self._identity))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-LOOK = 1.0  #: seconds between looks at the parent where nothing tells of its end
+PARENT_CHECK_S = 1.0  #: seconds between looks at the parent where nothing tells of its end
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 #: Of glibc's malloc.h: (parameter, bytes). It comes to these by itself, but only in a process
@@ -57,9 +57,9 @@ def _end_after(parent: int) -> None:
     with suppress(AttributeError, OSError):  # not on Linux, an old kernel, or no descriptor free
         gone.register(os.pidfd_open(parent), select.POLLIN)
         while os.getppid() == parent and all(event & select.POLLNVAL for _, event in gone.poll()):
-            time.sleep(LOOK)  # user code has closed it
+            time.sleep(PARENT_CHECK_S)  # user code has closed it
     while os.getppid() == parent:
-        time.sleep(LOOK)
+        time.sleep(PARENT_CHECK_S)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from actors import Actions, App, Message, Options, SpoolConnection
 from actors.logic.supervision.lease import LEASE
-from actors.logic.supervision.remote_node import LOST
+from actors.logic.supervision.remote_node import LOST_AFTER_S
 from actors.roles.protocol import Drain, Drained
 from tests.simulation.hosts import FIRST, HostsSystem
 
@@ -82,7 +82,7 @@ def test_what_waits_returns_to_its_queue_once_nobody_can_work_on_it(scene: Scene
     scene.system.advance(2.0)
     scene.system.kill_host("two")
     sent = scene.system.deliver("gpu", range(5))
-    scene.system.advance(LOST + 10.0)
+    scene.system.advance(LOST_AFTER_S + 10.0)
     assert scene.waiting("gpu") == 5, "other workers may have them"
     assert scene.states("handler")["spool/gpu"] == WAITS
     scene.system.join("three", GPU, version="1")
@@ -128,7 +128,7 @@ def test_a_lost_hosts_handlers_are_dead_to_the_unit_and_end_by_themselves(scene:
     scene.system.advance(LEASE + 2.5)
     assert scene.system.handlers("two") == []
     assert "spool/any/1@two" in scene.states("handler"), "it is not lost yet"
-    scene.system.advance(LOST - LEASE)
+    scene.system.advance(LOST_AFTER_S - LEASE)
     assert set(scene.states("handler")) == {"spool/any/1", "spool/any/2", "spool/gpu"}
     assert scene.states("host") == {}
     scene.system.stage.cut.clear()
@@ -200,7 +200,7 @@ def test_a_host_is_lost_while_the_unit_begins_anew(scene: Scene) -> None:
     scene.system.join("two", version="1")
     scene.system.advance(2.0)
     scene.system.kill_host("two")
-    scene.system.advance(LOST - 3.0)
+    scene.system.advance(LOST_AFTER_S - 3.0)
     for name in scene.system.stage.named("batcher"):
         scene.system.stage.kill(name, "killed by the test")
     scene.system.advance(1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.ledger import Ledger
-from actors.logic.settlement.unacked import PATIENCE, SentChunk, SentChunks
+from actors.logic.settlement.unacked import MISSED_ROUNDS_MAX, SentChunk, SentChunks
 
 
 def filled(*sizes: int) -> tuple[SentChunks, Ledger]:
@@ -41,7 +41,7 @@ def test_a_settled_chunk_behind_an_open_one_is_confirmed_though_it_is_not_the_fi
 
 def test_a_chunk_is_lost_once_it_is_given_up_and_refused() -> None:
     sent_chunks, _ = filled(1, 1)
-    for _ in range(PATIENCE):
+    for _ in range(MISSED_ROUNDS_MAX):
         assert sent_chunks.open() == [1, 2]
         assert sent_chunks.missing({2}, waits_for=1, before=9.0) == []
     assert sent_chunks.open() == [2]
@@ -53,7 +53,7 @@ def test_a_chunk_is_lost_once_it_is_given_up_and_refused() -> None:
 
 def test_a_chunk_that_arrives_at_last_is_not_given_up() -> None:
     sent_chunks, _ = filled(1)
-    for _ in range(PATIENCE):
+    for _ in range(MISSED_ROUNDS_MAX):
         sent_chunks.missing(set(), waits_for=1, before=9.0)
     assert sent_chunks.open() == []
     assert sent_chunks.missing({1}, waits_for=2, before=9.0) == []

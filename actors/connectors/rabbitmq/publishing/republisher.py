@@ -40,7 +40,7 @@ from actors.roles.port import Republish, Republished, RepublishFailed
 FRAME = 32
 
 #: Seconds from the call until a copy must be confirmed.
-PATIENCE = 10.0
+CONFIRM_TIMEOUT_S = 10.0
 
 logger = own_logger("actors.connection")
 
@@ -82,7 +82,7 @@ class Republisher:
         self._sweeping = False
 
     def republish(self, request: Republish) -> None:
-        copy = _Copy(request, target(request), time.monotonic() + PATIENCE)
+        copy = _Copy(request, target(request), time.monotonic() + CONFIRM_TIMEOUT_S)
         if request.form is Form.KEPT:
             self._store_dead_letters([copy], request.lacking)
         elif cause := too_long(copy.target):
@@ -178,7 +178,7 @@ class Republisher:
             self._fail(sent, cause, refusal)
             return
         for copy in reversed(sent):
-            copy.suspect, copy.due = True, time.monotonic() + PATIENCE
+            copy.suspect, copy.due = True, time.monotonic() + CONFIRM_TIMEOUT_S
             self._waiting.appendleft(copy)
 
     # ── queues ───────────────────────────────────────────────────────────────
@@ -289,7 +289,7 @@ class Republisher:
         if late:
             blocked = self._link.blocked if self._link is not None else ""
             because = f": the broker takes no publishing: {blocked}" if blocked else ""
-            self._fail(late, f"not confirmed within {PATIENCE:.0f} s{because}")
+            self._fail(late, f"not confirmed within {CONFIRM_TIMEOUT_S:.0f} s{because}")
         self._sweeping = bool(self._unconfirmed or self._waiting)
         if self._sweeping:
             self._loop.call_later(1.0, self._sweep)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from actors.logic.bulks.batching import Batching
 from actors.logic.bulks.bulk import Draft
 from actors.logic.bulks.handler_pool import HandlerPool
-from actors.logic.bulks.handler_window import MESSAGES, Handed
+from actors.logic.bulks.handler_window import MESSAGES_MAX, Handed
 from actors.logic.bulks.route_queue import RouteQueue
 from tests.support.deliveries import Receipt, chunk, idle, receipts
 
@@ -62,7 +62,7 @@ class Pool:
         assert len(set(out)) == len(out)  # nothing is in two hands
         for name, hand in self.hands.items():
             assert len(hand) < 2 or not any(handed.draft.alone for handed in hand.values())
-            assert len(self.unheard[name]) <= MESSAGES
+            assert len(self.unheard[name]) <= MESSAGES_MAX
             for route_queue in self.route_queues:
                 held = [handed for handed in hand.values() if handed.route == route_queue.name]
                 assert route_queue.in_flight == 1 or len(held) <= route_queue.in_flight

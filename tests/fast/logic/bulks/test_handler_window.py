@@ -10,7 +10,7 @@ import pytest
 from actors.logic.bulks.batching import Batching
 from actors.logic.bulks.bulk import Draft
 from actors.logic.bulks.handler_state import HandlerState
-from actors.logic.bulks.handler_window import BULKS, MESSAGES, Handed
+from actors.logic.bulks.handler_window import BULKS_MAX, MESSAGES_MAX, Handed
 from actors.logic.bulks.report import Report
 from actors.logic.bulks.route_queue import RouteQueue
 from tests.support.deliveries import chunk, whole
@@ -56,7 +56,7 @@ def given(in_flight: int, *messages: tuple[int, ...]) -> Hand:
 def test_two_unanswered_messages_are_enough() -> None:
     assert given(1, (1,)).room() == 1
     assert given(1, (1,), (2,)).room() == 0
-    assert given(8, *((n,) for n in range(MESSAGES))).room() == 0
+    assert given(8, *((n,) for n in range(MESSAGES_MAX))).room() == 0
 
 
 def test_who_runs_several_bulks_at_once_may_have_more_once_it_has_them() -> None:
@@ -147,7 +147,7 @@ def test_quick_bulks_travel_together_up_to_a_limit() -> None:
     for number in range(1, 40):
         hand.answer(number - 1, seconds=1e-4)
         hand.give("q", number)
-    assert 10 <= hand.room() <= BULKS
+    assert 10 <= hand.room() <= BULKS_MAX
     for number in range(40, 80):
         hand.answer(number - 1, seconds=1.0)
         hand.give("q", number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.logic.consuming.flow import LARGEST, LONG, MANY, MOST, SEVERAL, SHORT, Flow
+from actors.logic.consuming.flow import LARGEST, LONG, MANY, READ_MAX, SEVERAL_READS, SHORT, Flow
 from actors.logic.settlement.ledger import Flush
 
 
@@ -27,8 +27,8 @@ def test_with_all_of_it_in_hand_an_eighth_may_come_after_the_next_settlement() -
 
 def test_a_read_of_a_certain_size_is_enough_in_any_case() -> None:
     flow = Flow(100)
-    flow.took(60, 60 * MOST // MANY, 0.0)
-    assert flow.worth() == (MOST, LONG)
+    flow.took(60, 60 * READ_MAX // MANY, 0.0)
+    assert flow.worth() == (READ_MAX, LONG)
 
 
 def test_of_large_messages_several_are_worth_a_read() -> None:
@@ -49,10 +49,10 @@ def test_a_prefetch_of_one_waits_for_nothing() -> None:
 def test_what_comes_quickly_may_wait_a_little_for_more() -> None:
     flow = Flow(1000)
     flow.took(1, 100, 0.0)
-    flow.took(SEVERAL, 100 * SEVERAL, SHORT)
-    owed = 1000 - 1 - SEVERAL
+    flow.took(SEVERAL_READS, 100 * SEVERAL_READS, SHORT)
+    owed = 1000 - 1 - SEVERAL_READS
     assert flow.worth() == (owed * 100 // 2, SHORT)
-    flow.took(SEVERAL - 1, 100 * SEVERAL, 2 * SHORT)
+    flow.took(SEVERAL_READS - 1, 100 * SEVERAL_READS, 2 * SHORT)
     assert flow.worth() == (1, 0.0)
 
 

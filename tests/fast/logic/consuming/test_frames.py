@@ -40,7 +40,7 @@ CANCEL_OK = frame.Method(1, spec.Basic.CancelOk("tag")).marshal()
 
 def cut(chunks: list[bytes]) -> tuple[list[bytes], bytes, list[tuple[int, int]]]:
     """Deliveries of channel 1, what is left of the stream, and the flags."""
-    slicer, buffer = Slicer(), DeliveryBuffer(1)
+    slicer, buffer = Slicer(), DeliveryBuffer(1, "q", 1)
     slicer.sinks[1] = buffer
     found: list[bytes] = []
     flagged: list[tuple[int, int]] = []
@@ -123,7 +123,7 @@ def test_a_frame_without_its_end_is_left_to_pika() -> None:
 
 
 def test_a_gap_in_the_tags_breaks_the_intake() -> None:
-    slicer, buffer = Slicer(), DeliveryBuffer(1)
+    slicer, buffer = Slicer(), DeliveryBuffer(1, "q", 1)
     slicer.sinks[1] = buffer
     slicer.feed(whole(1) + whole(3))
     assert buffer.broken == "delivery tag 3 came where 2 was due"

@@ -7,7 +7,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.logic.consuming.pace import HELD, PART, PAUSE, Pace
+from actors.logic.consuming.pace import HELD, PART, PAUSE_S, Pace
 
 sizes = st.integers(1, 300)
 costs = st.floats(1e-5, 1e4)
@@ -71,7 +71,7 @@ def test_a_window_changes_in_steps_and_never_too_often(
         assert pace.least <= after <= pace.most
         if after != window:
             assert pace.least in (window, after)
-            assert now >= changed + PAUSE
+            assert now >= changed + PAUSE_S
             assert after < window or unsettled <= window
             changed = now
         window = after

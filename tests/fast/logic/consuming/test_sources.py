@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from actors.logic.consuming.pace import Pace
-from actors.logic.consuming.sources import SLOW, Channel, Source, Sources
+from actors.logic.consuming.sources import REFUSED_RETRY_S, Channel, Source, Sources
 from actors.logic.supervision.restart import HEALTHY
 
 PACE = Pace(1, 1, 10, ordered=False)
@@ -50,7 +50,7 @@ def test_only_the_live_epoch_of_a_queue_is_heard() -> None:
 def test_a_lost_queue_waits_for_its_backoff_and_a_missing_one_a_minute() -> None:
     sources = opened("q", "p")
     assert 0.0 < sources["q"].lose("closed", False, 5.0, Random(0)) <= 1.0
-    assert sources["p"].lose("no queue 'p'", True, 5.0, Random(0)) == SLOW
+    assert sources["p"].lose("no queue 'p'", True, 5.0, Random(0)) == REFUSED_RETRY_S
     assert [s.queue for s in sources.to_open({"r"}, 6.0)] == ["q"]
     assert sources.due() == [65.0]
     assert sources["p"].reason == "no queue 'p'"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.logic.settlement.copying import PATIENCE, Form, Refusal, next_form
+from actors.logic.settlement.copying import REFUSALS_MAX, Form, Refusal, next_form
 from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.ledger import Flush
 from actors.roles.port import Republish, Republished, RepublishFailed
 from actors.roles.protocol import Single
-from actors.roles.settler import ROUND, Settler
+from actors.roles.settler import ROUND_S, Settler
 
 WAITS = Refusal.AWAY
 SAYS_NO = [refusal for refusal in Refusal if refusal is not WAITS]
@@ -59,7 +59,7 @@ class World:
         """Rounds pass."""
         end = self.now + seconds
         while self.now < end:
-            self.now += ROUND
+            self.now += ROUND_S
             reminders, self.reminders = self.reminders, []
             for reminder in reminders:
                 self.settler.republish_again(reminder.generation, self.now)
@@ -93,7 +93,7 @@ def test_a_retry_that_nobody_stores_waits_here_and_returns_to_its_queue(
 ) -> None:
     world = World(answer)
     world.single(1, outcome, delay=70.0)
-    world.wait(2 * ROUND)
+    world.wait(2 * ROUND_S)
     assert world.flushes == []  # it waits no less than …
     world.wait(70.0)  # … and no longer than it may
     assert [getattr(flush, back) for flush in world.flushes] == [(1,)]
@@ -115,7 +115,7 @@ def test_a_dead_letter_that_its_queue_does_not_take_is_kept_here(
     world.republish = republish  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING):
         world.single(1, Outcome.DEAD_LETTER, reason="bad")
-        world.wait(PATIENCE * ROUND)
+        world.wait(REFUSALS_MAX * ROUND_S)
     assert world.flushes == [Flush(1, ((1, 1),))]
     assert world.forms[-1] is Form.KEPT
     assert world.requests[-1].lacking
@@ -131,14 +131,14 @@ def test_while_nobody_can_be_asked_a_copy_is_made_again_as_it_is() -> None:
     assert set(world.forms) == {Form.WHOLE}
     assert world.flushes == []
     world.answers = [None]
-    world.wait(ROUND)
+    world.wait(ROUND_S)
     assert world.flushes == [Flush(2, ((1, 2),))]
 
 
 def test_a_place_that_is_full_for_a_moment_gets_its_copies() -> None:
-    world = World(*[Refusal.REFUSED] * (PATIENCE - 1), None)
+    world = World(*[Refusal.REFUSED] * (REFUSALS_MAX - 1), None)
     world.single(1, Outcome.DEAD_LETTER)
-    world.wait(PATIENCE * ROUND)
+    world.wait(REFUSALS_MAX * ROUND_S)
     assert set(world.forms) == {Form.WHOLE}
     assert world.flushes == [Flush(1, ((1, 1),))]
 
@@ -146,7 +146,7 @@ def test_a_place_that_is_full_for_a_moment_gets_its_copies() -> None:
 def test_what_neither_the_broker_nor_the_spool_takes_is_tried_at_both_again() -> None:
     world = World(Refusal.UNFIT)
     world.single(1, Outcome.DEAD_LETTER)
-    world.wait(3 * ROUND)
+    world.wait(3 * ROUND_S)
     assert world.forms[:4] == [Form.WHOLE, Form.BARE, Form.KEPT, Form.WHOLE]
     assert world.open == 4
     assert len(world.requests) <= 3 * 4  # and not faster
@@ -181,7 +181,7 @@ def test_texts_that_no_utf8_holds_are_escaped_for_whoever_stores_them() -> None:
     assert (world.requests[0].reason, world.requests[0].error) == ("bad \\udcff", "a.\\ud800")
 
 
-@given(st.lists(st.sampled_from(SAYS_NO), min_size=PATIENCE * 3), st.booleans())
+@given(st.lists(st.sampled_from(SAYS_NO), min_size=REFUSALS_MAX * 3), st.booleans())
 def test_whatever_is_refused_comes_to_an_end(answers: list[Refusal], dead: bool) -> None:
     form, refused = Form.WHOLE, 0
     for answer in answers:

@@ -9,9 +9,9 @@ def test_one_question_answers_all_who_ask_meanwhile_each_in_the_round_asked_last
     inquiry.expect(["pipeline", "clock"])
     assert not inquiry.ask("visitor", 7)
     assert not inquiry.ask("launcher", 2)
-    inquiry.hear("pipeline", inquiry.number)
+    inquiry.on_answer("pipeline", inquiry.number)
     assert not inquiry.complete
-    inquiry.hear("clock", inquiry.number)
+    inquiry.on_answer("clock", inquiry.number)
     assert inquiry.complete
     assert inquiry.end() == [("launcher", 2), ("visitor", 7)]
     assert inquiry.end() == []
@@ -24,7 +24,7 @@ def test_an_answer_to_an_earlier_question_completes_nothing() -> None:
     inquiry.end()  # patience was over
     inquiry.ask("launcher", 2)
     inquiry.expect(["pipeline"])
-    inquiry.hear("pipeline", inquiry.number - 1)
+    inquiry.on_answer("pipeline", inquiry.number - 1)
     assert not inquiry.complete
 
 

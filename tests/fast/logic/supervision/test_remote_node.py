@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.logic.supervision.lease import LEASE
-from actors.logic.supervision.remote_node import LOST, RemoteNode
+from actors.logic.supervision.remote_node import LOST_AFTER_S, RemoteNode
 
 
 def node() -> RemoteNode:
@@ -39,7 +39,7 @@ def test_a_roster_has_a_new_number_only_where_it_says_something_new() -> None:
 
 
 def test_a_host_is_lost_only_after_all_that_it_ran_has_ended() -> None:
-    assert LOST > LEASE
+    assert LOST_AFTER_S > LEASE
     two = node()
-    assert not two.lost(LOST - 0.1)
-    assert two.lost(LOST)
+    assert not two.lost(LOST_AFTER_S - 0.1)
+    assert two.lost(LOST_AFTER_S)

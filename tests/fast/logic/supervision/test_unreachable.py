@@ -1,6 +1,6 @@
 """Hosts that do not answer: nothing waits for them, and one message a second tries."""
 
-from actors.logic.supervision.unreachable import PAUSE, UnreachableNodes
+from actors.logic.supervision.unreachable import PROBE_INTERVAL_S, UnreachableNodes
 
 
 def test_a_host_that_was_never_lost_is_sent_to() -> None:
@@ -13,7 +13,7 @@ def test_a_lost_host_is_tried_once_each_pause() -> None:
     admitted = [
         at for at in (10.0, 10.5, 10.9, 11.0, 11.1, 11.9, 12.0) if unreachable.admits("a", at)
     ]
-    assert admitted == [10.0 + PAUSE, 10.0 + 2 * PAUSE]
+    assert admitted == [10.0 + PROBE_INTERVAL_S, 10.0 + 2 * PROBE_INTERVAL_S]
     assert unreachable.admits("b", 10.0)
 
 
