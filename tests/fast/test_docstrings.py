@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "actors").rglob("*.py"))
 
@@ -25,7 +23,11 @@ def docstrings(path: Path) -> Iterator[tuple[str, str]]:
             yield getattr(node, "name", path.name), text
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_modules_and_classes_are_named_by_a_noun(path: Path) -> None:
-    asking = {name: text for name, text in docstrings(path) if QUESTIONS.match(text)}
+def test_modules_and_classes_are_named_by_a_noun() -> None:
+    asking = {
+        f"{path.relative_to(ROOT)}: {name}": text
+        for path in FILES
+        for name, text in docstrings(path)
+        if QUESTIONS.match(text)
+    }
     assert asking == {}

@@ -87,6 +87,7 @@ def statements(node: ast.AST, functions: bool, typing: bool) -> Iterator[ast.AST
         yield from statements(child, functions, typing)
 
 
+@cache
 def imports(path: Path, *, functions: bool = True, typing: bool = False) -> set[str]:
     """The full names of the modules that a file imports when it runs, or is checked."""
     found: set[str] = set()
@@ -109,41 +110,45 @@ def below(path: Path, *folders: str) -> bool:
     return any(path.is_relative_to(ROOT / "actors" / folder) for folder in folders)
 
 
-def rule(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", paths, ids=lambda path: str(path.relative_to(ROOT)))
-
-
 IN_ACTORS = [path for path in FILES if path.is_relative_to(ROOT / "actors")]
 
 
-@rule(IN_ACTORS)
-def test_the_framework_knows_no_handlers(path: Path) -> None:
-    assert "handlers" not in roots(path)
+def test_the_framework_knows_no_handlers() -> None:
+    assert [path for path in IN_ACTORS if "handlers" in roots(path)] == []
 
 
-@rule([path for path in IN_ACTORS if module_of(path) in ACTORS])
-def test_actors_do_not_import_each_other(path: Path) -> None:
-    base = {"actors.roles.supervision.supervisor"} if module_of(path) in SUPERVISORS else set()
-    assert not (imports(path) & ACTORS) - base
+def test_actors_do_not_import_each_other() -> None:
+    wrong = {}
+    for path in IN_ACTORS:
+        if (module := module_of(path)) in ACTORS:
+            base = {"actors.roles.supervision.supervisor"} if module in SUPERVISORS else set()
+            wrong[module] = (imports(path) & ACTORS) - base
+    assert {module: names for module, names in wrong.items() if names} == {}
 
 
-@rule([path for path in IN_ACTORS if below(path, "logic")])
-def test_logic_imports_only_the_standard_library_and_itself(path: Path) -> None:
-    unauthenticated = {
-        name
-        for name in imports(path)
-        if name.partition(".")[0] not in sys.stdlib_module_names
-        and not name.startswith("actors.logic")
-    }
-    assert not unauthenticated
-    assert not roots(path) & {"socket", "sqlite3", "asyncio", "threading", "subprocess", "time"}
+def test_logic_imports_only_the_standard_library_and_itself() -> None:
+    wrong = {}
+    for path in IN_ACTORS:
+        if below(path, "logic"):
+            foreign = {
+                name
+                for name in imports(path)
+                if name.partition(".")[0] not in sys.stdlib_module_names
+                and not name.startswith("actors.logic")
+            }
+            io = roots(path) & {"socket", "sqlite3", "asyncio", "threading", "subprocess", "time"}
+            wrong[module_of(path)] = foreign | io
+    assert {module: names for module, names in wrong.items() if names} == {}
 
 
-@rule(IN_ACTORS)
-def test_the_world_is_touched_by_the_rooms_that_it_belongs_to(path: Path) -> None:
-    for package in roots(path) & WORLD.keys():
-        rooms = [ROOT / "actors" / room for room in WORLD[package]]
-        assert any(path.is_relative_to(room) for room in rooms), f"{path} imports {package}"
+def test_the_world_is_touched_by_the_rooms_that_it_belongs_to() -> None:
+    wrong = [
+        f"{module_of(path)} imports {package}"
+        for path in IN_ACTORS
+        for package in roots(path) & WORLD.keys()
+        if not below(path, *WORLD[package])
+    ]
+    assert wrong == []
 
 
 def layer_of(module: str) -> str:
@@ -153,16 +158,18 @@ def layer_of(module: str) -> str:
     return module.split(".")[1]
 
 
-@rule([path for path in IN_ACTORS if module_of(path) != "actors"])
-def test_imports_point_to_the_layers_on_the_left(path: Path) -> None:
-    module = module_of(path)
-    own = LAYERS.index(layer_of(module))
-    wrong = {
-        name
-        for name in imports(path, typing=True) & MODULES - {"actors"}
-        if LAYERS.index(layer_of(name)) > own and (module, name) not in EXCEPTIONS
-    }
-    assert not wrong, f"{module} is in the layer {layer_of(module)}"
+def test_imports_point_to_the_layers_on_the_left() -> None:
+    wrong = []
+    for path in IN_ACTORS:
+        if (module := module_of(path)) != "actors":
+            own = layer_of(module)
+            wrong += [
+                f"{module} ({own}) imports {name} ({layer_of(name)})"
+                for name in imports(path, typing=True) & MODULES - {"actors"}
+                if LAYERS.index(layer_of(name)) > LAYERS.index(own)
+                and (module, name) not in EXCEPTIONS
+            ]
+    assert wrong == []
 
 
 def test_every_exception_of_the_layers_is_needed() -> None:
