@@ -20,7 +20,7 @@ from actors.api.topology import Queue
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.log import own_logger
 from actors.logic.consuming.routing import numbered
-from actors.logic.messages.names import broken_text
+from actors.logic.messages.entry import broken_text
 
 H = TypeVar("H", bound=Handler)
 Hook = Callable[["App"], Any]

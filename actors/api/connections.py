@@ -21,7 +21,7 @@ from actors.api.state_dir import state_dir
 from actors.errors import ConfigurationError
 from actors.log import name_secret
 from actors.logic.consuming.routing import stream_url
-from actors.logic.messages.names import broken_text
+from actors.logic.messages.entry import broken_text
 from actors.logic.messages.secrets import masked_url
 
 UNREADABLE = (

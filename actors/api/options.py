@@ -12,8 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
 from actors.api.callables import fault
 from actors.api.schema import Schema
 from actors.errors import ConfigurationError, HandlerCrashed, InvalidHandler, InvalidMessage
-from actors.logic.messages.entry import MAX_DELAY
-from actors.logic.messages.sizes import MAX_MESSAGE
+from actors.logic.messages.entry import MAX_DELAY, MAX_MESSAGE
 from actors.logic.settlement.failure import DEAD_LETTER, Outcome, Policy
 
 

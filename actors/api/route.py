@@ -18,7 +18,7 @@ from actors.api.connections import RouteTypes
 from actors.api.options import RouteOptions
 from actors.api.topology import Queue
 from actors.errors import InvalidRoute
-from actors.logic.messages.names import broken_rule
+from actors.logic.messages.entry import broken_rule
 
 if TYPE_CHECKING:
     from actors.api.app import App

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from actors.api.schema import Schema
 from actors.errors import ConfigurationError
 from actors.logic.consuming.routing import IS_A_STREAM
-from actors.logic.messages.names import broken_rule, broken_text
+from actors.logic.messages.entry import broken_rule, broken_text
 
 Arguments = dict[str, Any]
 

@@ -20,9 +20,8 @@ from actors.cli.flags import CONNECTION
 from actors.cli.output import say
 from actors.cli.values import Number, QueueName, Whole
 from actors.errors import InvalidMessage, PublishError
-from actors.logic.messages.entry import MAX_DELAY
+from actors.logic.messages.entry import MAX_DELAY, check_size
 from actors.logic.messages.records import MAX_PRIORITY
-from actors.logic.messages.sizes import check_size
 from actors.publisher import Publisher
 
 READ_SIZE = 64 * 1024  #: bytes; what one read brings is one batch

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from actors.logic.messages.names import broken_rule
+from actors.logic.messages.entry import broken_rule
 
 
 class Whole(click.IntRange):

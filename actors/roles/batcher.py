@@ -13,17 +13,15 @@ from typing import NamedTuple
 
 from actors.api.connector import connector_of
 from actors.errors import DeliveryLimit, HandlerCrashed
-from actors.logic.bulks.bulk import Chunk, pieces
+from actors.logic.bulks.bulk import Chunk, Handed, pieces
 from actors.logic.bulks.handler_pool import HandlerPool, HandOut
-from actors.logic.bulks.handler_window import Handed
 from actors.logic.bulks.hands import Deaths, identity
 from actors.logic.bulks.route_queue import NO_BULK, Losses, RouteQueue
-from actors.logic.bulks.sequence import Sequence
 from actors.logic.consuming.limits import endangered, tighter
-from actors.logic.messages.sizes import TRANSFER_MAX
-from actors.logic.settlement.ages import Old
+from actors.logic.messages.entry import TRANSFER_MAX
 from actors.logic.settlement.failure import DEAD_LETTER, Policy, class_name
-from actors.logic.settlement.settling import Settling
+from actors.logic.settlement.settling import Sequence, Settling
+from actors.logic.settlement.unacked import Old
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.alarm import Alarm
 from actors.roles.context import Context, Memory

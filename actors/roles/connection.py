@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from actors.api.connector import connector_of
 from actors.log import own_logger
-from actors.logic.settlement.counts import Counts
+from actors.logic.settlement.unacked import Counts
 from actors.logic.state_machine import Machine
 from actors.logic.supervision.drain import TABLE, Deadline, Event, Phase
 from actors.plan.plan import PipelinePlan

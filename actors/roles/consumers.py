@@ -7,9 +7,8 @@ from collections.abc import Collection, Iterable
 
 from actors.errors import Fault
 from actors.log import own_logger
-from actors.logic.bulks.report import Report
-from actors.logic.consuming.pace import Pace
-from actors.logic.consuming.sources import Channel, Source, Sources
+from actors.logic.bulks.bulk import Report
+from actors.logic.consuming.sources import Channel, Pace, Source, Sources
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.context import Context
 from actors.roles.port import ConnectionClient, Consuming, Depth, QueueLost, Stopped

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.logic.bulks.bulk import Piece
-from actors.logic.bulks.report import Report
+from actors.logic.bulks.bulk import Piece, Report
 from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.settling import Range, Single
 from actors.plan.plan import NodePlan, PipelinePlan, Plan

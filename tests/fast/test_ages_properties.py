@@ -7,8 +7,8 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.logic.consuming.pace import PART, Pace
-from actors.logic.settlement.ages import STEPS, Ages
+from actors.logic.consuming.sources import PART, Pace
+from actors.logic.settlement.unacked import STEPS, Ages
 
 arrivals = st.lists(st.tuples(st.floats(0.0, 50.0), st.integers(1, 5)), min_size=1, max_size=60)
 

@@ -15,7 +15,7 @@ from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, PublishError
-from actors.logic.messages import entry, sizes
+from actors.logic.messages import entry
 from actors.plan.plan import PipelinePlan
 from actors.publisher import Publisher
 from actors.roles.port import DeadLettered, Fetched, Lost
@@ -31,7 +31,7 @@ LIMIT = 1000
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit as it is, on a scale that a test has the memory for."""
-    monkeypatch.setattr(sizes, "MAX_MESSAGE", LIMIT)
+    monkeypatch.setattr(entry, "MAX_MESSAGE", LIMIT)
 
 
 @pytest.mark.usefixtures("small")
@@ -71,7 +71,7 @@ def test_a_larger_one_that_lies_in_the_file_is_a_dead_letter_and_is_never_read(
     file = SpoolFile(tmp_path / "spool.db")
     file.put("q", [entry.Entry(b"large", id="large"), entry.Entry(b"good", id="good")])
     with file.transaction() as at:
-        body = f"zeroblob({sizes.MAX_MESSAGE + 1})"
+        body = f"zeroblob({entry.MAX_MESSAGE + 1})"
         at.execute(f"UPDATE content SET body = {body} WHERE id = 'large'")
     client = SpoolClient(PipelinePlan("spool", "spool", json.dumps({"path": str(file.path)})))
     client.open()
@@ -91,9 +91,9 @@ def test_a_larger_one_that_lies_in_the_file_is_a_dead_letter_and_is_never_read(
 
 
 def test_a_frame_has_room_for_the_largest_delivery_and_all_that_goes_with_it() -> None:
-    assert sizes.MAX_MESSAGE + 65535 * 16 < MAX_BODY == sizes.MAX_FRAME
+    assert entry.MAX_MESSAGE + 65535 * 16 < MAX_BODY == entry.MAX_FRAME
     with pytest.raises(ConfigurationError, match="bulk_bytes"):
-        App().route(["q"], options={Options.BULK_BYTES: sizes.MAX_MESSAGE + 1})(print)
+        App().route(["q"], options={Options.BULK_BYTES: entry.MAX_MESSAGE + 1})(print)
 
 
 class Scales(MemoryStage):

@@ -10,13 +10,12 @@ from unittest import mock
 from actors.logic.bulks.bulk import Draft, Slice
 from actors.logic.bulks.handler_pool import HandlerPool
 from actors.logic.bulks.ordering import Ordering
-from actors.logic.bulks.sequence import Sequence
-from actors.logic.bulks.suspects import Suspects
+from actors.logic.bulks.route_queue import Suspects
 from actors.logic.consuming.checkpoint import Checkpoint
 from actors.logic.settlement import settling
 from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.ledger import Flush, Ledger
-from actors.logic.settlement.settling import Settling, Single
+from actors.logic.settlement.settling import Sequence, Settling, Single
 from actors.logic.settlement.unacked import SentChunks, Unacked
 from actors.logic.supervision.children import Children, Slot
 from actors.roles import settler

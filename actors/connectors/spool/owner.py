@@ -18,11 +18,9 @@ from weakref import WeakSet
 from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY, STRAY
 from actors.errors import InvalidMessage
-from actors.logic.messages.entry import MAX_ID
-from actors.logic.messages.names import MAX_NAME
+from actors.logic.messages.entry import MAX_ID, MAX_MESSAGE, MAX_NAME, check_size
 from actors.logic.messages.plain import encodable
 from actors.logic.messages.records import MAX_PRIORITY, pack
-from actors.logic.messages.sizes import MAX_MESSAGE, check_size
 from actors.logic.settlement.attempts import ATTEMPTS_MAX
 from actors.logic.settlement.copying import Form
 from actors.logic.settlement.failure import class_name

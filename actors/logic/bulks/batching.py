@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from actors.logic.bulks.bulk import Chunk, Draft, Slice
-from actors.logic.settlement.ages import Old, is_old
+from actors.logic.settlement.unacked import Old, is_old
 
 
 class Batching:

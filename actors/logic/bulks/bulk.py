@@ -1,4 +1,4 @@
-"""Deliveries by reference: chunks, the parts of them, and the bulks made of parts."""
+"""Deliveries by reference: chunks, slices of them, bulks made of slices, a handler's report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
+
+
+class Report(NamedTuple):
+    """A handler's work for one route, in the bulks that a settlement answers."""
+
+    route: str
+    bulks: int = 0
+    deliveries: int = 0
+    seconds: float = 0.0  #: that it took for them
+    error: str = ""  #: the last exception, for people
 
 
 class Piece(NamedTuple):
@@ -185,3 +196,20 @@ class Draft:
             left += [first] if first.size else []
             right += [second] if second.size else []
         return Draft(left, alone=True), Draft(right, alone=True)
+
+
+@dataclass(slots=True)
+class Handed:
+    """A bulk in a handler's hand."""
+
+    number: int
+    route: str
+    draft: Draft
+    timeout: float  #: seconds for it, from when the handler was free to begin it
+    sent: float
+    started: float | None = None  #: when that was
+
+    @property
+    def deadline(self) -> float:
+        """When it will have been worked on for longer than it may."""
+        return inf if self.started is None else self.started + self.timeout

@@ -1,16 +1,181 @@
-"""The handlers of one pool, and the routes that share them."""
+"""The handlers of one pool, their windows, and the routes that share them."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from math import inf
 
-from actors.logic.bulks.bulk import Draft
-from actors.logic.bulks.handler_state import HandlerState
-from actors.logic.bulks.handler_window import Handed
-from actors.logic.bulks.report import Report
+from actors.logic.bulks.bulk import Draft, Handed, Report
 from actors.logic.bulks.route_queue import Losses, RouteQueue
-from actors.logic.settlement.ages import Old, is_old
+from actors.logic.settlement.unacked import Old, is_old
+
+#: Unanswered messages at one handler; fifty to a stopped process make the sender deaf.
+MESSAGES_MAX = 2
+#: Seconds of work that one message may carry to who takes one bulk at a time.
+MESSAGE_WORTH_S = 0.005
+#: Seconds a bulk from which a handler has only the one that it works on: what waits at it can go
+#: to no other, nor back to its queue, and the way of the next one is short against them.
+SLOW_BULK_S = 0.5
+#: Bulks in one message at the most.
+BULKS_MAX = 256
+
+
+class HandlerWindow:
+    """The bulks that one handler does in one row, so many at once: those of a route, or of
+    several routes that take turns."""
+
+    def __init__(self, in_flight: int) -> None:
+        self.bulks: dict[int, Handed] = {}
+        self._in_flight = in_flight
+        self._unanswered: list[set[int]] = []
+        self._costs: dict[str, float] = {}  # seconds a bulk, learnt, by route
+
+    def room(self, route: str) -> int:
+        """Bulks of a route that may be sent now, in one message.
+
+        Who takes bulks one by one gets no more for having heard of those it has: what waits
+        there for its turn can go to no other, and falls with its process.
+        """
+        if self._in_flight > 1:
+            return min(BULKS_MAX, self._in_flight - len(self.bulks))
+        cost = self._costs.get(route, MESSAGE_WORTH_S)
+        if len(self._unanswered) >= (MESSAGES_MAX if cost < SLOW_BULK_S else 1):
+            return 0
+        return max(1, min(BULKS_MAX, int(MESSAGE_WORTH_S / cost)))
+
+    def give(self, bulks: Iterable[Handed], now: float) -> None:
+        """One message with these goes out."""
+        given = {handed.number: handed for handed in bulks}
+        self.bulks |= given
+        if self._in_flight == 1:
+            self._unanswered.append(set(given))
+        self._start(now)
+
+    def answer(self, bulks: list[Handed], now: float, costs: Mapping[str, float]) -> None:
+        """These of its bulks are settled; `costs` are the seconds for each of a route.
+
+        What the way there and back took does not count: on a busy machine that is longer than
+        `MESSAGE_WORTH_S`, and a message for each bulk would make it longer still.
+        """
+        for handed in bulks:
+            del self.bulks[handed.number]
+        for route in costs.keys() & {handed.route for handed in bulks}:
+            cost = self._costs.get(route, MESSAGE_WORTH_S)
+            self._costs[route] = max(1e-5, cost + (costs[route] - cost) / 4)
+        self._unanswered = without(self._unanswered, {handed.number for handed in bulks})
+        self._start(now)
+
+    def first(self) -> Handed | None:
+        """The bulk that it began first, and whose time is over first."""
+        return next(iter(self.bulks.values()), None)
+
+    def again(self, handed: Handed, now: float) -> None:
+        """A bulk that got lost goes out again: the handler does it after what it has by now."""
+        del self.bulks[handed.number]
+        self.bulks[handed.number] = handed
+        handed.sent, handed.started = now, None
+        self._start(now)
+
+    def arrange(self, came: Sequence[int]) -> None:
+        """They are done in the order in which they came, which need not be that in which they
+        were sent: whoever was overtaken has not begun."""
+        places = {number: place for place, number in enumerate(came)}
+        bulks = sorted(self.bulks.values(), key=lambda handed: places.get(handed.number, inf))
+        waiting = [handed for handed in bulks[self._in_flight :] if handed.started is not None]
+        begun = [handed for handed in bulks[: self._in_flight] if handed.started is None]
+        for overtaken, first in zip(waiting, begun, strict=False):
+            first.started, overtaken.started = overtaken.started, None
+        bulks.sort(key=lambda handed: handed.deadline)  # those that wait keep their order
+        self.bulks = {handed.number: handed for handed in bulks}
+
+    def _start(self, now: float) -> None:
+        for handed in islice(self.bulks.values(), self._in_flight):
+            if handed.started is None:
+                handed.started = now
+
+
+def without(messages: list[set[int]], known: set[int]) -> list[set[int]]:
+    """What is left of messages once some of their bulks need no more waiting for."""
+    return [rest for sent in messages if (rest := sent - known)]
+
+
+class HandlerState:
+    """The bulks of one handler, in a window for each route, or for several that take turns."""
+
+    def __init__(self) -> None:
+        self.bulks: dict[int, Handed] = {}
+        self.retiring = False  #: finishes what it has, and gets no more
+        self.awaited = False  #: somebody waits to hear that it has finished
+        self._rows: dict[str, HandlerWindow] = {}
+        self._unreceived: list[set[int]] = []
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it may be sent another message."""
+        return len(self._unreceived) < MESSAGES_MAX
+
+    def room(self, route_queue: RouteQueue) -> int:
+        """Bulks of a route queue that may be sent now, in one message."""
+        return (
+            self._row(route_queue).room(route_queue.name)
+            if self.accepts and not self.retiring
+            else 0
+        )
+
+    def give(self, route_queue: RouteQueue, bulks: list[Handed], now: float) -> None:
+        """One message with these bulks of a route queue goes out."""
+        self.bulks.update((handed.number, handed) for handed in bulks)
+        self._unreceived.append({handed.number for handed in bulks})
+        self._row(route_queue).give(bulks, now)
+
+    def answer(
+        self,
+        route_queues: dict[str, RouteQueue],
+        numbers: Collection[int],
+        now: float,
+        reports: Iterable[Report] = (),
+    ) -> list[Handed]:
+        """Bulks are settled, on which it reports; returns those that were open, each only once."""
+        answered = [self.bulks.pop(number) for number in numbers if number in self.bulks]
+        self.received(handed.number for handed in answered)
+        rows: dict[str, list[Handed]] = {}
+        for handed in answered:
+            rows.setdefault(route_queues[handed.route].row, []).append(handed)
+        costs = {report.route: report.seconds / report.bulks for report in reports if report.bulks}
+        for row, bulks in rows.items():
+            self._rows[row].answer(bulks, now, costs)
+        return answered
+
+    def received(self, numbers: Iterable[int]) -> None:
+        """The handler has these, answered or not: none of them is unreceived."""
+        self._unreceived = without(self._unreceived, set(numbers))
+
+    def arrange(self, came: Sequence[int]) -> None:
+        """The handler has these, in the order in which they came to it."""
+        self.received(came)
+        for row in self._rows.values():
+            row.arrange(came)
+
+    def latest(self) -> Handed | None:
+        """The bulk whose time is over first."""
+        first = [bulk for row in self._rows.values() if (bulk := row.first())]
+        return min(first, key=lambda handed: handed.deadline, default=None)
+
+    def unknown(self, known: set[int], before: float) -> list[Handed]:
+        """Bulks sent before a time that the handler says it does not have."""
+        return [h for h in self.bulks.values() if h.number not in known and h.sent < before]
+
+    def again(self, route_queue: RouteQueue, handed: Handed, now: float) -> None:
+        """A bulk that got lost goes out again."""
+        self._row(route_queue).again(handed, now)
+
+    def _row(self, route_queue: RouteQueue) -> HandlerWindow:
+        if route_queue.row not in self._rows:
+            self._rows[route_queue.row] = HandlerWindow(route_queue.in_flight)
+        return self._rows[route_queue.row]
+
 
 #: One message to a handler: bulks of one route, numbered one after another.
 HandOut = tuple[str, list[Handed]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from actors.logic.bulks.batching import bulk_cap
 from actors.logic.bulks.bulk import Chunk, Draft, Slice
-from actors.logic.settlement.ages import Old, is_old
+from actors.logic.settlement.unacked import Old, is_old
 
 
 @dataclass(slots=True, eq=False)

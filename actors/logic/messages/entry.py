@@ -1,4 +1,4 @@
-"""A message on its way into a queue."""
+"""A message for a queue, before it is published: names, sizes and values that can be stored."""
 
 from __future__ import annotations
 
@@ -7,9 +7,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from actors.logic.messages.names import broken_rule, broken_text
 from actors.logic.messages.records import MAX_PRIORITY
-from actors.logic.messages.sizes import check_size
+
+#: Bytes of body and headers together; a broker takes no more either.
+MAX_MESSAGE = 512 * 1024 * 1024
+
+#: Bytes of one message between actors: the largest delivery, with room for what goes with it.
+MAX_FRAME = MAX_MESSAGE + 64 * 1024 * 1024
+
+#: Bytes of several deliveries that travel together; a larger one travels by itself.
+TRANSFER_MAX = 64 * 1024 * 1024
+
+
+def check_size(size: int) -> None:
+    """Raises `ValueError` for more than a message may have."""
+    if size > MAX_MESSAGE:
+        raise ValueError(
+            f"a message has at most {MAX_MESSAGE:,} bytes with its headers, not {size:,}"
+        )
+
+
+MAX_NAME = 255  #: bytes, of an AMQP short string
+
+
+def broken_rule(name: object) -> str:
+    """The rule that the name of a queue or an exchange breaks; empty where it breaks none.
+
+    RabbitMQ takes line breaks out of such a name, and answers under another one.
+    """
+    if not isinstance(name, str) or not name or len(name.encode("utf-8", "replace")) > MAX_NAME:
+        return f"1 to {MAX_NAME} bytes"
+    return "one line" if "\n" in name or "\r" in name else broken_text(name)
+
+
+def broken_text(text: str) -> str:
+    """The same for a routing key or a vhost, which the broker only carries."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "whole characters"  # half of a surrogate pair, or bytes that were no UTF-8
+    return "" if size <= MAX_NAME else f"at most {MAX_NAME} bytes"
+
 
 MAX_ID = 255  #: bytes, of an AMQP short string
 MAX_DELAY = 10 * 365 * 86400  #: seconds; a wall clock that is off by more is no clock

@@ -1,19 +1,19 @@
-"""The settlement of deliveries: from a handler's answer to the word for the connection."""
+"""The settlement of deliveries at the batcher: the chunks that it answers for, and what it says of
+them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator
 from random import Random
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from actors.logic.bulks.bulk import Chunk, Slice
 from actors.logic.bulks.ordering import Ordering
 from actors.logic.bulks.route_queue import RouteQueue
 from actors.logic.consuming.frames import Delivery
-from actors.logic.settlement.ages import Old
 from actors.logic.settlement.attempts import counted, may_count
-from actors.logic.settlement.chunk_table import ChunkTable
 from actors.logic.settlement.failure import (
     Outcome,
     Policy,
@@ -22,6 +22,125 @@ from actors.logic.settlement.failure import (
     requeue_delay,
 )
 from actors.logic.settlement.recurrence import Recurrences
+from actors.logic.settlement.unacked import Old
+
+E = TypeVar("E")
+
+
+class ChunkTable(Generic[E]):
+    """Chunks by number and by receipt, with what was said of each delivery.
+
+    What was said is kept until the connection no longer holds the chunk open, so that a
+    settlement which got lost can be repeated; the deliveries themselves are let go before.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, Chunk] = {}
+        self._said: dict[int, list[E]] = {}
+        self._epochs: dict[int, list[Chunk]] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether any delivery has no outcome yet."""
+        return any(chunk.open for chunk in self._chunks.values())
+
+    @property
+    def numbers(self) -> list[int]:
+        """All chunks that are known, settled or not."""
+        return list(self._chunks)
+
+    def add(self, chunk: Chunk) -> None:
+        """Answer for a chunk from now on."""
+        self._chunks[chunk.number] = chunk
+        self._said[chunk.number] = []
+        self._epochs.setdefault(chunk.epoch, []).append(chunk)
+
+    def locate(self, epoch: int, first: int, last: int) -> Iterator[Slice]:
+        """The chunks that positions of an epoch lie in; what is unknown is left out."""
+        chunks = self._epochs.get(epoch, [])
+        index = max(0, bisect_right(chunks, first, key=lambda chunk: chunk.first) - 1)
+        for chunk in chunks[index:]:
+            if chunk.first > last:
+                return
+            if chunk.last >= first:
+                start, stop = max(first, chunk.first), min(last, chunk.last) + 1
+                yield Slice(chunk, start - chunk.first, stop - chunk.first)
+
+    def settle(self, part: Slice, entry: E) -> None:
+        """Remember what is said of deliveries that had no outcome before."""
+        chunk = part.chunk
+        self._said[chunk.number].append(entry)
+        chunk.open -= part.size
+        if not chunk.open:
+            chunk.blob = b""  # the larger part of the memory; repeats need only the outcomes
+
+    def repeat(self, open_numbers: Collection[int]) -> list[E]:
+        """What was said of chunks that are settled here and still open at the connection."""
+        return [
+            entry
+            for number in open_numbers
+            if (chunk := self._chunks.get(number)) and not chunk.open
+            for entry in self._said[number]
+        ]
+
+    def confirm(self, open_numbers: Collection[int], below: int) -> None:
+        """Forget settled chunks below a number that the connection no longer holds open."""
+        for chunk in list(self._chunks.values()):
+            if chunk.number < below and not chunk.open and chunk.number not in open_numbers:
+                self._forget(chunk)
+
+    def drop(self, queue: str, epoch: int) -> None:
+        """Forget what came before an epoch of a queue: nothing can settle it any more."""
+        for chunk in list(self._chunks.values()):
+            if chunk.queue == queue and chunk.epoch < epoch:
+                self._forget(chunk)
+
+    def _forget(self, chunk: Chunk) -> None:
+        del self._chunks[chunk.number]
+        del self._said[chunk.number]
+        chunks = self._epochs[chunk.epoch]
+        chunks.remove(chunk)
+        if not chunks:
+            del self._epochs[chunk.epoch]
+
+
+T = TypeVar("T")
+
+
+class Sequence(Generic[T]):
+    """Things numbered 1, 2, 3 … that may come late, twice or never.
+
+    What comes twice, or after it was given up, is refused for ever.
+    """
+
+    def __init__(self) -> None:
+        self.next = 1  #: the number that is waited for
+        self._early: dict[int, T] = {}
+
+    def put(self, number: int, thing: T) -> list[T]:
+        """Take one; returns all that are now in order."""
+        if number >= self.next:
+            self._early.setdefault(number, thing)
+        return self._ready()
+
+    def give_up(self, open_numbers: Collection[int], below: int) -> list[T]:
+        """Stop waiting for every number below `below` that the sender no longer holds open."""
+        ready: list[T] = []
+        while self.next < below and self.next not in open_numbers:
+            self.next += 1
+            ready += self._ready()
+        return ready
+
+    def early(self) -> list[int]:
+        """Numbers that are here, and wait for one before them."""
+        return sorted(self._early)
+
+    def _ready(self) -> list[T]:
+        ready: list[T] = []
+        while self.next in self._early:
+            ready.append(self._early.pop(self.next))
+            self.next += 1
+        return ready
 
 
 class Range(NamedTuple):

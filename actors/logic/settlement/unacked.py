@@ -1,14 +1,87 @@
-"""The deliveries that a connection answers for: ledgers by epoch, chunks by number, counts."""
+"""The deliveries that a connection answers for: ledgers by epoch, chunks by number, counts,
+ages."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from actors.logic.settlement.ages import STEPS, Ages
-from actors.logic.settlement.counts import Counts
+from actors.logic.bulks.bulk import Chunk
 from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.ledger import Flush, Ledger
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the connection actor began; `in_flight` and `oldest_s` are of this moment."""
+
+    received: int = 0
+    acked: int = 0
+    rejected: int = 0
+    requeued: int = 0
+    retried: int = 0
+    dead: int = 0
+    last_error: str | None = None
+
+    def settled(self, outcome: int, count: int) -> None:
+        """So many deliveries got an outcome."""
+        if outcome == Outcome.ACK:
+            self.acked += count
+        elif outcome == Outcome.REJECT:
+            self.rejected += count
+        elif outcome == Outcome.DEAD_LETTER:
+            self.dead += count
+        elif outcome in (Outcome.RETRY, Outcome.SNOOZE):
+            self.retried += count
+        else:
+            self.requeued += count
+
+    def report(
+        self, name: str, in_flight: int, oldest: float, waiting: int | None = None
+    ) -> dict[str, Any]:
+        """As `callboard status --json` shows it; `waiting` where it was measured."""
+        told = {"name": name, **asdict(self), "in_flight": in_flight, "oldest_s": round(oldest, 3)}
+        return told if waiting is None else told | {"waiting": waiting}
+
+
+#: Steps in which the patience of a world is divided; a delivery is taken for older by one of them.
+STEPS = 100
+
+#: The last position of deliveries that have waited for too long, by epoch.
+Old = Mapping[int, int]
+
+
+class Ages:
+    """Marks of time and position: what came up to a position came at that time or later."""
+
+    def __init__(self, step: float) -> None:
+        self._step = step  #: seconds between two marks
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def came(self, last: int, now: float) -> None:
+        """Deliveries came, up to this position."""
+        if self._marks and now - self._marks[-1][0] < self._step:
+            self._marks[-1] = self._marks[-1][0], last
+        else:
+            self._marks.append((now, last))
+
+    def settled(self, prefix: int) -> None:
+        """All up to this position are settled."""
+        while self._marks and self._marks[0][1] <= prefix:
+            self._marks.popleft()
+
+    def before(self, time: float) -> int:
+        """The last position of those that came until then; 0: there is none."""
+        return max((last for came, last in self._marks if came <= time), default=0)
+
+
+def is_old(chunk: Chunk, old: Old) -> bool:
+    """Whether all of a chunk has waited for too long: it came as one."""
+    return chunk.last <= old.get(chunk.epoch, 0)
+
 
 #: Rounds in which a batcher does not know a chunk before it is taken for lost.
 MISSED_ROUNDS_MAX = 2

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from actors.logic.messages.sizes import MAX_FRAME
+from actors.logic.messages.entry import MAX_FRAME
 
 MAX_BODY = MAX_FRAME
 TAG_SIZE = 16

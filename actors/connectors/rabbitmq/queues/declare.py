@@ -11,7 +11,7 @@ from pika.channel import Channel
 
 from actors.connectors.rabbitmq.amqp import Link
 from actors.log import own_logger
-from actors.logic.messages.names import MAX_NAME
+from actors.logic.messages.entry import MAX_NAME
 
 FORBIDDEN, MISSING, UNLIKE = 403, 404, 406
 

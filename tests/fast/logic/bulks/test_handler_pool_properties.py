@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.logic.bulks.batching import Batching
-from actors.logic.bulks.bulk import Draft
-from actors.logic.bulks.handler_pool import HandlerPool
-from actors.logic.bulks.handler_window import MESSAGES_MAX, Handed
+from actors.logic.bulks.bulk import Draft, Handed
+from actors.logic.bulks.handler_pool import MESSAGES_MAX, HandlerPool
 from actors.logic.bulks.route_queue import RouteQueue
 from tests.support.deliveries import Receipt, chunk, idle, receipts
 

@@ -8,10 +8,8 @@ from math import inf
 import pytest
 
 from actors.logic.bulks.batching import Batching
-from actors.logic.bulks.bulk import Draft
-from actors.logic.bulks.handler_state import HandlerState
-from actors.logic.bulks.handler_window import BULKS_MAX, MESSAGES_MAX, Handed
-from actors.logic.bulks.report import Report
+from actors.logic.bulks.bulk import Draft, Handed, Report
+from actors.logic.bulks.handler_pool import BULKS_MAX, MESSAGES_MAX, HandlerState
 from actors.logic.bulks.route_queue import RouteQueue
 from tests.support.deliveries import chunk, whole
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.logic.bulks.bulk import Draft
-from actors.logic.bulks.suspects import Suspects
+from actors.logic.bulks.route_queue import Suspects
 from tests.support.deliveries import chunk, one, positions, whole
 
 

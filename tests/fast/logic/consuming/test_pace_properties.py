@@ -7,7 +7,7 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.logic.consuming.pace import HELD, PART, PAUSE_S, Pace
+from actors.logic.consuming.sources import HELD, PART, PAUSE_S, Pace
 
 sizes = st.integers(1, 300)
 costs = st.floats(1e-5, 1e4)

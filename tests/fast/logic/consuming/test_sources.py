@@ -6,8 +6,7 @@ from random import Random
 
 import pytest
 
-from actors.logic.consuming.pace import Pace
-from actors.logic.consuming.sources import REFUSED_RETRY_S, Channel, Source, Sources
+from actors.logic.consuming.sources import REFUSED_RETRY_S, Channel, Pace, Source, Sources
 from actors.logic.supervision.restart import HEALTHY
 
 PACE = Pace(1, 1, 10, ordered=False)

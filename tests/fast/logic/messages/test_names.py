@@ -19,7 +19,7 @@ from actors import (
     Queue,
 )
 from actors.api.outlet import ConnectionOutlet
-from actors.logic.messages.names import broken_rule, broken_text
+from actors.logic.messages.entry import broken_rule, broken_text
 
 #: By rule: RabbitMQ answers under another name, pika cannot encode it, AMQP has no room for it.
 BROKEN = [

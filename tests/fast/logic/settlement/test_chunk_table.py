@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.logic.bulks.bulk import Chunk
-from actors.logic.settlement.chunk_table import ChunkTable
+from actors.logic.settlement.settling import ChunkTable
 from tests.support.deliveries import chunk, one, whole
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.logic.bulks.sequence import Sequence
+from actors.logic.settlement.settling import Sequence
 
 
 @given(st.lists(st.integers(1, 12)))
