@@ -23,7 +23,7 @@ from actors.roles.protocol import (
     Range,
     Settlement,
 )
-from tests.fast.logic.test_lost_chunk import Context
+from tests.fast.flows.test_lost_chunk import Context
 from tests.support.deliveries import framed
 
 KILLER = b"killer"
