@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from actors.api.connections import parse_connection
 from actors.api.connector import connector_of
-from actors.api.puts import begun
+from actors.api.outlet import begun
 from actors.errors import PublishError
 from actors.logic.messages.entry import (
     Entry,

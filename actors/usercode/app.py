@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from actors.api.puts import Puts, leave
+from actors.api.outlet import Puts, leave
 from actors.log import in_force, own_logger
 from actors.logic.messages.repeats import PERIOD, Repeats
 from actors.logic.settlement.failure import describe

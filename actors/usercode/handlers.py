@@ -17,7 +17,7 @@ from actors.api.connector import connector_of
 from actors.api.decoding import decoder_for
 from actors.api.message import Handout, Message
 from actors.api.options import compile_table, policy_of
-from actors.api.puts import Puts, leave
+from actors.api.outlet import Puts, leave
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.log import own_logger
 from actors.logic.messages.entry import MessageId

@@ -23,7 +23,7 @@ BULKS_MAX = 256
 
 
 class HandlerWindow:
-    """The bulks that one handler does in one row, so many at once: those of a route, or of
+    """The bulks that one handler does in turn, `in_flight` at once: those of a route, or of
     several routes that take turns."""
 
     def __init__(self, in_flight: int) -> None:
@@ -97,7 +97,7 @@ class HandlerWindow:
 
 
 def without(messages: list[set[int]], known: set[int]) -> list[set[int]]:
-    """What is left of messages once some of their bulks need no more waiting for."""
+    """The rest of each message once some of its bulks are answered."""
     return [rest for sent in messages if (rest := sent - known)]
 
 
@@ -221,7 +221,7 @@ class HandlerPool:
         return done
 
     def hand_out(self, now: float, flush: bool) -> list[HandOut]:
-        """What goes to whom now."""
+        """Hands out bulks that are due to handlers that have room."""
         assigned: list[HandOut] = []
         if self._quarantined and not self._quarantined.suspected:  # its epoch has ended meanwhile
             self._reserved_for, self._quarantined = "", None

@@ -69,7 +69,7 @@ class Pace:
         return min(patience / 2, max(patience / PART, patience - takes))
 
     def wanted(self, patience: float) -> int:
-        """The deliveries for a world that waits so many seconds for a settlement."""
+        """The deliveries that fit a world which waits `patience` seconds for a settlement."""
         if patience == inf:
             return self.most
         if self.cost is None:
@@ -79,7 +79,7 @@ class Pace:
         return self.most if fitting >= self.most else max(self.least, int(fitting))
 
     def change(self, window: int, unsettled: int, patience: float, now: float) -> int:
-        """What the window in force is to become; the same where a change is not worth it.
+        """The next window; the same where a change is not worth it.
 
         It changes by no less than half, and from a wider one to the least at first, once
         that is all there is: so never more is unsettled than a window allows.

@@ -75,7 +75,7 @@ class ChunkTable(Generic[E]):
             chunk.blob = b""  # the larger part of the memory; repeats need only the outcomes
 
     def repeat(self, open_numbers: Collection[int]) -> list[E]:
-        """What was said of chunks that are settled here and still open at the connection."""
+        """The outcomes of chunks that are settled here and still open at the connection."""
         return [
             entry
             for number in open_numbers
@@ -255,7 +255,7 @@ class Settling:
             self._return(route_queue.batching.give_back(now))
 
     def recall(self, old: Old) -> None:
-        """What waits here for too long returns to the world, uncounted where nobody has had it."""
+        """Returns to the world whatever waits too long here, uncounted where nobody has had it."""
         for route_queue in set(self._route_queues.values()):
             self._return(route_queue.recall(old))
 

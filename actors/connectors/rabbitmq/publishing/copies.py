@@ -34,7 +34,7 @@ def target(request: Republish) -> str:
 
 
 def headers(request: Republish, message_id: bytes, body: bytes) -> dict[str, str | int]:
-    """What a copy tells of its fate."""
+    """The headers of a copy, which tell its fate."""
     if not request.dead:
         return proven(request.attempts, request.queue, message_id, body)
     notes = {
