@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from actors.api.app import App
 from actors.api.connector import connectors
-from actors.connectors.hands import NoHands
+from actors.connectors.journal import NoJournal
 from actors.connectors.memory.publisher import WorldPublisher
 from actors.connectors.memory.wire import Sent, Stored
 from actors.connectors.memory.world import World
@@ -102,7 +102,7 @@ class InMemorySystem:
         self._app.open_outlets(plan.outlets, lambda kind, _: WorldPublisher(self.world, kind))
         clients: dict[str, ClientFactory] = {
             "runner": self._runner,
-            "hands": NoHands,
+            "journal": NoJournal,
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
             **dict.fromkeys((one.kind for one in connectors()), self.world.client),
         }

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from actors.errors import UnreachableError
 from actors.ops import system
-from actors.plan.keys import fresh_key
+from actors.plan.network import fresh_key
 from benchmarks.bare import Bare
 from benchmarks.job import DIRECTORY, total
 from benchmarks.setting import Setting

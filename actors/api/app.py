@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -15,12 +15,55 @@ from actors.api.connections import AMQPConnection, Connection, RouteTypes, SSECo
 from actors.api.options import AMQPRouteOptions, FailCallback, RouteOptions, TimerOptions
 from actors.api.outlet import ConnectionOutlet, OpenPublisher, Outlet, open_publisher
 from actors.api.route import Handler, Route, check_handler, checked_queues
-from actors.api.state import State
 from actors.api.topology import Queue
 from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRoute
 from actors.log import own_logger
 from actors.logic.consuming.routing import numbered
 from actors.logic.messages.entry import broken_text
+
+
+class State(MutableMapping[str, Any]):
+    """A mapping that is open to changes until the start-up hooks have run.
+
+    Changing it later raises RuntimeError.
+    """
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """The start-up hooks have run: from now on the state is read."""
+        self.frozen = True
+
+    def __getitem__(self, key: str) -> Any:
+        return self.state[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._check_open(key)
+        self.state[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        self._check_open(key)
+        del self.state[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def __bool__(self) -> bool:
+        return True
+
+    # A mapping equals every other of the same content, and cannot be hashed; an app is itself.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def _check_open(self, key: str) -> None:
+        if self.frozen:
+            raise RuntimeError(f"app[{key!r}]: the app has started, its state is frozen")
+
 
 H = TypeVar("H", bound=Handler)
 Hook = Callable[["App"], Any]

@@ -11,9 +11,8 @@ import click
 from actors.api.connector import connector_of
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION, flags
-from actors.cli.output import confirm, in_json, say, say_json
+from actors.cli.output import confirm, in_json, say, say_json, table
 from actors.cli.spool import at, moment, shortened
-from actors.cli.table import table
 from actors.cli.values import Moment, QueueName, Whole
 from actors.connectors.spool.admin import ALL, DeadFilter, Stored
 from actors.log import redact

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from actors.cli.output import say
-from actors.plan.keys import fresh_key
+from actors.plan.network import fresh_key
 
 
 @click.command(short_help="Make a key that the hosts of a system share.")

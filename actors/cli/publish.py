@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from actors.api.decoding import decode_json
+from actors.api.message import decode_json
 from actors.cli.connections import only
 from actors.cli.flags import CONNECTION
 from actors.cli.output import say

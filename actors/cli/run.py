@@ -11,8 +11,7 @@ from actors import log
 from actors.api.app import App
 from actors.api.connector import connector_of
 from actors.cli.flags import RUN
-from actors.cli.output import say
-from actors.cli.table import table
+from actors.cli.output import say, table
 from actors.log import own_logger, redact
 from actors.logic.supervision.placement import spelled
 from actors.plan.build import build_host_plan, build_plan, check_app, check_host

@@ -9,8 +9,7 @@ import click
 
 from actors.cli.connections import only
 from actors.cli.flags import connection
-from actors.cli.output import confirm, say, say_json
-from actors.cli.table import table
+from actors.cli.output import confirm, say, say_json, table
 from actors.cli.values import QueueName, Whole
 from actors.connectors.spool.admin import SpoolAdmin, open_admin
 

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from actors.cli.flags import flag
-from actors.cli.output import say, say_json
-from actors.cli.table import table
+from actors.cli.output import say, say_json, table
 from actors.cli.values import Whole
 from actors.roles.supervision.report import why
 

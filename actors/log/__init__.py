@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -247,3 +248,19 @@ def _plain(text: str, limit: int) -> str:
     text = redact(text)
     cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
     return plain(cut)
+
+
+class ThrottledLog:
+    """Counts what should not happen, and logs each kind at most once a second."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.counts: Counter[str] = Counter()
+        self._log = logger
+        self._last: dict[str, float] = {}
+
+    def add(self, what: str, detail: object = "", count: int = 1) -> None:
+        self.counts[what] += count
+        now = time.monotonic()
+        if now - self._last.get(what, float("-inf")) >= 1.0:
+            self._last[what] = now
+            self._log.warning("%s: %s (%d so far)", what, detail, self.counts[what])

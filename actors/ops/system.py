@@ -22,8 +22,7 @@ from actors.errors import ConfigurationError, Exit, UnreachableError
 from actors.log import own_logger
 from actors.ops.health import Health
 from actors.ops.runtime_file import RuntimeFile, find, runtime_directory
-from actors.plan.keys import read_keys
-from actors.plan.network import Network
+from actors.plan.network import Network, read_keys
 from actors.plan.plan import NodePlan, Plan
 from actors.roles.protocol import ActorMessage, Drain, Drained, Failed, ReportStatus, Status
 from actors.roles.supervision.node_protocol import NodeLeave, NodeLeaving

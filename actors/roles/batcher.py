@@ -14,8 +14,8 @@ from typing import NamedTuple
 from actors.api.connector import connector_of
 from actors.errors import DeliveryLimit, HandlerCrashed
 from actors.logic.bulks.bulk import Chunk, Handed, pieces
+from actors.logic.bulks.deaths import Deaths, identity
 from actors.logic.bulks.handler_pool import HandlerPool, HandOut
-from actors.logic.bulks.hands import Deaths, identity
 from actors.logic.bulks.route_queue import NO_BULK, Losses, RouteQueue
 from actors.logic.consuming.limits import endangered, tighter
 from actors.logic.messages.entry import TRANSFER_MAX
@@ -24,7 +24,7 @@ from actors.logic.settlement.settling import Sequence, Settling
 from actors.logic.settlement.unacked import Old
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.alarm import Alarm
-from actors.roles.context import Context, Memory
+from actors.roles.context import Context, Journal
 from actors.roles.handler_pools import handler_pools_of
 from actors.roles.protocol import (
     Bulk,
@@ -67,7 +67,7 @@ class SettleAs(NamedTuple):
 class Batcher:
     """The actor between one connection and the handlers of its routes."""
 
-    _hands: Memory
+    _journal: Journal
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -144,7 +144,7 @@ class Batcher:
                 broker_copies=connector_of(plan.kind).frames,
                 random=self._context.random,
             )
-            self._hands = self._context.client("hands", plan)
+            self._journal = self._context.client("journal", plan)
         self._supervisor = sender
         self._context.send(sender, Ready("batcher", self._context.pid))
 
@@ -217,19 +217,19 @@ class Batcher:
     def _convicted(self, chunk: Chunk, plan: RoutePlan) -> dict[int, SettleAs]:
         """What has killed too many workers is not handed out again."""
         convicted: dict[int, SettleAs] = {}
-        for index in chunk.attempts if self._hands.deaths else ():
+        for index in chunk.attempts if self._journal.deaths else ():
             message = identity(chunk.raw(index))
-            deaths = self._hands.deaths.get(message, Deaths())
+            deaths = self._journal.deaths.get(message, Deaths())
             if deaths.convicts(plan.max_crashes):
                 reason = f"in hand when {deaths.all} workers were killed, alone in {deaths.alone}"
                 convicted[index] = SettleAs(plan.on_crash, HandlerCrashed, reason)
-                self._hands.forget(message)
+                self._journal.forget(message)
         return convicted
 
     def _suspect(self, chunk: Chunk, now: float) -> None:
         """What the last killed worker had in hand is handed out alone."""
-        for index in chunk.attempts if self._hands.suspects else ():
-            if index not in chunk.withheld and identity(chunk.raw(index)) in self._hands.suspects:
+        for index in chunk.attempts if self._journal.suspects else ():
+            if index not in chunk.withheld and identity(chunk.raw(index)) in self._journal.suspects:
                 chunk.suspected.add(index)
                 self._trials_end = self._trials_end or now + QUARANTINE_S
 
@@ -284,7 +284,7 @@ class Batcher:
         for handed, size in zip(bulks, sizes, strict=True):
             flagged += handed.draft.flagged(offset)
             offset += size
-        self._hands.give([handed.number for handed in bulks], content)
+        self._journal.record([handed.number for handed in bulks], content)
         bulk = Bulk(
             bulks[0].number,
             next(iter(handler_pool.handlers[handler].bulks)),  # the lowest: they are given in order
@@ -311,11 +311,11 @@ class Batcher:
 
     def _note_answers(self, answered: list[Handed]) -> None:
         """What was answered has killed nobody."""
-        self._hands.let_go(handed.number for handed in answered)
-        for handed in answered if self._hands.deaths else ():
+        self._journal.release(handed.number for handed in answered)
+        for handed in answered if self._journal.deaths else ():
             if handed.draft.alone:
                 for chunk, index in handed.draft.deliveries():
-                    self._hands.forget(identity(chunk.raw(index)))
+                    self._journal.forget(identity(chunk.raw(index)))
 
     def _tell(self, entries: list[Range | Single]) -> None:
         size = sum(len(entry.raw) for entry in entries if isinstance(entry, Single))
@@ -335,7 +335,7 @@ class Batcher:
         handler, handler_pool = death.handler, self._pool_of.pop(death.handler, None)
         overdue = self._killed_for.pop(handler, NO_BULK if death.innocent else 0)
         if handler_pool is not None:
-            self._hands.let_go(handler_pool.handlers[handler].bulks)
+            self._journal.release(handler_pool.handlers[handler].bulks)
             losses = handler_pool.lose(handler, overdue, now)
             for route, lost in losses.items():
                 self._settle_as(self._routes[route], lost, death.cause, now)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from actors.logic.bulks.bulk import Piece
-    from actors.logic.bulks.hands import Deaths
+    from actors.logic.bulks.deaths import Deaths
     from actors.roles.protocol import ActorMessage
 
 #: The sender of what an actor's own client reports, of its reminders, and of stage news.
@@ -42,16 +42,16 @@ class Client(Protocol):
         """Let go of everything at once."""
 
 
-class Memory(Client, Protocol):
+class Journal(Client, Protocol):
     """The bulks that handlers hold, kept where they outlive the death of the whole worker."""
 
     deaths: dict[bytes, Deaths]  #: of messages known from killed workers
     suspects: set[bytes]  #: held by the worker that was killed last
 
-    def give(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
+    def record(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
         """A message with bulks of these numbers goes to a handler."""
 
-    def let_go(self, bulks: Iterable[int]) -> None:
+    def release(self, bulks: Iterable[int]) -> None:
         """These are in nobody's hand any more: answered, or their handler is dead."""
 
     def forget(self, message: bytes) -> None:
@@ -59,7 +59,7 @@ class Memory(Client, Protocol):
 
 
 class Context(Protocol):
-    """The hands of an actor."""
+    """The means of an actor: messages, reminders, children, and a client of the world."""
 
     name: str  #: of this actor; new for each incarnation
     pid: int  #: of the process that plays this actor
@@ -85,7 +85,7 @@ class Context(Protocol):
 
     def client(self, kind: str, settings: Any) -> Any:
         """The actor's client: of a connector's kind for a connection, "runner" for a handler,
-        "hands" for a batcher."""
+        "journal" for a batcher."""
 
 
 class Actor(Protocol):

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.api.callables import misfit
 from actors.api.connector import connector_of
-from actors.api.decoding import decoder_for
-from actors.api.message import Handout, Message
+from actors.api.message import Handout, Message, decoder_for
 from actors.api.options import compile_table, policy_of
 from actors.api.outlet import Puts, leave
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage

@@ -25,14 +25,12 @@ from actors.plan.plan import PipelinePlan, Plan, RoutePlan
 from actors.roles.port import Ended, Started, StartFailed
 from actors.roles.protocol import Bulk, Settlement
 from actors.usercode.app import AppCode, log_failure
-from actors.usercode.boottime import boot_time
 from actors.usercode.handlers import GATHER, HandlerCode, RouteCode
-from actors.usercode.leaving import awaits_leave, leave
 from actors.usercode.loops import Call, InlineLoop, Loop, ThreadLoop
 from actors.usercode.metrics_registry import opened
 from actors.usercode.outcomes import Share, joined, returned, shares
-from actors.usercode.singleton import open_lock
-from actors.usercode.timers import TimerCode
+from actors.usercode.process import boot_time, has_exit_functions, run_exit_functions
+from actors.usercode.timers import TimerCode, open_lock
 
 #: Threads for the `def` timers of an app.
 TIMER_THREADS = 8
@@ -89,8 +87,8 @@ class _Runner:
 
     async def _stop(self) -> None:
         cause = await self._code.stop()
-        if awaits_leave():
-            cause = await self._code.guarded("what atexit runs", leave) or cause
+        if has_exit_functions():
+            cause = await self._code.guarded("what atexit runs", run_exit_functions) or cause
         self._loop.report(Ended(cause))
 
 

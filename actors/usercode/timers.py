@@ -1,13 +1,21 @@
-"""The user's code that the clock runs: timers, and callbacks for connections that fail."""
+"""The user's code that the clock runs: timers, and callbacks for connections that fail.
+
+One replica of all runs a singleton timer: the one that holds an exclusive queue of a broker, or
+the lock of a file. Both are released when their holder dies, whatever it dies of.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from actors.api.connector import connectors
+from actors.connectors.spool.lock import FileLock
 from actors.errors import ConfigurationError, Fault, UnreachableError
 from actors.logic.settlement.failure import class_name, describe
+from actors.plan.plan import Plan
 from actors.usercode.app import STOP_SECONDS, AppCode, called, log_failure
 from actors.usercode.loops import Call
 
@@ -137,3 +145,13 @@ def _log_lock(timer: Timer, error: Exception) -> None:
 
 def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def open_lock(plan: Plan, name: str) -> Lock:
+    """The lock of a timer: of the app's first broker, or else of its first spool."""
+    name = f"callboard.singleton.{plan.singleton}.{name}"
+    places = {kind: settings for _, kind, settings in reversed(plan.outlets)}
+    for connector in connectors():
+        if connector.lock and connector.kind in places:
+            return cast(Lock, connector.load("lock")(places[connector.kind], name))
+    return FileLock(Path(plan.state_dir) / "spool.db", name)

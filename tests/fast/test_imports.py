@@ -47,7 +47,7 @@ ACTORS = (
 
 #: The world: who may import these.
 WORLD = {
-    "pika": ("connectors/rabbitmq", "connectors/memory", "api/decoding.py"),
+    "pika": ("connectors/rabbitmq", "connectors/memory"),
     "httpx": ("connectors/sse",),
     "sseclient": ("connectors/sse",),
     "sqlite3": ("connectors/spool",),

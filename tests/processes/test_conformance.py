@@ -10,7 +10,7 @@ import pytest
 
 from actors import Actions, App, Options
 from actors.api.connections import parse_connection
-from actors.connectors.hands import NoHands
+from actors.connectors.journal import NoJournal
 from actors.connectors.memory.wire import Stored
 from actors.connectors.memory.world import World
 from actors.plan.build import build_plan
@@ -40,7 +40,7 @@ class Memory:
     def __init__(self, app: App, plan: Plan) -> None:
         self.world = World(lambda: self._stage.now)
         runner = _runner(app, lambda: self._stage.now)
-        clients: dict[str, ClientFactory] = {"runner": runner, "hands": NoHands}
+        clients: dict[str, ClientFactory] = {"runner": runner, "journal": NoJournal}
         self._stage = MemoryStage({plan.pipelines[0].kind: self.world.client, **clients})
         self._stage.create("root#1", "root")
         self._stage.post("launcher", "root#1", Configure(plan, "root"))
@@ -119,7 +119,7 @@ def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     for kind in ("amqp", "spool"):
         monkeypatch.setitem(CLIENTS, kind, f"{__name__}:world_client")
     monkeypatch.setitem(CLIENTS, "runner", f"{__name__}:inline_code")
-    monkeypatch.setitem(CLIENTS, "hands", f"{NoHands.__module__}:{NoHands.__qualname__}")
+    monkeypatch.setitem(CLIENTS, "journal", f"{NoJournal.__module__}:{NoJournal.__qualname__}")
     opened: list[Simple] = []
 
     def make(app: App) -> Theatre:

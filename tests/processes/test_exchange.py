@@ -119,7 +119,7 @@ def test_a_frame_that_its_receiver_refuses_holds_up_the_others_for_a_while_only(
     turned(ends, lambda: len(told) == 2)
     assert told == [None, True]
     assert other.received() == [b"ten bytes."]
-    assert one.exchange.log_throttled.counts["lost a frame"] == 1
+    assert one.exchange.throttled_log.counts["lost a frame"] == 1
 
 
 def test_what_waits_for_one_endpoint_is_bounded(
@@ -129,7 +129,7 @@ def test_what_waits_for_one_endpoint_is_bounded(
     one, other = ends
     for number in range(5):
         one.exchange.post(other.address, b"%d" % number)
-    assert one.exchange.log_throttled.counts["lost a frame"] == 2
+    assert one.exchange.throttled_log.counts["lost a frame"] == 2
     turned(ends, lambda: other.received() == [b"0", b"1", b"2"])
 
 
@@ -146,7 +146,7 @@ def test_without_descriptors_nobody_is_let_in_until_there_are_some(
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
         turned(
-            (other,), lambda: other.exchange.log_throttled.counts["could not accept a connection"]
+            (other,), lambda: other.exchange.throttled_log.counts["could not accept a connection"]
         )
         assert not other.exchange._selector.select(0.0)  # though somebody still knocks
     finally:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from actors.connectors.hands import NoHands
-from actors.logic.bulks.hands import Deaths, identity
+from actors.connectors.journal import NoJournal
+from actors.logic.bulks.deaths import Deaths, identity
 from actors.logic.settlement.failure import DEAD_LETTER, REQUEUE, Outcome, Policy
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
@@ -41,7 +41,7 @@ class Successor(Context):
 
     def __init__(self, route: RoutePlan, deaths: Deaths, handlers: Sequence[str]) -> None:
         super().__init__("batcher")
-        self.hands = NoHands()
+        self.hands = NoJournal()
         self.hands.deaths = {identity(redelivered(KILLER)): deaths}
         self.hands.suspects = set(self.hands.deaths)
         here: Any = self
@@ -51,7 +51,7 @@ class Successor(Context):
         present = tuple((name, "r") for name in handlers)
         self.batcher.on(Neighbours("connection", "batcher", present, 1), "pipeline", 0.0)
 
-    def client(self, kind: str, settings: Any) -> NoHands:
+    def client(self, kind: str, settings: Any) -> NoJournal:
         return self.hands
 
     def deliver(self, *bodies: bytes) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from actors import AMQPConnection, App, SpoolConnection
 from actors.api.connections import Connection
-from actors.api.decoding import decode_json
+from actors.api.message import decode_json
 from actors.api.outlet import ConnectionOutlet
 from actors.cli import invoke
 from actors.connectors.spool.admin import SpoolAdmin

@@ -286,7 +286,7 @@ def test_a_dribble_is_ended(monkeypatch: pytest.MonkeyPatch, stranger: Identity)
 
 def introduce(stage: Launcher, address: Address, name: str) -> None:
     """Have the top actor take an address for that of an actor."""
-    from actors.stages.thespian.process_context import Envelope
+    from actors.stages.thespian.actor_process import Envelope
     from actors.stages.thespian.transport import address_of
 
     known = ((name, address_of(address[1], address[0])),)

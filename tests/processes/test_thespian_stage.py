@@ -17,8 +17,8 @@ from actors.errors import CallboardError
 from actors.logic.supervision.fuse import FAILURES
 from actors.roles.protocol import ReportStatus
 from actors.stages.thespian import processes
+from actors.stages.thespian.actor_process import Envelope
 from actors.stages.thespian.launcher import LAUNCHER, ROOT, Launcher
-from actors.stages.thespian.process_context import Envelope
 from actors.stages.thespian.roles import CLIENTS, ROLES
 from actors.stages.thespian.transport import address_of
 from tests.support.thespian_cast import Play, on_stage, report, report_of, until

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from actors.plan.keys import fresh_key
+from actors.plan.network import fresh_key
 from tests.services.worker import BrokerPlace, Worker, numbers, put, until
 from tests.stress.checker import Total, total_queue
 from tests.support.broker import Broker

@@ -12,7 +12,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from actors.api.decoding import decode_json
+from actors.api.message import decode_json
 from actors.errors import PublishError
 from actors.publisher import Publisher
 from tests.support.broker import Broker

@@ -11,7 +11,7 @@ from actors.logic.bulks.bulk import Draft, Slice
 from actors.logic.bulks.handler_pool import HandlerPool
 from actors.logic.bulks.ordering import Ordering
 from actors.logic.bulks.route_queue import Suspects
-from actors.logic.consuming.checkpoint import Checkpoint
+from actors.logic.consuming.event_buffer import Checkpoint
 from actors.logic.settlement import settling
 from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.ledger import Flush, Ledger

@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
-from actors.connectors.hands import NoHands
+from actors.connectors.journal import NoJournal
 from actors.roles.protocol import Configure, Drain, Drained, Failed, ReportStatus, Status
 from tests.simulation.broker import Broker
 from tests.simulation.code import ScriptedCode
@@ -65,7 +65,7 @@ class Play:
         )
         clients: dict[str, Any] = {
             "runner": code,
-            "hands": NoHands,
+            "journal": NoJournal,
             **dict.fromkeys(PEERS, self.peer.client),
         }
         self._clients = clients

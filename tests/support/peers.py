@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from actors.roles.protocol import ActorMessage
 from actors.stages.link.session import ANSWER_SIZE, GREETING_SIZE, Address, Identity, Sender
-from actors.stages.thespian.process_context import Envelope
+from actors.stages.thespian.actor_process import Envelope
 
 
 def envelope(to: str, message: ActorMessage) -> bytes:

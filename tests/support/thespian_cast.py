@@ -32,8 +32,8 @@ from actors.roles.protocol import (
     Status,
 )
 from actors.stages.thespian import processes
+from actors.stages.thespian.actor_process import ProcessContext
 from actors.stages.thespian.launcher import InProcess, Launcher
-from actors.stages.thespian.process_context import ProcessContext
 from actors.stages.thespian.roles import CLIENTS, ROLES
 
 PLAN = Plan(app="tests:app", name="puppets", pipelines=(), shutdown_timeout=2.0)
@@ -128,14 +128,14 @@ class Puppet:
             self.context.send(sender, Status(message.round, "{}"))
 
     def report(self) -> dict[str, Any]:
-        transport = getattr(self.context._host._myRef, "transport", None)
+        transport = getattr(self.context._process._myRef, "transport", None)
         return {
             "name": self.context.name,
             "pid": self.context.pid,
             "heard": self.heard,
-            "counts": dict(self.context.log_throttled.counts),
+            "counts": dict(self.context.throttled_log.counts),
             "port": getattr(transport, "port", 0),
-            "refused": dict(transport.log_throttled.counts) if transport else {},
+            "refused": dict(transport.throttled_log.counts) if transport else {},
             "reports": self.reports,
         }
 
@@ -166,7 +166,7 @@ class Puppet:
         self.context.remind(seconds, Reminder(what))
 
     def lose_wakeups(self) -> None:
-        self.context._host.wakeupAfter = lambda *_: None
+        self.context._process.wakeupAfter = lambda *_: None
 
     def send_much(self, to: str, megabytes: int) -> None:
         self.context.send(to, Play("take", (bytes(megabytes << 20),)))

@@ -1,4 +1,4 @@
-"""Server-SentChunk Events: streams over HTTP, kept until they are settled."""
+"""Server-Sent Events: streams over HTTP, kept until they are settled."""
 
 from actors.api.connector import Connector
 

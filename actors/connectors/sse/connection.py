@@ -1,4 +1,4 @@
-"""Server-SentChunk Events: streams over HTTP, kept and checkpointed until they are settled."""
+"""Server-Sent Events: streams over HTTP, kept and checkpointed until they are settled."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ T = TypeVar("T")
 
 
 class Event(SpoolMessage[T]):
-    """A Server-SentChunk Event. `body` is the value of its JSON, or the text where it is not
-    JSON."""
+    """A Server-Sent Event. `body` is the value of its JSON, or the text where it is not JSON."""
 
     __slots__ = ()
 

@@ -13,7 +13,7 @@ import httpx
 
 from actors.connectors.killswitch import stay_awake, vital_thread
 from actors.connectors.sse.http import StreamLost, StreamOver, Target, lost_by, open_stream
-from actors.connectors.sse.stream import EventStream, EventTooLarge, StreamEvent
+from actors.connectors.sse.parser import EventStream, EventTooLarge, StreamEvent
 from actors.errors import Fault
 
 

@@ -16,12 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from actors.log import own_logger
-from actors.logic.supervision.unreachable import UnreachableNodes
+from actors.log import ThrottledLog, own_logger
+from actors.logic.supervision.peers import UnreachableNodes
 from actors.stages.link.listener import Listener
 from actors.stages.link.session import Address, Identity, Refused
 from actors.stages.link.sockets import Frame, Outgoing
-from actors.stages.link.throttled import ThrottledLog
 
 log = own_logger(__name__)
 
@@ -41,10 +40,10 @@ class Exchange:
     """All connections of one endpoint."""
 
     def __init__(self, listener: socket.socket, identity: Identity) -> None:
-        self.log_throttled = ThrottledLog(log)
+        self.throttled_log = ThrottledLog(log)
         self._identity = identity
         self._selector = selectors.DefaultSelector()
-        self.listener = Listener(listener, identity, self._selector, self.log_throttled)
+        self.listener = Listener(listener, identity, self._selector, self.throttled_log)
         self._outgoing: dict[Address, Outgoing] = {}
         self._again: dict[Address, float] = {}  # when to connect
         self._unreachable = UnreachableNodes()
@@ -112,7 +111,7 @@ class Exchange:
     def post(self, target: Address, body: bytes, told: Told | None = None) -> None:
         """Send a body, and tell what became of it; in a later turn, unless it is dropped here."""
         if not self._unreachable.admits(target[0], time.monotonic()):
-            self.log_throttled.add("dropped a frame", f"{target[0]} does not answer")
+            self.throttled_log.add("dropped a frame", f"{target[0]} does not answer")
             _tell([Frame(0, b"", told)], None)
             return
         out = self._outgoing.get(target)
@@ -120,7 +119,7 @@ class Exchange:
             out = self._outgoing[target] = Outgoing(self._identity, target)
             self._again[target] = 0.0
         if len(out.frames) >= MAX_WAITING:
-            self.log_throttled.add("lost a frame", f"{MAX_WAITING} wait for {target}")
+            self.throttled_log.add("lost a frame", f"{MAX_WAITING} wait for {target}")
             _tell([Frame(0, b"", told)], None)
             return
         out.frames.append(Frame(next(self._numbers), body, told))
@@ -169,7 +168,7 @@ class Exchange:
             return
         self._disconnect(out)
         if isinstance(problem, Refused):
-            self.log_throttled.add("refused an answer", f"{problem}, by {out.target}")
+            self.throttled_log.add("refused an answer", f"{problem}, by {out.target}")
         given_up: list[Frame] = []
         nobody = isinstance(problem, ConnectionRefusedError)
         if nobody:
@@ -177,7 +176,7 @@ class Exchange:
         elif out.frames:
             out.losses += 1
             if out.losses == MAX_LOSSES:  # the first may be what its receiver cannot bear
-                self.log_throttled.add("lost a frame", f"to {out.target}: {problem}")
+                self.throttled_log.add("lost a frame", f"to {out.target}: {problem}")
                 given_up, out.losses = [out.frames.popleft()], 0
         if nobody or not out.frames:
             del self._outgoing[out.target]
@@ -195,7 +194,7 @@ class Exchange:
             del self._outgoing[out.target]
         given_up = [frame for out in lost for frame in out.frames]
         if given_up:
-            self.log_throttled.add("lost a frame", f"to {host}: {problem}", len(given_up))
+            self.throttled_log.add("lost a frame", f"to {host}: {problem}", len(given_up))
         _tell(given_up, None)
 
     def _disconnect(self, out: Outgoing) -> None:

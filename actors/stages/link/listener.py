@@ -10,10 +10,10 @@ from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 
-from actors.logic.supervision.unauthenticated import UnauthenticatedPeers
+from actors.log import ThrottledLog
+from actors.logic.supervision.peers import UnauthenticatedPeers
 from actors.stages.link.session import Address, Identity, Refused
 from actors.stages.link.sockets import Incoming
-from actors.stages.link.throttled import ThrottledLog
 
 MAX_STRANGERS = 256  #: connections that have not yet sent an authentic frame
 MAX_OF_ONE_ORIGIN = 128  #: … from one address
@@ -38,7 +38,7 @@ class Listener:
         listener: socket.socket,
         identity: Identity,
         selector: selectors.BaseSelector,
-        log_throttled: ThrottledLog,
+        throttled_log: ThrottledLog,
     ) -> None:
         listener.setblocking(False)
         self.received: list[tuple[Address, bytes]] = []  #: from whom, what; as it came
@@ -47,7 +47,7 @@ class Listener:
         self._opens: float | None = None  # again, after a pause
         self._identity = identity
         self._selector = selector
-        self._tally = log_throttled
+        self._throttled_log = throttled_log
         self._inside: set[Incoming] = set()
         self._unauthenticated = UnauthenticatedPeers[Incoming](
             MAX_STRANGERS, MAX_OF_ONE_ORIGIN, STRANGER_SECONDS
@@ -79,7 +79,7 @@ class Listener:
                 sock, _ = self._listener.accept()
             except OSError as problem:
                 if problem.errno != errno.EAGAIN:
-                    self._tally.add("could not accept a connection", problem)
+                    self._throttled_log.add("could not accept a connection", problem)
                 if problem.errno in _NO_ROOM:  # it stays readable: the loop would spin
                     self._selector.unregister(self._listener)
                     self._opens = time.monotonic() + REFUSED_RETRY_S
@@ -120,7 +120,7 @@ class Listener:
         """A frame whose answer was lost comes again, on another connection."""
         sender = inc.session.sender
         if number <= self._last.get(sender, 0):
-            self._tally.add("dropped a repeated frame", f"from {inc.origin}")
+            self._throttled_log.add("dropped a repeated frame", f"from {inc.origin}")
             return
         self._last[sender] = number
         self._last.move_to_end(sender)
@@ -129,7 +129,7 @@ class Listener:
         self.received.append((inc.session.address, body))
 
     def _refuse(self, inc: Incoming, why: str) -> None:
-        self._tally.add("refused a connection", f"{why}, from {inc.origin}")
+        self._throttled_log.add("refused a connection", f"{why}, from {inc.origin}")
         self._let_go(inc)
 
     def _let_go(self, inc: Incoming) -> None:

@@ -23,7 +23,7 @@ from thespian.system.multiprocCommon import MultiProcAdmin, detach_child, multip
 from thespian.system.transport import ReceiveEnvelope, TransmitIntent
 
 from actors.plan.network import Network
-from actors.stages.thespian.process_context import Envelope
+from actors.stages.thespian.actor_process import Envelope
 from actors.stages.thespian.processes import die_with_parent, show_as
 from actors.stages.thespian.transport import SealedTransport, transport_of
 

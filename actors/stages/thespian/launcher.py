@@ -1,4 +1,4 @@
-"""Starting an actor system, and talking to its root from outside."""
+"""The launcher: it starts an actor system, talks to its top actor, and ends it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from errno import EADDRINUSE
+from threading import Event, Thread
 from typing import Any
 
 from thespian.actors import ActorSystem, ActorSystemException
@@ -18,17 +19,16 @@ from thespian.system.systemBase import ExternalOpsToActors
 from thespian.system.transport import ExternalInterfaceTransportInit
 
 from actors.errors import CallboardError, ConfigurationError
-from actors.plan.network import Network
+from actors.log import own_logger
+from actors.plan.network import Network, host_address
 from actors.plan.plan import NodePlan, Plan
 from actors.roles.protocol import ActorMessage, Configure
 from actors.stages import LOOPBACK
 from actors.stages.link.session import rehearse
 from actors.stages.thespian import processes
+from actors.stages.thespian.actor_process import ActorProcess, Envelope
 from actors.stages.thespian.base import SystemBase
-from actors.stages.thespian.leaders import INTERVAL, Leaders
-from actors.stages.thespian.process_context import Envelope
 from actors.stages.thespian.roles import preload
-from actors.stages.thespian.stage import ActorProcess
 from actors.stages.thespian.transport import address_of, transport_of
 
 LAUNCHER = "launcher"
@@ -53,7 +53,7 @@ class Launcher:
         self, plan: Plan | NodePlan, admin_port: int = 0, network: Network | None = None
     ) -> None:
         pipelines = plan.pipelines if isinstance(plan, Plan) else ()
-        preload({pipeline.kind for pipeline in pipelines} | {"runner", "hands"})
+        preload({pipeline.kind for pipeline in pipelines} | {"runner", "journal"})
         processes.reuse_memory()
         rehearse()
         gc.freeze()  # a collection writes to every object, and pages that all share become each's
@@ -92,7 +92,7 @@ class Launcher:
         """
         if self._leaders.moved():
             self.send(self._configure)
-        seconds = min(seconds, INTERVAL)
+        seconds = min(seconds, LOOKUP_INTERVAL_S)
         transport = self._base.transport
         transport.set_watch([self._admin.sentinel, *watch])
         try:
@@ -193,3 +193,48 @@ def _free_port(host: str) -> int:
 def _content(received: Any) -> ActorMessage | None:
     is_ours = isinstance(received, Envelope) and received.to == LAUNCHER
     return received.message if is_ours else None
+
+
+log = own_logger("actors.host")
+
+LOOKUP_INTERVAL_S = 10.0  #: between two look-ups: a leader that was started anew has moved
+
+
+class Leaders:
+    """The admins of first hosts, by the HOST:PORT that was given for each."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._told = self._found = self._look_up()
+        self._closed = Event()
+        if names:  # in a thread, because a resolver may take seconds
+            Thread(target=self._keep_looking, name="leaders", daemon=True).start()
+
+    def addresses(self) -> tuple[tuple[str, Any], ...]:
+        """The names with their addresses, as far as they are known."""
+        self._told = self._found
+        return tuple((name, address_of(port, host)) for name, (host, port) in self._told.items())
+
+    def moved(self) -> bool:
+        """Whether `addresses` would say something new."""
+        return self._found != self._told
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _keep_looking(self) -> None:
+        while not self._closed.wait(LOOKUP_INTERVAL_S):
+            try:
+                self._found = {**self._found, **self._look_up()}
+            except Exception as error:  # of threads or memory, say: there may be more soon
+                log.warning("hosts to join cannot be looked up: %r; tried again", error)
+
+    def _look_up(self) -> dict[str, tuple[str, int]]:
+        found = {}
+        for name in self._names:
+            host, _, port = name.rpartition(":")
+            try:
+                found[name] = (host_address(host), int(port))
+            except (OSError, UnicodeError):
+                continue  # it may come; until then its actors cannot be sent to
+        return found

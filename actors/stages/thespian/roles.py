@@ -21,7 +21,7 @@ ROLES = {
 CLIENTS = {
     "runner": "actors.usercode.runner:UserCode",
     "clock": "actors.usercode.runner:ClockCode",
-    "hands": "actors.connectors.hands:Hands",
+    "journal": "actors.connectors.journal:BulkJournal",
 }
 
 

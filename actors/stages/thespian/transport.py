@@ -64,7 +64,7 @@ class SealedTransport(TCPTransport):  # type: ignore[misc]
         super().__init__(*args)
         address = self.socket.getsockname()
         self.exchange = Exchange(self.socket, Identity(self.network.keys, address))
-        self.log_throttled = self.exchange.log_throttled
+        self.throttled_log = self.exchange.throttled_log
         self.port: int = address[1]
         #: Is offered each message before Thespian: whether it takes it.
         self.hear: Callable[[Any, Any], bool] | None = None
@@ -163,7 +163,7 @@ class SealedTransport(TCPTransport):  # type: ignore[misc]
                 message = pickle.loads(body)
             except Exception as problem:
                 # Authentic, yet not to be unpickled here: a class that this process lacks.
-                self.log_throttled.add("lost a frame", repr(problem))
+                self.throttled_log.add("lost a frame", repr(problem))
             else:
                 self._processReceivedEnvelope(ReceiveEnvelope(_known(*origin), message))
         if readable:

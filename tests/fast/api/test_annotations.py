@@ -30,7 +30,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from actors import App, ConfigurationError, HandlerActor, InvalidRoute, Message, RabbitMQMessage
 from actors.api.annotations import payload_type
-from actors.api.decoding import decoder_for
+from actors.api.message import decoder_for
 from actors.connectors.spool.message import SpoolMessage
 from actors.connectors.sse.message import Event
 from actors.errors import InvalidMessage

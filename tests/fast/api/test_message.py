@@ -12,8 +12,7 @@ from pika import frame, spec
 from pydantic import BaseModel, Json, TypeAdapter
 from typing_extensions import TypedDict
 
-from actors.api.decoding import decode_json, decoder_for
-from actors.api.message import Handout, Mark, Message
+from actors.api.message import Handout, Mark, Message, decode_json, decoder_for
 from actors.connectors.rabbitmq.message import RabbitMQMessage
 from actors.connectors.spool.message import SpoolMessage
 from actors.connectors.sse.message import Event

@@ -16,8 +16,7 @@ import pytest
 
 import actors.cli
 from actors.cli import invoke
-from actors.cli.output import DEPTH, confirm, in_json, say, say_json
-from actors.cli.table import table
+from actors.cli.output import DEPTH, confirm, in_json, say, say_json, table
 from tests.fast.logic.messages.test_plain import HOSTILE
 
 TEXT = "".join(HOSTILE.values())

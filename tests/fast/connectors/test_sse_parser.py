@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.connectors.sse.stream import (
+from actors.connectors.sse.parser import (
     MAX_EVENT,
     MAX_LINE,
     MAX_LINES,

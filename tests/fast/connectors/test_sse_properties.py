@@ -13,8 +13,8 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.connectors.sse import stream as sse_stream
-from actors.connectors.sse.stream import EventStream, EventTooLarge, StreamEvent
+from actors.connectors.sse import parser as sse_parser
+from actors.connectors.sse.parser import EventStream, EventTooLarge, StreamEvent
 
 Told = tuple[str, str, str, int | None, bool]  #: data, type, id, retry and whether the id was new
 
@@ -122,9 +122,9 @@ def test_what_is_too_large_ends_the_stream_after_all_that_was_whole(
 ) -> None:
     line = BYTES + len(b"data: ")
     with (
-        patch.object(sse_stream, "MAX_EVENT", BYTES),
-        patch.object(sse_stream, "MAX_LINES", LINES),
-        patch.object(sse_stream, "MAX_LINE", line),
+        patch.object(sse_parser, "MAX_EVENT", BYTES),
+        patch.object(sse_parser, "MAX_LINES", LINES),
+        patch.object(sse_parser, "MAX_LINE", line),
     ):
         parser, events, refused = EventStream(), list[StreamEvent](), False
         for chunk in chunks(stream, cuts):

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.connectors.sse.http import StreamLost, StreamOver, Target, origin
-from actors.connectors.sse.source import Source
-from actors.connectors.sse.states import State
-from actors.connectors.sse.stream import StreamEvent
+from actors.connectors.sse.parser import StreamEvent
+from actors.connectors.sse.source import Source, State
 from actors.connectors.sse.thread import Began, Came, StreamThread
 from actors.errors import Fault
 from actors.logic.messages.records import unpack

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.cli import invoke
-from actors.plan.keys import fresh_key
+from actors.plan.network import fresh_key
 
 APP = """
 from actors import App, Options

@@ -6,7 +6,7 @@ from array import array
 from random import Random
 from typing import Any
 
-from actors.connectors.hands import NoHands
+from actors.connectors.journal import NoJournal
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.batcher import Batcher
 from actors.roles.port import Fetched
@@ -36,8 +36,8 @@ class Context:
     def remind(self, seconds: float, reminder: Any) -> None:
         pass
 
-    def client(self, kind: str, settings: Any) -> NoHands:
-        return NoHands()
+    def client(self, kind: str, settings: Any) -> NoJournal:
+        return NoJournal()
 
     def take(self, kind: type[Any]) -> list[Any]:
         taken = [message for message in self.sent if isinstance(message, kind)]

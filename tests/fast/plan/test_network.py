@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from actors.errors import ConfigurationError, UnreachableError
-from actors.plan import keys, network
-from actors.plan.keys import fresh_key, read_keys
-from actors.plan.network import Network, network_of
+from actors.plan import network
+from actors.plan.network import Network, fresh_key, network_of, read_keys
 from actors.plan.settings import Settings
 
 
@@ -91,10 +90,10 @@ def test_a_secret_that_is_mounted_for_our_group_is_roots(
         st_mode=0o100000 | mode, st_uid={"me": 1000, "root": 0, "another": 1001}[owner]
     )
     if accepted:
-        keys._check_mode("k", found)
+        network._check_mode("k", found)
     else:
         with pytest.raises(ConfigurationError, match="--key-file k: "):
-            keys._check_mode("k", found)
+            network._check_mode("k", found)
 
 
 def test_a_key_file_that_cannot_be_read(tmp_path: Path) -> None:

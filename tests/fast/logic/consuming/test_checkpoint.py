@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from actors.connectors.sse.checkpoint import CheckpointFile
 from actors.errors import ConfigurationError
-from actors.logic.consuming.checkpoint import LONGEST_ID, Checkpoint, gap, resumable
+from actors.logic.consuming.event_buffer import LONGEST_ID, Checkpoint, gap, resumable
 
 
 def test_a_gap_holds_the_checkpoint_back_until_it_is_settled() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.logic.supervision.unauthenticated import UnauthenticatedPeers
+from actors.logic.supervision.peers import UnauthenticatedPeers
 
 MOST, MOST_OF_ONE, SECONDS = 6, 3, 10.0
 

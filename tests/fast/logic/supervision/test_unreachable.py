@@ -1,6 +1,6 @@
 """Hosts that do not answer: nothing waits for them, and one message a second tries."""
 
-from actors.logic.supervision.unreachable import PROBE_INTERVAL_S, UnreachableNodes
+from actors.logic.supervision.peers import PROBE_INTERVAL_S, UnreachableNodes
 
 
 def test_a_host_that_was_never_lost_is_sent_to() -> None:

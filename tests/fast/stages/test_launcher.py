@@ -7,9 +7,8 @@ from threading import Event
 
 import pytest
 
-from actors.plan import network
-from actors.stages.thespian import leaders
-from actors.stages.thespian.leaders import Leaders
+from actors.stages.thespian import launcher
+from actors.stages.thespian.launcher import Leaders
 
 NAME = "first:1900"
 
@@ -24,7 +23,7 @@ def test_an_error_of_one_look_does_not_end_the_looks(
 ) -> None:
     looks, found = 0, Event()
 
-    def address_of(name: str) -> str:
+    def host_address(name: str) -> str:
         nonlocal looks
         looks += 1
         if looks == 2:
@@ -33,8 +32,8 @@ def test_an_error_of_one_look_does_not_end_the_looks(
             found.set()
         return f"10.0.0.{min(looks, 3)}"
 
-    monkeypatch.setattr(network, "address_of", address_of)
-    monkeypatch.setattr(leaders, "INTERVAL", 0.01)
+    monkeypatch.setattr(launcher, "host_address", host_address)
+    monkeypatch.setattr(launcher, "LOOKUP_INTERVAL_S", 0.01)
     caplog.set_level(logging.WARNING)
     first = Leaders((NAME,))
     try:

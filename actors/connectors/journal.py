@@ -1,4 +1,4 @@
-"""A file of what is in handlers' hands: it outlives a worker that is killed as a whole.
+"""The journal of the bulks that handlers hold: a file that outlives a worker killed as a whole.
 
 Each message to a handler is written into a slot of the file, and the slot is emptied once all of
 it is answered. Nothing is synced: what was written survives every death but that of the machine,
@@ -19,19 +19,18 @@ from pathlib import Path
 from struct import Struct, error
 from typing import Any
 
+from actors.api.connector import connector_of
 from actors.log import own_logger
 from actors.logic.bulks.bulk import Piece
-from actors.logic.bulks.hands import BEGINNING, Deaths, bequeathed, identity
+from actors.logic.bulks.deaths import BEGINNING, Deaths, identity, inherited
 from actors.logic.consuming.frames import Delivery
 from actors.plan.plan import PipelinePlan
 
-#: Bytes of a slot, and how many there are; what finds no room is not remembered.
-SLOT = 2 * 1024 * 1024
-SLOTS = 256
-#: Bytes a delivery beyond which only its beginning is written.
-_LARGE = 4096
-_PAST = 64 * 1024  # bytes for what is known of messages from workers before
-_MOST_PAST = 500  # messages of which anything is known
+SLOT_SIZE = 2 * 1024 * 1024  #: bytes of a slot; what finds no room is not remembered
+SLOT_COUNT = 256
+_WHOLE_MAX = 4096  # bytes of a delivery; of a longer one only the beginning is written
+_PAST_SIZE = 64 * 1024  # bytes for the deaths of messages in workers before
+_PAST_MAX = 500  # messages whose deaths are kept
 
 _LENGTH = Struct("<I")
 _PIECE = Struct("<III")  # bytes of ends, base, bytes of deliveries
@@ -41,7 +40,7 @@ _ITEM = array("I").itemsize
 logger = own_logger("actors.batcher")
 
 
-class NoHands:
+class NoJournal:
     """Remembers nothing: for what is played in memory, where no worker is killed."""
 
     def __init__(self, plan: PipelinePlan | None = None) -> None:
@@ -60,27 +59,27 @@ class NoHands:
     def close(self) -> None:
         """Let go of the file."""
 
-    def give(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
+    def record(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
         """A message with bulks of these numbers goes to a handler."""
 
-    def let_go(self, bulks: Iterable[int]) -> None:
+    def release(self, bulks: Iterable[int]) -> None:
         """These are in nobody's hand any more: answered, or their handler is dead."""
 
     def forget(self, message: bytes) -> None:
         """A message is settled: no death counts against it any more."""
 
 
-class Hands(NoHands):
+class BulkJournal(NoJournal):
     """The bulks that a pipeline's handlers hold; nothing is remembered where the file cannot be
     used."""
 
     def __init__(self, plan: PipelinePlan) -> None:
         super().__init__()
         self._file = -1
-        self._free = [*range(SLOTS)]  # the last one used is the next: its pages are there
+        self._free = [*range(SLOT_COUNT)]  # the last one used is the next: its pages are there
         self._slots: dict[int, int] = {}  # by number of a bulk
         self._left: dict[int, int] = {}  # bulks in hand, by slot
-        if plan.kind != "amqp" or not plan.state_dir:
+        if not connector_of(plan.kind).frames or not plan.state_dir:
             return  # a spool counts on disk, a stream gives nothing back
         try:
             self._open(Path(plan.state_dir), plan)
@@ -97,22 +96,22 @@ class Hands(NoHands):
 
     # ── while it works ────────────────────────────────────────────────────────
 
-    def give(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
+    def record(self, bulks: Collection[int], pieces: Sequence[Piece]) -> None:
         if self._file < 0 or not self._free or not self._slots.keys().isdisjoint(bulks):
             return  # or it goes out again, and is written already
         content = _packed(pieces)
-        if len(content) > SLOT:
+        if len(content) > SLOT_SIZE:
             return
         slot = self._free.pop()
         try:
-            os.pwrite(self._file, content, _PAST + slot * SLOT)
+            os.pwrite(self._file, content, _PAST_SIZE + slot * SLOT_SIZE)
         except OSError:  # a full disk stops no work
             self._empty(slot)
             return
         self._slots.update(dict.fromkeys(bulks, slot))
         self._left[slot] = len(bulks)
 
-    def let_go(self, bulks: Iterable[int]) -> None:
+    def release(self, bulks: Iterable[int]) -> None:
         for number in bulks if self._slots else ():
             slot = self._slots.pop(number, None)
             if slot is not None:
@@ -129,7 +128,7 @@ class Hands(NoHands):
     def _empty(self, slot: int) -> None:
         self._free.append(slot)
         with suppress(OSError):
-            os.pwrite(self._file, bytes(_LENGTH.size), _PAST + slot * SLOT)
+            os.pwrite(self._file, bytes(_LENGTH.size), _PAST_SIZE + slot * SLOT_SIZE)
 
     # ── what the last worker left ─────────────────────────────────────────────
 
@@ -149,16 +148,16 @@ class Hands(NoHands):
             raise OSError(f"{path}: every such file is in use")
         self._file = file
         life, deaths = self._read_past()
-        held = [message for slot in range(SLOTS) for message in self._read(slot)]
+        held = [message for slot in range(SLOT_COUNT) for message in self._read(slot)]
         if life == _life():
             held = []  # its batcher alone was replaced: the supervisors saw to that
-        self.deaths, self.suspects = bequeathed(held, deaths)
+        self.deaths, self.suspects = inherited(held, deaths)
         self._write_past()
-        os.ftruncate(file, _PAST)  # every slot is empty
+        os.ftruncate(file, _PAST_SIZE)  # every slot is empty
 
     def _read(self, slot: int) -> Iterator[bytes]:
         """The identities of what a slot holds."""
-        content = self._content(_PAST + slot * SLOT, SLOT)
+        content = self._content(_PAST_SIZE + slot * SLOT_SIZE, SLOT_SIZE)
         try:
             yield from _unpacked(content)
         except (ValueError, IndexError, error):
@@ -171,14 +170,14 @@ class Hands(NoHands):
 
     def _read_past(self) -> tuple[str, dict[bytes, Deaths]]:
         try:
-            past = json.loads(self._content(0, _PAST) or b"{}")
+            past = json.loads(self._content(0, _PAST_SIZE) or b"{}")
             deaths = {bytes.fromhex(key): Deaths(*counts) for key, counts in past["deaths"].items()}
             return str(past["life"]), deaths
         except (ValueError, KeyError, TypeError, AttributeError):
             return "", {}
 
     def _write_past(self) -> None:
-        recent = list(self.deaths.items())[-_MOST_PAST:]
+        recent = list(self.deaths.items())[-_PAST_MAX:]
         told = {message.hex(): (deaths.all, deaths.alone) for message, deaths in recent}
         content = json.dumps({"life": _life(), "deaths": told}).encode()
         with suppress(OSError):
@@ -190,7 +189,7 @@ def _packed(pieces: Sequence[Piece]) -> bytes:
     identifies them."""
     parts = [b""]
     for _, _, _, blob, ends, base in pieces:
-        if len(blob) > _LARGE * (len(ends) // _ITEM):
+        if len(blob) > _WHOLE_MAX * (len(ends) // _ITEM):
             heads = [Delivery(raw).head(BEGINNING) for raw in _cut(blob, ends, base)]
             blob, ends, base = b"".join(heads), _ends(heads), 0
         parts += (_PIECE.pack(len(ends), base, len(blob)), ends, blob)

@@ -33,15 +33,15 @@ class Deaths:
         return self.all >= most and self.alone >= max(1, most - 1)
 
 
-def bequeathed(
-    hands: Iterable[bytes], before: Mapping[bytes, Deaths]
+def inherited(
+    held: Iterable[bytes], before: Mapping[bytes, Deaths]
 ) -> tuple[dict[bytes, Deaths], set[bytes]]:
     """What the next worker has to know: the deaths of every message that it knew or had in hand,
-    and which those were. `hands`: the identity of each delivery that a killed worker held."""
-    held = list(hands)
+    and which those were. `held`: the identity of each delivery that a killed worker held."""
+    messages = list(held)
     deaths = dict(before)
-    alone = len(held) == 1
-    for message in dict.fromkeys(held):
+    alone = len(messages) == 1
+    for message in dict.fromkeys(messages):
         past = deaths.get(message, Deaths())
         deaths[message] = Deaths(past.all + 1, past.alone + alone)
-    return deaths, set(held)
+    return deaths, set(messages)

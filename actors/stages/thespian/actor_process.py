@@ -1,28 +1,32 @@
 """The real stage: each actor in a process of its own, on Thespian.
 
-A `ActorProcess` is the Thespian actor that plays one plain actor. Actors know each other by
+An `ActorProcess` is the Thespian actor that plays one plain actor. Actors know each other by
 name; a name is good for one incarnation, an address only until its port is used again.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import multiprocessing
+import os
 import time
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from thespian import actors as thespian
 from thespian.system.transport.IPBase import IPActorAddress
 
 from actors.api.connector import resolve
-from actors.log import own_logger
+from actors.log import ThrottledLog, own_logger
 from actors.logic.supervision.fuse import Fuse
-from actors.roles.context import CLIENT, SELF, STAGE, Actor
+from actors.roles.context import CLIENT, SELF, STAGE, Actor, Client
 from actors.roles.protocol import ActorMessage, ChildExited
-from actors.stages.thespian.process_context import Envelope, ProcessContext
 from actors.stages.thespian.processes import (
+    Child,
     die_with_parent,
     end_with_parent,
     let_go_of_locks,
@@ -30,9 +34,118 @@ from actors.stages.thespian.processes import (
     restore_signals_in_forks,
     show_as,
 )
-from actors.stages.thespian.roles import ROLES
+from actors.stages.thespian.roles import ROLES, client_of
 from actors.stages.thespian.transport import SealedTransport
-from actors.usercode import leaving
+from actors.usercode.process import boot_time, forget_exit_functions
+
+log = own_logger(__name__)
+
+MAX_LEARNED = 1024  #: names of others that are remembered
+
+
+class Envelope(NamedTuple):
+    """A message on its way, with the addresses of those whom it introduces."""
+
+    to: str
+    sender: str
+    message: ActorMessage
+    addresses: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:  # Thespian formats every message three times a hop
+        return "Envelope"
+
+
+class ProcessContext:
+    """The context of an actor that has a process of its own."""
+
+    def __init__(self, process: ActorProcess, name: str) -> None:
+        self.name = name
+        self.pid = os.getpid()
+        self.random = Random()
+        self.children: dict[str, Child] = {}
+        self.current_client: Client | None = None
+        self.leaving = False
+        self.throttled_log = ThrottledLog(log)
+        self._process = process
+        self._learned: dict[str, Any] = {}
+        self._reminders: list[tuple[float, int, ActorMessage]] = []
+        self._order = itertools.count()
+
+    def send(self, to: str, message: ActorMessage) -> None:
+        address = self._address_of(to)
+        if address is None:
+            self.throttled_log.add("sent to nobody", f"{message} to {to!r} by {self.name!r}")
+            return
+        self._process.post(address, Envelope(to, self.name, message, self._introduced(message)))
+
+    def remind(self, seconds: float, reminder: ActorMessage) -> None:
+        due = time.monotonic() + seconds
+        heapq.heappush(self._reminders, (due, next(self._order), reminder))
+
+    def clock(self) -> float:
+        return boot_time()
+
+    def create(self, name: str, role: str) -> None:
+        address = self._process.createActor(type(self._process), {"name": name, "role": role})
+        process = self._process.process_of(address)
+        self.children[name] = Child(address, process, lacks=self._process.forks)
+
+    def kill(self, name: str) -> None:
+        child = self.children.get(name)
+        if child is None:
+            return
+        if child.process is None:
+            self._process.send(child.address, thespian.ActorExitRequest())
+        else:
+            child.process.kill()
+            child.kill_at = time.monotonic()  # look until it is dead
+
+    def exit(self) -> None:
+        self.leaving = True
+
+    def client(self, kind: str, settings: Any) -> Any:
+        self.close_client()
+        self.current_client = client_of(kind)(settings)
+        return self.current_client
+
+    # ── for the actor process ───────────────────────────────────────────────────────────
+
+    def learn(self, name: str, address: Any) -> None:
+        """Remember who it was last heard of from, and forget who was not for longest."""
+        self._learned.pop(name, None)
+        self._learned[name] = address
+        if len(self._learned) > MAX_LEARNED:
+            del self._learned[next(iter(self._learned))]
+
+    def due_reminders(self, now: float) -> list[ActorMessage]:
+        due = []
+        while self._reminders and self._reminders[0][0] <= now:
+            due.append(heapq.heappop(self._reminders)[2])
+        return due
+
+    def next_due(self) -> float | None:
+        """When something is to be done next, in monotonic seconds."""
+        times = [self._reminders[0][0]] if self._reminders else []
+        if self.current_client and (deadline := self.current_client.deadline()) is not None:
+            times.append(deadline)
+        return min(times, default=None)
+
+    def close_client(self) -> None:
+        client, self.current_client = self.current_client, None
+        if client is not None:
+            try:
+                client.close()
+            except Exception:
+                log.exception("%s: the client failed to close", self.name)
+
+    def _address_of(self, name: str) -> Any:
+        child = self.children.get(name)
+        return child.address if child else self._learned.get(name)
+
+    def _introduced(self, message: ActorMessage) -> tuple[tuple[str, Any], ...]:
+        known = ((name, self._address_of(name)) for name in message.introduces)
+        return tuple((name, address) for name, address in known if address is not None)
+
 
 log = own_logger(__name__)
 
@@ -60,7 +173,7 @@ class ActorProcess(thespian.Actor):  # type: ignore[misc]
             if requirements["role"] in USER_CODE:
                 end_with_parent()
                 let_go_of_locks()
-                leaving.begin()
+                forget_exit_functions()
                 restore_signals_in_forks()
             logging.root = logging.Logger.root = _ROOT_LOGGER
             logging.Logger.manager = _LOGGERS
@@ -99,7 +212,7 @@ class ActorProcess(thespian.Actor):  # type: ignore[misc]
         try:
             self._transport.post(address, envelope)
         except Exception as problem:  # it cannot be pickled
-            self.context.log_throttled.add("could not send", repr(problem))
+            self.context.throttled_log.add("could not send", repr(problem))
 
     def _hear(self, message: Any, sender: Any) -> bool:
         """What is meant for us, past Thespian's bookkeeping; False: it is for Thespian."""
@@ -124,7 +237,7 @@ class ActorProcess(thespian.Actor):  # type: ignore[misc]
                     context.learn(name, address)
                 self._play(message.message, message.sender, now)
             case Envelope():
-                context.log_throttled.add(
+                context.throttled_log.add(
                     "dropped a message",
                     f"{type(message.message).__name__} to {message.to!r} at {context.name!r}",
                 )
@@ -136,15 +249,15 @@ class ActorProcess(thespian.Actor):  # type: ignore[misc]
                     if child.kill_at is None and child.address == address:
                         child.kill_at = now + LINGER
             case thespian.PoisonMessage(poisonMessage=lost):
-                context.log_throttled.add("could not send", lost)
+                context.throttled_log.add("could not send", lost)
             case thespian.WatchMessage():
                 pass
             case _:
-                context.log_throttled.add("dropped an unknown message", type(message).__name__)
+                context.throttled_log.add("dropped an unknown message", type(message).__name__)
         for reminder in context.due_reminders(now):
             self._play(reminder, SELF, now)
         self._turn(now, isinstance(message, thespian.WatchMessage) or not self.forks)
-        self._store_dead_letters(now)
+        self._report_exits(now)
         if context.leaving:
             self._leave()
 
@@ -175,7 +288,7 @@ class ActorProcess(thespian.Actor):  # type: ignore[misc]
         for event in events:
             self._play(event, CLIENT, now)
 
-    def _store_dead_letters(self, now: float) -> None:
+    def _report_exits(self, now: float) -> None:
         """Tell of children once they are dead: goodbye is said before.
 
         All are looked at: while Thespian tells of one that died, it forgets in silence the
@@ -224,5 +337,5 @@ class ActorProcess(thespian.Actor):  # type: ignore[misc]
         return thespian.ThespianWatch([fd]) if fd >= 0 else None
 
     def _failed(self, what: str) -> None:
-        self.context.log_throttled.counts["failures"] += 1
+        self.context.throttled_log.counts["failures"] += 1
         log.exception("%s: %s", self.context.name, what)

@@ -1,4 +1,4 @@
-"""Peers that have connected and proven nothing yet: their number, their hosts, and their time."""
+"""Peers that have proven nothing yet, and nodes that do not answer: neither holds up the others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ Stranger = TypeVar("Stranger")
 
 
 class UnauthenticatedPeers(Generic[Stranger]):
-    """At most `most` in all, and `most_of_one` of one origin, each for so many seconds.
+    """Peers that have connected and proven nothing yet.
 
-    Who is one too many goes at the cost of the origin that has the most: a flood from one
+    There are at most `most` in all and `most_of_one` of one origin, each for `seconds`. Where
+    there is one too many, the origin that has the most loses its oldest: a flood from one
     place drives out itself.
     """
 
@@ -51,3 +52,31 @@ class UnauthenticatedPeers(Generic[Stranger]):
 
     def _oldest(self, origin: str) -> Stranger:
         return next(each for each, (its, _) in self._waiting.items() if its == origin)
+
+
+PROBE_INTERVAL_S = 1.0  #: seconds between two messages that may try whether a host is back
+
+
+class UnreachableNodes:
+    """Nodes that were lost, each until something comes from it."""
+
+    def __init__(self) -> None:
+        self._lost: dict[str, float] = {}  # host: when the next message may try
+
+    def lose(self, host: str, now: float) -> None:
+        """A connection could not be made, or ended for want of an answer."""
+        self._lost[host] = now + PROBE_INTERVAL_S
+
+    def find(self, host: str) -> None:
+        """It has answered."""
+        self._lost.pop(host, None)
+
+    def admits(self, host: str, now: float) -> bool:
+        """Whether a message to it may leave; of those to a lost one, one each pause."""
+        due = self._lost.get(host)
+        if due is None:
+            return True
+        if now < due:
+            return False
+        self._lost[host] = now + PROBE_INTERVAL_S
+        return True
