@@ -7,6 +7,7 @@ broker would count that as a return, a copy takes its place, confirmed before th
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -38,6 +39,9 @@ _REFUSED = (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDen
 
 #: Seconds until a copy must be confirmed.
 CONFIRM_TIMEOUT_S = 30.0
+
+#: Seconds until what was looked at is back in its queue, where nobody else takes it meanwhile.
+RETURN_TIMEOUT_S = 1.0
 
 #: What the broker notes of a death, and Callboard: a letter that goes back begins anew.
 _NOTES = (
@@ -154,30 +158,35 @@ class BrokerAdmin:
         """
         name = f"{queue}.dead"
         found: list[Stored] = []
-        with self._channel() as channel, _given_back(channel):
-            # What is put there meanwhile is not looked at: a redrive that fails at once would
-            # go round for ever.
-            count = self._count(channel, queue)
-            quorum = bool(count) and self._kind(channel, name) == "quorum"
-            # There is a limit where none can be seen: that of a policy.
-            renews = quorum and release(_about(channel)) < _LOOKS_ARE_FREE
-            for _ in range(count):
-                enough = which.limit is not None and len(found) >= which.limit
-                if enough and not quorum:  # there the rest would stand before what comes back
-                    break
-                method, properties, body = channel.basic_get(name)
-                if method is None:
-                    break
-                letter = _letter(queue, properties, body)
-                if wanted := not enough and _wanted(letter, which):
-                    found.append(letter)
-                if wanted and take is not None:
-                    take(properties, letter)
-                elif renews:
-                    self._renew(name, properties, letter)
-                else:
-                    continue
-                channel.basic_ack(method.delivery_tag)
+        given_back = 0
+        with self._channel() as channel:
+            with _given_back(channel):
+                # What is put there meanwhile is not looked at: a redrive that fails at once would
+                # go round for ever.
+                count = self._count(channel, queue)
+                quorum = bool(count) and self._kind(channel, name) == "quorum"
+                # There is a limit where none can be seen: that of a policy.
+                renews = quorum and release(_about(channel)) < _LOOKS_ARE_FREE
+                for _ in range(count):
+                    enough = which.limit is not None and len(found) >= which.limit
+                    if enough and not quorum:  # there the rest would stand before what comes back
+                        break
+                    method, properties, body = channel.basic_get(name)
+                    if method is None:
+                        break
+                    letter = _letter(queue, properties, body)
+                    if wanted := not enough and _wanted(letter, which):
+                        found.append(letter)
+                    if wanted and take is not None:
+                        take(properties, letter)
+                    elif renews:
+                        self._renew(name, properties, letter)
+                    else:
+                        given_back += 1
+                        continue
+                    channel.basic_ack(method.delivery_tag)
+            if given_back:
+                _await_return(channel, name, given_back)
         return found
 
     def _kind(self, channel: Channel, name: str) -> str:
@@ -242,6 +251,16 @@ def _given_back(channel: Channel) -> Iterator[None]:
     finally:
         if channel.is_open:
             channel.basic_nack(0, multiple=True)
+
+
+def _await_return(channel: Channel, name: str, count: int) -> None:
+    """Waits until what was given back is in the queue, in its place: a busy broker takes a moment,
+    and another look in that moment would see the rest alone."""
+    until = time.monotonic() + RETURN_TIMEOUT_S
+    while (ready := _ready(channel, name)) is not None and ready < count:
+        if time.monotonic() >= until:
+            return
+        channel.connection.sleep(0.01)
 
 
 def _letter(queue: str, properties: _Properties, body: bytes) -> Stored:
