@@ -8,10 +8,13 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from actors.connectors.spool import schema
 from actors.connectors.spool.connection import SpoolClient
 from actors.connectors.spool.file import SpoolFile
 from actors.connectors.spool.lock import FileLock
@@ -272,3 +275,27 @@ def test_a_backup_that_is_moved_over_the_spool_of_an_idle_worker_is_worked_on(
         shutil.move(backup, path)
         turn_until(lambda: len(fetched) == number)  # noqa: B023
     client.close()
+
+
+@pytest.mark.parametrize("question", range(4))
+def test_a_spool_that_another_process_makes_meanwhile_is_a_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: int
+) -> None:
+    path = tmp_path / "spool.db"
+    asked = 0
+
+    class Meeting(sqlite3.Connection):
+        """Another process makes the spool before one of the first questions is asked."""
+
+        def execute(self, sql: str, /, *values: Any) -> sqlite3.Cursor:
+            nonlocal asked
+            asked += 1
+            if asked == question + 1:
+                monkeypatch.setattr(sqlite3, "connect", connect)
+                schema.connect(path, durable=True, timeout=1.0).close()
+            return super().execute(sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Meeting))
+    schema.connect(path, durable=True, timeout=5.0).close()
+    assert asked > question

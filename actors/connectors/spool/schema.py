@@ -88,9 +88,11 @@ def _set_up(connection: sqlite3.Connection, path: Path, durable: bool, timeout: 
 
 def _is_spool(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether the file is a spool already, or empty; raises where it is something else."""
+    # Tables first: another process may make the spool between two of these questions, and with
+    # its tables come the numbers that say whose they are.
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     (encoding,) = connection.execute("PRAGMA encoding").fetchone()
     foreign = application not in (0, _APPLICATION) or (application == 0 and tables)
     if foreign or encoding != "UTF-8":  # as bytes, text is read in the encoding of its file
