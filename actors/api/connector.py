@@ -12,7 +12,12 @@ from actors.errors import ConfigurationError
 BUILT_IN = "actors.connectors"
 
 #: The words for a part that a connector does without.
-LACKS = {"publisher": "takes no messages", "admin": "keeps no dead letters", "lock": "has no lock"}
+LACKS = {
+    "publisher": "takes no messages",
+    "admin": "keeps no dead letters",
+    "lock": "has no lock",
+    "jobs": "keeps no jobs",
+}
 
 _connectors: dict[str, Connector] = {}
 
@@ -32,6 +37,7 @@ class Connector:
     client: str  #: makes an `actors.roles.port.ConnectionClient` of a pipeline's plan
     publisher: str = ""  #: makes a publisher of settings; empty: it takes no messages
     admin: str = ""  #: makes what `callboard dead` works with of settings; empty: it has none
+    jobs: str = ""  #: makes an `actors.logic.jobs.store.JobStore` of settings; empty: it has none
     lock: str = ""  #: makes a lock of all replicas of settings and a name; empty: it has none
 
     #: Deliveries travel as AMQP frames, and the queue counts none; otherwise as records, counted.

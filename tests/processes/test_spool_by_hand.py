@@ -50,7 +50,10 @@ def write_by_hand(path: Path, *statements: str) -> None:
     """As any SQLite client does it, on a file without its constraints: an older one, say."""
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '')")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '')"
+            " WHERE tbl_name IN ('message', 'content')"
+        )
         connection.execute("PRAGMA writable_schema = RESET")
         for statement in statements:
             connection.execute(statement)

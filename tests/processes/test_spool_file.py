@@ -113,9 +113,9 @@ def test_a_database_of_something_else_is_refused_and_left_alone(tmp_path: Path) 
 def test_a_spool_of_a_later_version_is_refused(tmp_path: Path) -> None:
     file = SpoolFile(tmp_path / "spool.db")
     with file.transaction() as at:
-        at.execute("PRAGMA user_version = 2")
+        at.execute("PRAGMA user_version = 3")
     file.close()
-    with pytest.raises(ConfigurationError, match="version 2"):
+    with pytest.raises(ConfigurationError, match="spool of version 3"):
         file.put("q", [Entry(b"")])
 
 

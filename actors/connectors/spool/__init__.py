@@ -10,6 +10,7 @@ SPOOL = Connector(
     client="actors.connectors.spool.connection:SpoolClient",
     publisher="actors.connectors.spool.publisher:SpoolPublisher",
     admin="actors.connectors.spool.admin:open_admin",
+    jobs="actors.connectors.spool.job_store:SpoolJobs",
     lock="actors.connectors.spool.lock:of_spool",
     local=True,
     counts_waiting=True,

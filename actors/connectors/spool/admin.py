@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from actors.connectors.spool import jobs
 from actors.connectors.spool.file import SpoolFile
-from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY
+from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, KEPT, READY
 from actors.errors import ConfigurationError
 
 _LAST = 253402214400  #: the last day of the year 9999, as a wall clock
 _IDS = "SELECT id FROM message LEFT JOIN content USING (seq) WHERE seq IN ({})"
 
-_STATES = {READY: "ready", DELAYED: "delayed", CLAIMED: "claimed", DEAD: "dead"}
+_STATES = {READY: "ready", DELAYED: "delayed", CLAIMED: "claimed", DEAD: "dead", KEPT: "canceled"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class SpoolAdmin:
             rows = at.execute(
                 f"SELECT queue, sum(state = {READY}), sum(state = {DELAYED}),"
                 f" sum(state = {CLAIMED}), sum(state = {DEAD}),"
-                f" min(CASE WHEN state != {DEAD} AND enqueued BETWEEN 0 AND {_LAST}"
+                f" min(CASE WHEN state NOT IN ({DEAD}, {KEPT}) AND enqueued BETWEEN 0 AND {_LAST}"
                 " THEN enqueued END)"
                 " FROM message LEFT JOIN content USING (seq) GROUP BY queue ORDER BY queue"
             ).fetchall()
@@ -118,7 +119,7 @@ class SpoolAdmin:
     def show(self, queue: str, limit: int = 100) -> list[Stored]:
         """Messages that are not dead, in the order of their hand-out."""
         query = (
-            f"SELECT seq FROM message WHERE queue = :queue AND state != {DEAD}"
+            f"SELECT seq FROM message WHERE queue = :queue AND state NOT IN ({DEAD}, {KEPT})"
             f" ORDER BY state = {DELAYED}, priority DESC, not_before, seq LIMIT :limit"
         )
         return self._show(query, {"queue": queue, "limit": limit})
@@ -126,6 +127,7 @@ class SpoolAdmin:
     def purge(self, queue: str) -> int:
         """Delete what is ready or delayed; what is in hand and the dead stay. Returns how many."""
         with self._file.transaction() as at:
+            jobs.cancel_all(at, queue)
             return at.execute(
                 f"DELETE FROM message WHERE queue = ? AND state IN ({READY}, {DELAYED})", (queue,)
             ).rowcount
@@ -142,6 +144,7 @@ class SpoolAdmin:
         with self._file.transaction() as at:
             ids = _ids(at.execute(_IDS.format(query), values))
             if not dry_run:
+                jobs.redrive_all(at, query, values, to)
                 at.execute(
                     f"UPDATE message SET state = {READY}, queue = :to, attempts = 0,"
                     " not_before = 0, died = NULL, reason = NULL, error = NULL, route = NULL"

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from actors.connectors.spool import jobs
 from actors.connectors.spool.consumer import Pending, SpoolConsumer
 from actors.connectors.spool.file import SpoolBusy, SpoolError, SpoolFile
+from actors.connectors.spool.job_store import ring
 from actors.connectors.spool.owner import (
     LOCK,
     Claim,
@@ -25,10 +27,12 @@ from actors.connectors.spool.owner import (
     next_delayed,
 )
 from actors.errors import ConfigurationError, Fault
+from actors.logic.jobs.job import Answer, Progress
 from actors.logic.settlement.copying import Refusal
 from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
+    CancelRequested,
     Consuming,
     DeadLettered,
     Depth,
@@ -63,6 +67,10 @@ class SpoolClient(Patient):
         self._pending = Pending()
         self._events: list[Any] = []
         self._measured: list[str] = []
+        self._tasks = {queue for route in plan.routes if route.tasks for queue in route.queues}
+        self._limits: dict[tuple[str, ...], int] = {}  #: of queues together
+        self._ask_at = 0.0  #: monotonic: when jobs are looked at that nobody rang for
+        self._turn = 0  #: of the queue that is to claim first
         self._due = float("inf")  #: monotonic: when the next turn is wanted
         self._changed = True  #: the file may hold something that nobody has looked at
         self._seen = (0, 0)  #: the file that was looked at last, and its version
@@ -110,13 +118,44 @@ class SpoolClient(Patient):
     def settle(self, queue: str, epoch: int, flush: Flush) -> None:
         if consumer := self._consumers.get((queue, epoch)):
             self._pending.add(consumer.rows, flush)
-            soon = 4 * len(self._pending) >= consumer.window
+            # Somebody may wait for the outcome of a job, and no other is under way.
+            is_last = queue in self._tasks and not consumer.rows
+            soon = is_last or 4 * len(self._pending) >= consumer.window
             self._hurry(0.0 if soon else SETTLE)
 
     def republish(self, request: Republish) -> None:
         if consumer := self._consumers.get((request.queue, request.epoch)):
             self._pending.requests.append((consumer.rows.pop(request.position, None), request))
             self._hurry(SETTLE)
+
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        if consumer := self._consumers.get((queue, epoch)):
+            consumer.window = window
+            self._changed = True
+            self._hurry(SETTLE)
+
+    def limit(self, queues: tuple[str, ...], most: int) -> None:
+        if self._limits.get(queues) != most:
+            self._limits[queues] = most
+            self._changed = True
+            self._hurry(SETTLE)
+
+    def begin(self, queue: str, epoch: int, positions: tuple[int, ...], worker: str) -> None:
+        if consumer := self._consumers.get((queue, epoch)):
+            rows = (consumer.rows.get(position) for position in positions)
+            self._pending.begun += [(row, worker) for row in rows if row is not None]
+            self._hurry(SETTLE)
+
+    def report(self, queue: str, epoch: int, position: int, progress: Progress) -> None:
+        consumer = self._consumers.get((queue, epoch))
+        if consumer and (row := consumer.rows.get(position)) is not None:
+            self._pending.reports[row] = progress
+            self._hurry(SETTLE)
+
+    def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
+        consumer = self._consumers.get((queue, epoch))
+        if consumer and (row := consumer.rows.get(position)) is not None:
+            self._pending.answers[row] = answer
 
     def measure(self, queue: str) -> None:
         self._measured.append(queue)
@@ -128,8 +167,9 @@ class SpoolClient(Patient):
             return
         try:
             with self._file.transaction() as at:
-                self._pending.write(self._owner, at)
+                self._pending.write(self._owner, at, with_jobs=bool(self._tasks))
             self._report_moves()
+            ring(self._file, self._pending.waiters)
             self._owner.leave()
         except (SpoolError, OSError) as error:
             self._lose(error)
@@ -171,12 +211,17 @@ class SpoolClient(Patient):
             owner.free_dead_owners()
             self._report_buried(owner.bury_strays())
             self._sweep_at = now + SWEEP
-        self._changed |= owner.drain()
+        if owner.drain():
+            self._changed, self._ask_at = True, now
+        if self._tasks:
+            self._look_at_jobs(owner, now)
         wanting = self._wanting()
         if wanting or self._pending:
             with self._file.transaction(LOCK) as at:
-                self._pending.write(owner, at)
+                self._pending.write(owner, at, with_jobs=bool(self._tasks))
                 self._keep_unfit()
+                if wanting and self._tasks:
+                    self._pending.waiters |= jobs.sweep(at, time.time())
                 claimed = list(self._claim(owner, at, wanting))
             self._written(owner, claimed)
         self._measure()
@@ -188,9 +233,45 @@ class SpoolClient(Patient):
                 consumer.announced = self._changed = True
                 self._events.append(Consuming(consumer.queue, consumer.epoch))
 
+    def _look_at_jobs(self, owner: Owner, now: float) -> None:
+        """Pass on what people ask of jobs in hand, and end what has expired."""
+        if now < self._ask_at:
+            return
+        self._ask_at = now + POLL
+        with self._file.reading(LOCK) as at:
+            asked = jobs.asked(at, owner.name)
+            is_due = jobs.is_sweep_due(at)
+        if asked:
+            places = {
+                row: (consumer, position)
+                for consumer in self._consumers.values()
+                for position, row in consumer.rows.items()
+            }
+            for seq, stop in asked:
+                if seq in places:
+                    consumer, position = places[seq]
+                    self._events.append(
+                        CancelRequested(consumer.queue, consumer.epoch, position, stop)
+                    )
+        if is_due:
+            with self._file.transaction(LOCK) as at:
+                told = jobs.sweep(at, time.time())
+            ring(self._file, told)
+
+    def _room(self, consumer: SpoolConsumer, taken: int = 0) -> int:
+        """How many more a queue may claim, beside those that share its limit."""
+        room = consumer.room
+        for queues, most in self._limits.items():
+            if consumer.queue in queues:
+                held = sum(
+                    len(other.rows) for other in self._consumers.values() if other.queue in queues
+                )
+                room = min(room, most - held - taken)
+        return room
+
     def _wanting(self) -> list[SpoolConsumer]:
         """Intakes with room, where the file may have something for them."""
-        wanting = [consumer for consumer in self._consumers.values() if consumer.room > 0]
+        wanting = [consumer for consumer in self._consumers.values() if self._room(consumer) > 0]
         if not wanting:
             return []
         with self._file.reading(LOCK) as at:
@@ -201,22 +282,39 @@ class SpoolClient(Patient):
             if not self._changed and not self._pending:
                 return []
             self._changed = False
-            return [consumer for consumer in wanting if has_ready(at, consumer.queue)]
+            wanting = [consumer for consumer in wanting if has_ready(at, consumer.queue)]
+        # In turn, for a limit may leave room for the first alone.
+        self._turn += 1
+        first = self._turn % max(1, len(wanting))
+        return wanting[first:] + wanting[:first]
 
     def _claim(
         self, owner: Owner, at: sqlite3.Connection, wanting: list[SpoolConsumer]
     ) -> Iterator[tuple[SpoolConsumer, list[Claim], list[Unreadable]]]:
+        taken: dict[tuple[str, ...], int] = {}
         for consumer in wanting:
-            most, size = min(consumer.room, CLAIM_MAX), SIZE // len(wanting)
+            limits = [queues for queues in self._limits if consumer.queue in queues]
+            beside = max((taken.get(queues, 0) for queues in limits), default=0)
+            most = min(self._room(consumer, beside), CLAIM_MAX)
             if most <= 0:  # what could not be written has taken it
                 continue
-            yield consumer, *owner.claim(at, consumer.queue, most, size)
+            claims, unreadable = owner.claim(
+                at,
+                consumer.queue,
+                most,
+                SIZE // len(wanting),
+                with_jobs=consumer.queue in self._tasks,
+            )
+            for queues in limits:
+                taken[queues] = taken.get(queues, 0) + len(claims)
+            yield consumer, claims, unreadable
 
     def _written(
         self, owner: Owner, claimed: list[tuple[SpoolConsumer, list[Claim], list[Unreadable]]]
     ) -> None:
         """Say what has happened, now that it is committed."""
         self._report_moves()
+        ring(self._file, self._pending.waiters)
         if self._pending.released:
             self._changed = True  # what was released may be fetched again
             self._file.wake(besides=owner.name)
@@ -251,12 +349,17 @@ class SpoolClient(Patient):
     def _measure(self) -> None:
         if self._measured:
             with self._file.reading(LOCK) as at:
-                self._events += [Depth(queue, count_ready(at, queue)) for queue in self._measured]
+                for queue in self._measured:
+                    counted = jobs.counted(at, queue) if queue in self._tasks else {}
+                    told = tuple((status.value, number) for (_, status), number in counted.items())
+                    self._events.append(Depth(queue, count_ready(at, queue), told))
             self._measured = []
 
     def _plan_next(self, now: float) -> None:
         self._due = min(self._due, self._sweep_at)
-        wanting = [consumer.queue for consumer in self._consumers.values() if consumer.room > 0]
+        if self._tasks and any(consumer.rows for consumer in self._consumers.values()):
+            self._due = min(self._due, self._ask_at)
+        wanting = [c.queue for c in self._consumers.values() if self._room(c) > 0]
         if not wanting:
             return
         if self._changed:

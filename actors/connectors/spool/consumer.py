@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from dataclasses import dataclass, field
 from itertools import accumulate
 from sqlite3 import Connection, DataError, InterfaceError, ProgrammingError
 
+from actors.connectors.spool import jobs
 from actors.connectors.spool.owner import Claim, Owner
+from actors.logic.jobs.job import Answer, Progress
 from actors.logic.settlement.ledger import Flush
 from actors.roles.port import Fetched, Republish
 
@@ -56,9 +59,13 @@ class Pending:
     told: dict[int, list[int]] = field(default_factory=dict)  #: given back, by attempts
     requests: list[tuple[int | None, Republish]] = field(default_factory=list)
     unfit: dict[int, str] = field(default_factory=dict)  #: why a move was not written, by token
+    begun: list[tuple[int, str]] = field(default_factory=list)  #: jobs, each with its worker
+    reports: dict[int, Progress] = field(default_factory=dict)  #: of jobs that go on
+    answers: dict[int, Answer] = field(default_factory=dict)  #: of jobs that ended
+    waiters: set[str] = field(default_factory=set)  #: who is to be rung once it is written
 
     def __len__(self) -> int:
-        return len(self.deleted) + self.released
+        return len(self.deleted) + self.released + len(self.begun) + len(self.reports)
 
     @property
     def released(self) -> int:
@@ -77,8 +84,10 @@ class Pending:
         self.failed += [rows.pop(p) for p in flush.failed if p in rows]
         self.returned += [rows.pop(p) for p in flush.returned if p in rows]
 
-    def write(self, owner: Owner, at: Connection) -> None:
+    def write(self, owner: Owner, at: Connection, *, with_jobs: bool = False) -> None:
         """Carry out all; a move that cannot be written takes no other with it."""
+        if with_jobs:
+            self._write_jobs(owner, at)
         if self.deleted:
             owner.delete(at, self.deleted)
         if self.failed:
@@ -94,7 +103,43 @@ class Pending:
             try:
                 if request.dead:
                     owner.bury(at, row, request)
-                else:
+                    if with_jobs:
+                        jobs.fail(at, row, request.answer or _killed(at, row, request))
+                elif not with_jobs or jobs.come_back(at, row, request.answer or failure(request)):
                     owner.delay(at, row, request)
             except _UNFIT as error:
                 self.unfit[request.token] = repr(error)
+
+    def _write_jobs(self, owner: Owner, at: Connection) -> None:
+        """What messages cannot say of jobs, before they move."""
+        told = [row for rows in self.told.values() for row in rows]
+        moved = [row for row, _ in self.requests if row is not None]
+        begun = [row for row, _ in self.begun]
+        rows = {*self.deleted, *self.failed, *self.returned, *told, *moved, *begun, *self.reports}
+        held = owner.held(at, rows)
+        # One that was given up for dead has no say any more.
+        self.requests = [(r if r in held else None, request) for r, request in self.requests]
+        jobs.begin(at, [(row, worker) for row, worker in self.begun if row in held])
+        jobs.report(at, [(row, said) for row, said in self.reports.items() if row in held])
+        done = [(row, self.answers.get(row, Answer())) for row in self.deleted if row in held]
+        jobs.finish(at, done)
+        if back := [*self.failed, *told]:
+            jobs.release(at, owner.name, back, dead=True)
+        if self.returned:
+            jobs.release(at, owner.name, self.returned, dead=False)
+        self.waiters = jobs.waiters(at, rows)
+
+
+def _killed(at: Connection, row: int, request: Republish) -> Answer:
+    """The answer for a job whose process is gone: killed to stop it, or at fault."""
+    if jobs.is_stopping(at, row):
+        return failure(request._replace(error="TaskStopped", reason="stopped"))._replace(
+            is_stopped=True
+        )
+    return failure(request)
+
+
+def failure(request: Republish) -> Answer:
+    """The outcome of a job whose process could not tell it: it crashed, or was killed."""
+    outcome = {"type": request.error, "message": request.reason, "args": [], "traceback": ""}
+    return Answer(json.dumps(outcome).encode(), request.error)

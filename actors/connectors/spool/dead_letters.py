@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.connectors.rabbitmq.message import decode_properties
 from actors.connectors.spool.file import SpoolFile
-from actors.connectors.spool.schema import DEAD
+from actors.connectors.spool.schema import DEAD, next_seq
 from actors.errors import InvalidMessage
 from actors.logic.consuming.frames import Delivery
 from actors.logic.messages.plain import encodable
@@ -55,15 +55,15 @@ def _store_dead_letters(
     told = json.dumps(headers, default=str).encode()
     reason = f"{request.reason} ({request.lacking})" if request.lacking else request.reason
     with spool.transaction(_TIMEOUT) as connection:
-        (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+        seq = next_seq(connection)
         connection.execute(
             "INSERT INTO message (seq, queue, state, priority, attempts, died, reason, error,"
             " route) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?)",
-            (last + 1, encodable(request.queue), DEAD, min(request.attempts, ATTEMPTS_MAX),
+            (seq, encodable(request.queue), DEAD, min(request.attempts, ATTEMPTS_MAX),
             time.time(),
              *map(encodable, (reason, request.error, request.route))),
         )  # fmt: skip
         connection.execute(
             "INSERT INTO content VALUES (?, ?, ?, ?, ?)",
-            (last + 1, encodable(str(id)) or os.urandom(16).hex(), told, enqueued, body),
+            (seq, encodable(str(id)) or os.urandom(16).hex(), told, enqueued, body),
         )

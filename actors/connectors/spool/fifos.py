@@ -99,6 +99,12 @@ class Fifos:
                     with contextlib.suppress(OSError):
                         _ring(name, directory)
 
+    def ring_one(self, name: str) -> None:
+        """One byte into this one. Raises `OSError` where nobody listens."""
+        if _NAME.fullmatch(name):
+            with self._directory() as directory:
+                _ring(name, directory)
+
     def _make(self) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path, 0o700)

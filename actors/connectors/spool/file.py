@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from actors.connectors.spool.fifos import Fifos
 from actors.connectors.spool.place import MOUNTINFO, check_files, prepare
-from actors.connectors.spool.schema import DELAYED, READY, connect, is_busy
+from actors.connectors.spool.schema import DELAYED, READY, connect, is_busy, next_seq
 from actors.errors import ConfigurationError, UnreachableError
 from actors.logic.messages.entry import Entry, check_queue
 
@@ -44,6 +44,7 @@ class SpoolFile:
         self.path = Path(os.path.realpath(path))
         owners = Path(f"{self.path}.owners")
         self.owners = Fifos(owners, f"connection spool://{self.path}")
+        self.waiters = Fifos(Path(f"{self.path}.waiters"), f"connection spool://{self.path}")
         self.generation = 0  #: counts how often the file was opened: it may be another each time
         self._durable = durable
         self._mountinfo = mountinfo
@@ -66,18 +67,18 @@ class SpoolFile:
             for id, entry in zip(ids, entries, strict=True)
         ]
         with self.transaction(timeout) as at:
-            (last,) = at.execute("SELECT coalesce(max(seq), 0) FROM message").fetchone()
+            first = next_seq(at)
             at.executemany(
                 "INSERT INTO message (seq, queue, priority, state, not_before)"
                 " VALUES (?, ?, ?, ?, ?)",
                 [
                     (seq, queue, entry.priority, *_first_state(entry, now))
-                    for seq, entry in enumerate(entries, last + 1)
+                    for seq, entry in enumerate(entries, first)
                 ],
             )
             at.executemany(
                 "INSERT INTO content VALUES (?, ?, ?, ?, ?)",
-                [(seq, *row) for seq, row in enumerate(content, last + 1)],
+                [(seq, *row) for seq, row in enumerate(content, first)],
             )
         self.wake()
         return ids

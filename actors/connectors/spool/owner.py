@@ -15,6 +15,7 @@ from sqlite3 import Connection
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
+from actors.connectors.spool import jobs
 from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.connectors.spool.schema import CLAIMED, DEAD, DELAYED, READY, STRAY
 from actors.errors import InvalidMessage
@@ -50,6 +51,7 @@ FROM message INDEXED BY stray WHERE {STRAY}
 _IS_NAME = "typeof(owner) = 'text' AND length(owner) = 16 AND owner NOT GLOB '*[^0-9a-f]*'"
 _IS_READY = f"WHERE queue = :queue AND state = {READY}"
 _IS_DUE = f"WHERE queue = :queue AND state = {DELAYED} AND not_before <= :now"
+_IS_PAUSED = "EXISTS (SELECT 1 FROM paused WHERE queue = :queue AND until > :now)"
 _THESE = "owner = ? AND seq IN (SELECT value FROM json_each(?))"
 _RELEASED = f"UPDATE message SET state = {READY}, owner = NULL"
 
@@ -85,20 +87,22 @@ class Owner:
             return False
 
     def claim(
-        self, at: Connection, queue: str, most: int, size: int
+        self, at: Connection, queue: str, most: int, size: int, *, with_jobs: bool = False
     ) -> tuple[list[Claim], list[Unreadable]]:
         """Take up to `most` messages of about `size` bytes in all, one at the least.
 
-        Each counts an attempt in the same transaction: before anybody sees it.
+        Each counts an attempt in the same transaction: before anybody sees it. Of a queue that is
+        paused there is nothing.
         """
-        at.execute(
-            f"UPDATE message SET state = {READY}, not_before = 0 {_IS_DUE}",
-            {"queue": queue, "now": time.time()},
-        )
+        here = {"queue": queue, "now": time.time()}
+        if at.execute(f"SELECT {_IS_PAUSED}", here).fetchone()[0]:
+            return [], []
+        at.execute(f"UPDATE message SET state = {READY}, not_before = 0 {_IS_DUE}", here)
         claims: list[Claim] = []
         troubles: list[tuple[int, str]] = []
-        for seq, id, headers, priority, enqueued, attempts, body in at.execute(
-            _CLAIM, (queue, most)
+        found = at.execute(_CLAIM, (queue, most))
+        for seq, id, headers, priority, enqueued, attempts, body in (
+            jobs.with_meta(at, found.fetchall()) if with_jobs else found
         ):
             if claims and len(body or b"") > size:
                 break
@@ -118,6 +122,11 @@ class Owner:
             (self.name, json.dumps([claim.seq for claim in claims])),
         )
         return claims, [bury_unreadable(at, *trouble) for trouble in troubles]
+
+    def held(self, at: Connection, seqs: Iterable[int]) -> set[int]:
+        """Those of these that are still in hand: others may have thought oneself dead."""
+        query = f"SELECT seq FROM message WHERE {_THESE} AND state = {CLAIMED}"
+        return {seq for (seq,) in at.execute(query, self._these(seqs))}
 
     def delete(self, at: Connection, seqs: Iterable[int]) -> None:
         """Settled for good: acknowledged or rejected."""
@@ -193,6 +202,7 @@ class Owner:
     def leave(self) -> None:
         """Give back, uncounted, all that is still in hand, and go."""
         with self._file.transaction() as at:
+            jobs.release(at, self.name, dead=False)
             at.execute(
                 f"{_RELEASED}, attempts = attempts - 1 WHERE owner = ? AND state = {CLAIMED}",
                 (self.name,),
@@ -216,6 +226,7 @@ class Owner:
         with self._file.owners.dead(name) as dead:
             if dead:
                 with self._file.transaction(LOCK) as at:
+                    jobs.release(at, name, dead=True)
                     freed = at.execute(
                         f"{_RELEASED} WHERE owner = ? AND state = {CLAIMED}", (name,)
                     ).rowcount
@@ -258,8 +269,8 @@ def bury_unreadable(at: Connection, seq: int, reason: str) -> Unreadable:
 def has_ready(at: Connection, queue: str) -> bool:
     """Whether `claim` would find something now."""
     (found,) = at.execute(
-        f"SELECT EXISTS (SELECT 1 FROM message {_IS_READY})"
-        f" OR EXISTS (SELECT 1 FROM message {_IS_DUE})",
+        f"SELECT (EXISTS (SELECT 1 FROM message {_IS_READY})"
+        f" OR EXISTS (SELECT 1 FROM message {_IS_DUE})) AND NOT {_IS_PAUSED}",
         {"queue": queue, "now": time.time()},
     ).fetchone()
     return bool(found)
@@ -282,6 +293,9 @@ def next_delayed(at: Connection, queue: str) -> float:
         " AND not_before < 9e999",  # what is no number sorts after all numbers
         (queue,),
     ).fetchone()
+    pause = at.execute("SELECT until FROM paused WHERE queue = ?", (queue,)).fetchone()
+    if pause and pause[0] > time.time():
+        return float(pause[0])
     return float("inf") if soonest is None else float(soonest)
 
 

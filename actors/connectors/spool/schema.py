@@ -9,15 +9,16 @@ from pathlib import Path
 
 from actors.errors import ConfigurationError
 
-READY, DELAYED, CLAIMED, DEAD = range(4)
+#: States of a message; KEPT is one of a canceled job, which may be queued again.
+READY, DELAYED, CLAIMED, DEAD, KEPT = range(5)
 
 _APPLICATION = 0x43424C44  #: "CBLD": tells a spool from any other SQLite file
-_VERSION = 1
+_VERSION = 2
 
 #: Messages that none of the other indexes would ever bring up: a hand wrote them.
 STRAY = (
     "(typeof(queue) != 'text'"
-    f" OR coalesce(state, -1) NOT IN ({READY}, {DELAYED}, {CLAIMED}, {DEAD})"
+    f" OR coalesce(state, -1) NOT IN ({READY}, {DELAYED}, {CLAIMED}, {DEAD}, {KEPT})"
     " OR typeof(not_before) NOT IN ('real', 'integer'))"
 )
 
@@ -40,6 +41,32 @@ CREATE TRIGGER forget AFTER DELETE ON message BEGIN
     DELETE FROM content WHERE seq = OLD.seq;
 END;
 PRAGMA application_id = {_APPLICATION};
+"""
+
+# A job has a row beside its message, which says where it is while it waits or is in hand; what
+# ended outlives its message. Infinite times are 9e999, so that they compare.
+_JOBS = f"""
+CREATE TABLE job (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, task TEXT NOT NULL, queue TEXT NOT NULL,
+    status INTEGER NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL, expires REAL, begun REAL, ended REAL, until REAL,
+    result_ttl REAL NOT NULL, failure_ttl REAL NOT NULL, once INTEGER NOT NULL,
+    key TEXT, key_until TEXT, attempts INTEGER NOT NULL DEFAULT 0, priority INTEGER NOT NULL,
+    worker TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '', outcome BLOB,
+    progress REAL NOT NULL DEFAULT 0, note TEXT NOT NULL DEFAULT '', meta BLOB NOT NULL,
+    runs TEXT NOT NULL DEFAULT '[]', description TEXT NOT NULL, waiters TEXT NOT NULL DEFAULT '');
+CREATE INDEX job_status ON job (status, queue, seq);
+CREATE INDEX job_expires ON job (expires) WHERE expires IS NOT NULL AND status = 0;
+CREATE INDEX job_until ON job (until) WHERE until IS NOT NULL;
+CREATE INDEX job_cancel ON job (seq) WHERE cancel > 0;
+CREATE TABLE job_key (key TEXT PRIMARY KEY, job TEXT NOT NULL, until REAL NOT NULL);
+CREATE INDEX job_key_job ON job_key (job);
+CREATE TABLE paused (queue TEXT PRIMARY KEY, until REAL NOT NULL);
+CREATE TRIGGER forget_dead AFTER DELETE ON message WHEN OLD.state = {DEAD} BEGIN
+    DELETE FROM job_key WHERE job = (SELECT id FROM job WHERE seq = OLD.seq);
+    DELETE FROM job WHERE seq = OLD.seq;
+END;
+DROP INDEX IF EXISTS stray;
 PRAGMA user_version = {_VERSION};
 """
 
@@ -79,15 +106,16 @@ def _set_up(connection: sqlite3.Connection, path: Path, durable: bool, timeout: 
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("BEGIN IMMEDIATE")
-    if not _is_spool(connection, path):
-        for statement in _statements(_SCHEMA):
+    found = _is_spool(connection, path)
+    if found < _VERSION:  # made here, or taken over in place, under the lock
+        for statement in _statements(_JOBS if found else _SCHEMA + _JOBS):
             connection.execute(statement)
     connection.execute(f"CREATE INDEX IF NOT EXISTS stray ON message (seq) WHERE {STRAY}")
     connection.execute("COMMIT")
 
 
-def _is_spool(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is a spool already, or empty; raises where it is something else."""
+def _is_spool(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the spool; 0: the file is empty. Raises where it is something else."""
     # Tables first: another process may make the spool between two of these questions, and with
     # its tables come the numbers that say whose they are.
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -99,12 +127,21 @@ def _is_spool(connection: sqlite3.Connection, path: Path) -> bool:
         raise ConfigurationError(
             f"connection spool://{path}: is a database of something else, not a spool"
         )
-    if version not in (0, _VERSION):
+    if version not in range(_VERSION + 1):
         raise ConfigurationError(
             f"connection spool://{path}: is a spool of version {version}; "
-            f"this program knows version {_VERSION}"
+            f"this program knows versions up to {_VERSION}: update it"
         )
-    return bool(version)
+    return int(version)
+
+
+def next_seq(connection: sqlite3.Connection) -> int:
+    """The number of the next message; none is used twice while a job has it."""
+    (last,) = connection.execute(
+        "SELECT max(coalesce((SELECT max(seq) FROM message), 0),"
+        " coalesce((SELECT max(seq) FROM job), 0))"
+    ).fetchone()
+    return int(last) + 1
 
 
 def _text(data: bytes) -> str:

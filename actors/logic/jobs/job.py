@@ -12,6 +12,8 @@ from actors.logic.state_machine import Machine, Table
 
 #: Runs of a job that are remembered.
 RUNS_MAX = 10
+#: Seconds for which the outcome of a call is kept, whatever its `result_ttl`.
+OUTCOME_KEPT_S = 60.0
 
 
 class Status(StrEnum):
@@ -110,21 +112,26 @@ class UniqueKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be put. Times are the store's, in seconds."""
+    """A job to be put. Seconds count from then, by the store's clock."""
 
     id: str
     task: str
     queue: str
-    message: bytes
+    body: bytes  #: arguments, as JSON
+    headers: bytes = b"{}"  #: as JSON
     priority: int = 0  #: higher first
-    not_before: float = -inf
-    expires: float = inf  #: it must have begun by then
+    delay: float = 0.0  #: seconds before which it does not run
+    at: float = -inf  #: the same as a time, in seconds since the epoch
+    expires: float = inf  #: seconds within which it must have begun
     result_ttl: float = 500.0  #: seconds from its end; 0: nothing is stored
     failure_ttl: float = inf  #: the same where it failed or was stopped
     at_most_once: bool = False
     unique: UniqueKey | None = None
     description: str = ""
-    meta: bytes = b"{}"
+    meta: bytes = b"{}"  #: as JSON
+    #: Somebody waits for the outcome: it is kept for `OUTCOME_KEPT_S` at the least.
+    is_call: bool = False
+    is_persistent: bool = True  #: stored on the disk before anybody hears of it
 
 
 class Run(NamedTuple):
@@ -144,8 +151,46 @@ class Claimed(NamedTuple):
     owner: str
     number: int
     attempt: int
-    message: bytes
+    body: bytes
     meta: bytes
+
+
+class Progress(NamedTuple):
+    """The word of a run that goes on."""
+
+    progress: float  #: 0 to 1
+    note: str
+    meta: bytes  #: as JSON
+
+
+class Answer(NamedTuple):
+    """The end of a run, as its process tells it: travels with the settlement of the delivery."""
+
+    outcome: bytes = b""  #: JSON: the result, or {"type", "message", "args", "traceback"}
+    error: str = ""  #: the class of the exception; empty: none
+    is_stopped: bool = False  #: somebody stopped it
+    progress: Progress | None = None  #: the last word; None: as it was
+    seconds: float = 0.0  #: that the run took
+    worker: str = ""  #: HOST:PID
+
+
+class Begun(NamedTuple):
+    """A job at work, as its handler tells of it."""
+
+    number: int  #: of its bulk
+    epoch: int
+    position: int
+    left: float  #: seconds until its process is to be killed
+    progress: Progress | None = None
+
+
+class Cancellation(NamedTuple):
+    """The wish that a job be canceled; one that has begun is to end only where `stop` says so."""
+
+    epoch: int
+    position: int
+    stop: bool
+    number: int = 0  #: of its bulk, to a handler
 
 
 class Ending(Enum):
@@ -168,7 +213,9 @@ class Conclusion(NamedTuple):
     outcome: bytes = b""  #: the result, or what is known of the failure, as JSON
     error: str = ""
     delay: float = 0.0  #: seconds until the next run, of a retry or a snooze
-    meta: bytes | None = None  #: None: as it was
+    progress: Progress | None = None  #: the last word; None: as it was
+    seconds: float = 0.0  #: that the run took
+    worker: str = ""  #: HOST:PID, where nobody said before that it had begun
 
 
 @dataclass(slots=True)
@@ -179,6 +226,7 @@ class Job:
     sequence: int
     created: float
     not_before: float
+    expires: float  #: it must have begun by then
     attempt: int = 0
     owner: str = ""
     number: int = 0  #: of the last claim

@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf
 
 from actors.logic.jobs.job import (
+    OUTCOME_KEPT_S,
     Claimed,
     Conclusion,
     Conflict,
@@ -105,8 +105,9 @@ class Jobs:
         return holder if now < end else ""
 
     def _add(self, new: NewJob, now: float) -> None:
-        job = Job(new, next(self._sequence), now, new.not_before, meta=new.meta)
-        job.on_event(Event.SCHEDULE if new.not_before > now else Event.QUEUE)
+        not_before = max(new.at, now + new.delay if new.delay else -inf)
+        job = Job(new, next(self._sequence), now, not_before, now + new.expires, meta=new.meta)
+        job.on_event(Event.SCHEDULE if not_before > now else Event.QUEUE)
         self._jobs[new.id] = job
 
     # ── to an owner and back ──────────────────────────────────────────────────
@@ -121,9 +122,7 @@ class Jobs:
         for job in sorted(ready, key=lambda job: job.place)[:count]:
             job.on_event(Event.CLAIM)
             job.owner, job.number, job.attempt = owner, job.number + 1, job.attempt + 1
-            claimed.append(
-                Claimed(job.id, owner, job.number, job.attempt, job.new.message, job.meta)
-            )
+            claimed.append(Claimed(job.id, owner, job.number, job.attempt, job.new.body, job.meta))
         return claimed
 
     def begin(self, id: str, owner: str, number: int, worker: str, now: float) -> bool:
@@ -134,14 +133,22 @@ class Jobs:
         if job.cancel_requested:
             self._cancel(job, now)
             return False
-        if now > job.new.expires:
+        if now > job.expires:
             self._end(job, Event.FAIL, now, error=EXPIRED)
             return False
+        self.note_begin(id, owner, number, worker, now)
+        return True
+
+    def note_begin(self, id: str, owner: str, number: int, worker: str, now: float) -> None:
+        """A job has begun by what its owner knew: who canceled it came too late, but to stop it."""
+        job = self._jobs.get(id)
+        if job is None or not job.is_of(owner, number) or job.state is State.STARTED:
+            return
+        job.cancel_requested = False
         job.on_event(Event.BEGIN)
         job.begun, job.worker = now, worker
         if job.new.unique and job.new.unique.until is Until.BEGUN:
             self._free(job)
-        return True
 
     def conclude(self, end: Conclusion, now: float) -> bool:
         """Ends a run, with all that follows; False: it is stale, and changes nothing.
@@ -152,13 +159,15 @@ class Jobs:
         job = self._jobs.get(end.job)
         if job is None or not job.is_of(end.owner, end.number):
             return False
-        if end.meta is not None:
-            job.meta = end.meta
+        if end.progress is not None:
+            job.progress, job.note, job.meta = end.progress
+        begun = now - end.seconds if job.begun is None else job.begun
+        job.worker = end.worker or job.worker
         ending = end.ending
         comes_back = ending in (Ending.RETRY, Ending.SNOOZE)
         if job.stop_requested and comes_back:
             ending = Ending.STOPPED
-        job.runs.append(Run(job.attempt, job.worker, job.begun, now, end.error))
+        job.runs.append(Run(job.attempt, job.worker, begun, now, end.error))
         if job.cancel_requested and comes_back:
             self._cancel(job, now)
         elif ending in (Ending.RETRY, Ending.SNOOZE):
@@ -168,6 +177,7 @@ class Jobs:
             job.not_before, job.error = now + end.delay, end.error
             self.sweep(now)
         else:
+            job.begun = begun
             self._end(job, _EVENTS[ending], now, outcome=end.outcome, error=end.error)
         return True
 
@@ -179,6 +189,13 @@ class Jobs:
         """
         held = [job for job in self._jobs.values() if job.in_hand and job.owner == owner]
         for job in held:
+            self.give_back(job.id, owner, job.number, now, is_dead=is_dead)
+        return [job.id for job in held]
+
+    def give_back(self, id: str, owner: str, number: int, now: float, *, is_dead: bool) -> None:
+        """`release` of one job; of a claim that is stale, nothing."""
+        job = self._jobs.get(id)
+        if job is not None and job.is_of(owner, number):
             if job.cancel_requested:
                 self._cancel(job, now)
             elif job.stop_requested:
@@ -189,7 +206,6 @@ class Jobs:
                 job.on_event(Event.RELEASE)
                 job.attempt -= not is_dead
                 self._leave_hand(job)
-        return [job.id for job in held]
 
     def report(
         self, id: str, owner: str, number: int, progress: float, note: str, meta: bytes
@@ -215,7 +231,7 @@ class Jobs:
         if job.waits:
             self._cancel(job, now)
         elif job.state is State.HELD:
-            job.cancel_requested = True
+            job.cancel_requested, job.stop_requested = True, job.stop_requested or stop
         elif job.state is State.STARTED and stop:
             job.stop_requested = True
         return job
@@ -238,7 +254,7 @@ class Jobs:
         job.on_event(Event.REDRIVE)
         job.attempt, job.error, job.outcome, job.progress, job.note = 0, "", b"", 0.0, ""
         job.begun, job.ended, job.keep_until = None, None, inf
-        job.new, job.not_before = _without_expiry(job.new), now
+        job.not_before, job.expires = now, inf  # people queue it again
         return True
 
     def delete(self, id: str) -> bool:
@@ -255,6 +271,25 @@ class Jobs:
 
     def resume(self, queue: str) -> None:
         self._paused.pop(queue, None)
+
+    def paused(self, now: float) -> dict[str, float]:
+        """When each pause ends, by queue."""
+        return {queue: until for queue, until in self._paused.items() if now < until}
+
+    def next_due(self) -> float | None:
+        """When a job that waits is due next, or a pause ends."""
+        times = [job.not_before for job in self._jobs.values() if job.state is State.SCHEDULED]
+        times += [job.expires for job in self._jobs.values() if job.waits and job.expires < inf]
+        times += [until for until in self._paused.values() if until < inf]
+        return min(times, default=None)
+
+    def asked(self, owner: str) -> list[Job]:
+        """Jobs in an owner's hand that somebody cancels."""
+        return [
+            job
+            for job in self._jobs.values()
+            if job.owner == owner and (job.cancel_requested or job.stop_requested)
+        ]
 
     def is_paused(self, queue: str, now: float) -> bool:
         return now < self._paused.get(queue, -inf)
@@ -296,7 +331,7 @@ class Jobs:
     def sweep(self, now: float) -> None:
         """Ripens what is due, ends what has expired, and forgets what was kept long enough."""
         for job in list(self._jobs.values()):
-            if job.waits and now > job.new.expires:
+            if job.waits and now > job.expires:
                 self._end(job, Event.FAIL, now, error=EXPIRED)
             elif job.state is State.SCHEDULED and now >= job.not_before:
                 job.on_event(Event.RIPEN)
@@ -313,10 +348,11 @@ class Jobs:
         if job.new.unique and isinstance(job.new.unique.until, Until):
             self._free(job)
         fails = job.state in (State.FAILED, State.STOPPED)
-        job.keep_until = now + (job.new.failure_ttl if fails else job.new.result_ttl)
+        kept = job.new.failure_ttl if fails else job.new.result_ttl
+        job.keep_until = now + max(kept, OUTCOME_KEPT_S if job.new.is_call else 0.0)
         if job.keep_until <= now:
             del self._jobs[job.id]
-        elif job.state is State.FINISHED:
+        elif job.state is State.FINISHED and len(self._jobs) > FINISHED_MAX:
             self._bound(job.new.queue)
 
     def _cancel(self, job: Job, now: float) -> None:
@@ -324,6 +360,8 @@ class Jobs:
 
     def _leave_hand(self, job: Job) -> None:
         job.owner, job.cancel_requested, job.stop_requested = "", False, False
+        if not job.has_ended:
+            job.begun = None
 
     def _free(self, job: Job) -> None:
         assert job.new.unique
@@ -339,8 +377,3 @@ class Jobs:
 
 def _end_of(unique: UniqueKey, now: float) -> float:
     return inf if isinstance(unique.until, Until) else now + unique.until
-
-
-def _without_expiry(new: NewJob) -> NewJob:
-    """The same job without a time by which it must have begun: people queue it again."""
-    return replace(new, expires=inf, not_before=-inf)

@@ -14,6 +14,7 @@ from actors.logic.jobs.job import (
     Conflict,
     Ending,
     NewJob,
+    Progress,
     Status,
     UniqueKey,
     Until,
@@ -55,10 +56,12 @@ def test_a_job_goes_from_its_queue_to_its_outcome() -> None:
     store = jobs()
     assert status(store) is Status.QUEUED
     (claimed,) = claim(store)
-    assert (claimed.attempt, claimed.message, status(store)) == (1, b"message", Status.QUEUED)
+    assert (claimed.attempt, claimed.body, status(store)) == (1, b"message", Status.QUEUED)
     assert store.begin("a", "one", claimed.number, "worker", 1.0)
     assert status(store) is Status.STARTED
-    assert store.conclude(ended(claimed, Ending.FINISHED, outcome=b"1", meta=b'{"n":1}'), 2.0)
+    assert store.conclude(
+        ended(claimed, Ending.FINISHED, outcome=b"1", progress=Progress(0.5, "", b'{"n":1}')), 2.0
+    )
     job = store.get("a", 2.0)
     assert job
     assert (job.status, job.outcome, job.meta) == (Status.FINISHED, b"1", b'{"n":1}')
@@ -83,7 +86,7 @@ def test_claims_go_by_priority_and_then_by_place_and_a_retry_keeps_its_place() -
 
 
 def test_nothing_is_claimed_before_its_time_and_nothing_begins_after_it() -> None:
-    store = jobs(new("a", not_before=5.0), new("b", expires=3.0))
+    store = jobs(new("a", at=5.0), new("b", expires=3.0))
     assert status(store) is Status.SCHEDULED
     (claimed,) = claim(store, 2.0, count=9)
     assert claimed.id == "b"
@@ -145,7 +148,7 @@ def test_a_snooze_counts_no_attempt_and_waits_as_a_retry_does() -> None:
 
 
 def test_cancel_has_its_five_meanings() -> None:
-    for waiting in (new(not_before=9.0), new()):
+    for waiting in (new(at=9.0), new()):
         store = jobs(waiting)
         store.cancel("a", 0.0)
         assert (status(store), claim(store, 10.0)) == (Status.CANCELED, [])
@@ -199,7 +202,7 @@ def test_a_job_that_was_canceled_before_it_began_does_not_come_back() -> None:
 
 
 def test_a_job_that_is_queued_again_runs_at_once() -> None:
-    store = jobs(new("a", not_before=60.0))
+    store = jobs(new("a", at=60.0))
     store.cancel("a", 0.0)
     assert store.redrive("a", 1.0)
     assert claim(store, 1.0)

@@ -59,7 +59,7 @@ class Store(RuleBasedStateMachine):
         self.count += 1
         id = str(self.count)
         job = NewJob(
-            id, "task", "q", b"", priority, self.now + delay, self.now + expires,
+            id, "task", "q", b"", priority=priority, delay=delay, expires=expires,
             result_ttl=1e9, at_most_once=once, unique=unique,
         )  # fmt: skip
         before = {one.id: one for one in self.jobs.list(self.now, limit=1000)}
@@ -88,7 +88,7 @@ class Store(RuleBasedStateMachine):
             assert not paused
             job = self.jobs.get(claimed.id, self.now)
             assert job
-            assert job.not_before <= self.now <= job.new.expires
+            assert job.not_before <= self.now <= job.expires
             assert claimed.id not in self.living, "two owners at once"
             assert claimed.id not in self.canceled
             self.claims.append(claimed)
