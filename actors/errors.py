@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Any
 
 from actors.logic.messages.plain import plain
 
@@ -78,3 +79,70 @@ class HandlerCrashed(CallboardError):
 
 class DeliveryLimit(CallboardError):
     """The message came back so often that its broker would soon delete it; always a dead letter."""
+
+
+# Tasks: what callers meet.
+
+
+class TaskError(CallboardError):
+    """Base of what becomes of a call that brought no result. `job` is the id of the job."""
+
+    def __init__(self, message: str, job: str = "") -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class TaskFailed(TaskError):
+    """The task raised, and is not run again; `type`, `message`, `args_` and `traceback` are the
+    exception's."""
+
+    def __init__(
+        self,
+        type: str,
+        message: str = "",
+        args_: tuple[Any, ...] = (),
+        traceback: str = "",
+        job: str = "",
+    ) -> None:
+        super().__init__(f"{type}: {message}" if message else type, job)
+        self.type = type
+        self.message = message
+        self.args_ = args_
+        self.traceback = traceback
+
+
+class TaskTimeout(TaskError):
+    """A worker has begun the job, and there is no outcome within `wait`; it goes on."""
+
+
+class TaskExpired(TaskError):
+    """Nobody began the job within `expires` or `wait`: it is withdrawn."""
+
+
+class TaskStopped(TaskError):
+    """Somebody stopped the job while it ran."""
+
+
+class TaskCanceled(TaskError):
+    """Somebody canceled the job before it began."""
+
+
+class UnknownTask(TaskError):
+    """The workers of the queue have no task of this name."""
+
+
+class ResultExpired(TaskError):
+    """There is no such job, or its result was kept for `result_ttl` and is gone."""
+
+
+class NotSupported(ConfigurationError):
+    """The connection of a task cannot do what was asked of it."""
+
+
+class InvalidArguments(CallboardError, ValueError):
+    """Arguments that are not of the types which the task's signature names."""
+
+
+class JobInterrupted(BaseException):
+    """Raised into a task whose time is over, or that was stopped. No `Exception`: what catches
+    those lets it through."""

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from actors.errors import InvalidMessage
 from actors.log import own_logger
+from actors.logic.jobs.job import Answer
 from actors.logic.messages.entry import MAX_DELAY, check_seconds
 from actors.logic.settlement.failure import Outcome, describe
 
@@ -33,18 +34,21 @@ class Mark(NamedTuple):
     outcome: Outcome
     delay: float = 0.0  #: seconds
     reason: str = ""
+    error: str = ""  #: class of the exception, of a job that failed
 
 
 class Handout:
     """The state that the messages of one bulk share while the handler has them."""
 
-    __slots__ = ("closed", "decode", "invalid", "marks", "route")
+    __slots__ = ("answers", "closed", "decode", "invalid", "marks", "route", "share")
 
     def __init__(self, route: str, decode: Callable[[bytes], Any]) -> None:
         self.route = route
         self.decode = decode
         self.marks: dict[int, Mark] = {}  #: by index in the bulk
         self.invalid: dict[int, InvalidMessage] = {}  #: why a message cannot be decoded
+        self.answers: dict[int, Answer] = {}  #: of jobs, by index in the bulk
+        self.share: Any = None  #: the bulk as it came
         self.closed = False  #: settled: marks come too late
 
 

@@ -47,6 +47,24 @@ class HandlerActor:
         return None
 
 
+class ProcessHandler:
+    """The base of a handler that makes an object of each process to do its work.
+
+    `for_process` gives an object with `on_start`, `handle` and `on_stop`, as a `HandlerActor`.
+    """
+
+    tasks: Mapping[str, Any]  #: its messages are jobs of these, by name
+    is_async: bool  #: whether all of them are coroutine functions
+
+    def __call__(self, messages: list[Any]) -> Any:
+        """Nobody calls it: a process has its own."""
+        raise NotImplementedError
+
+    def for_process(self, app: App, watch: Any) -> Any:
+        """The object of this process, watched by an `actors.usercode.watch.Watch`."""
+        raise NotImplementedError
+
+
 #: The annotation of a handler names what its module defines later.
 UNKNOWN = object()
 
@@ -69,7 +87,14 @@ class Route:
     asked: Any = UNKNOWN  #: the type of bodies, as far as it is known where it is declared
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks whose jobs its messages are; empty: they are no jobs."""
+        return tuple(self.handler.tasks) if isinstance(self.handler, ProcessHandler) else ()
+
+    @property
     def is_async(self) -> bool:
+        if isinstance(self.handler, ProcessHandler):
+            return self.handler.is_async
         return inspect.iscoroutinefunction(function_of(self.handler))
 
     @functools.cached_property

@@ -86,8 +86,13 @@ class _Reported:
             "Messages of a spool that are ready and in nobody's hand.",
             labels=["route"],
         )
+        jobs = GaugeMetricFamily(
+            "callboard_jobs", "Jobs that their store keeps.", labels=["queue", "status"]
+        )
         for route in self._report["routes"]:
             name = [route["name"]]
+            for status, number in route.get("jobs", {}).items():
+                jobs.add_metric([*name, status], number)
             received.add_metric(name, route["received"])
             for status in SETTLED:
                 settled.add_metric([*name, status], route[status])
@@ -95,7 +100,7 @@ class _Reported:
             oldest.add_metric(name, route["oldest_s"])
             if "waiting" in route:
                 waiting.add_metric(name, route["waiting"])
-        yield from (received, settled, in_flight, oldest, waiting)
+        yield from (received, settled, in_flight, oldest, waiting, jobs)
 
     def _of_actors(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("callboard_actors_up", "Actors that run.", labels=["role"])

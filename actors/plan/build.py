@@ -8,14 +8,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.api.connector import connector_of
 from actors.api.options import Actions
+from actors.api.route import ProcessHandler
 from actors.api.state_dir import state_dir
 from actors.errors import HandlerCrashed
 from actors.log import own_logger
-from actors.logic.settlement.failure import Outcome, Policy, policy_for
+from actors.logic.settlement.failure import DEAD_LETTER, Outcome, Policy, policy_for
 from actors.logic.supervision.placement import Offer, parse_offers, satisfies, spelled
 from actors.plan.plan import NodePlan, Outlets, PipelinePlan, Plan, RoutePlan
 from actors.plan.resolve import NO_CONNECTION, ResolvedRoute, resolve, resolve_connections
@@ -176,11 +177,24 @@ def _route(served: ResolvedRoute) -> RoutePlan:
         delivery_limit=options.delivery_limit,
         order_by=options.order_by,
         requires=tuple(options.requires.items()),
-        last_alone=_last_alone(table),
+        last_alone=0 if served.route.tasks else _last_alone(table),
         first_retry=_first_retry(table),
-        on_timeout=policy_for(table, TimeoutError),
+        on_timeout=DEAD_LETTER if served.route.tasks else policy_for(table, TimeoutError),
         on_crash=policy_for(table, HandlerCrashed),
+        **_of_tasks(served.route),
     )
+
+
+def _of_tasks(route: Route) -> dict[str, Any]:
+    """What a route of jobs has beside the others."""
+    if not isinstance(route.handler, ProcessHandler):
+        return {}
+    options = [task.options for task in route.handler.tasks.values()]
+    return {
+        "tasks": route.tasks,
+        "at_most_once": any(one.at_most_once for one in options),
+        "grace": max(one.grace for one in options),
+    }
 
 
 def _last_alone(table: dict[type[BaseException], Policy]) -> int:

@@ -41,6 +41,9 @@ class RoutePlan:
     requires: tuple[Offer, ...] = ()  #: of the hosts that its handlers may run on
     on_timeout: Policy = REQUEUE
     on_crash: Policy = DEAD_LETTER
+    tasks: tuple[str, ...] = ()  #: its messages are jobs of these; empty: they are no jobs
+    at_most_once: bool = False  #: of jobs: what was begun never runs again
+    grace: float = 0.0  #: seconds for which a job that is to end may go on
 
     @property
     def row(self) -> str:

@@ -27,7 +27,9 @@ from actors.roles.alarm import Alarm
 from actors.roles.context import Context, Journal
 from actors.roles.handler_pools import handler_pools_of
 from actors.roles.protocol import (
+    Began,
     Bulk,
+    Cancel,
     Configure,
     Deliveries,
     Drain,
@@ -52,6 +54,8 @@ from actors.roles.protocol import (
 ROUND_S = 2.0
 #: Seconds for which what a killed worker had in hand runs alone, and all else waits for it.
 QUARANTINE_S = 60.0
+#: Seconds in which a handler is to hear that a job is to be stopped.
+STOP_S = 0.5
 #: Dead handlers of which it is remembered whether they held a bulk.
 DEATHS_MAX = 256
 
@@ -104,6 +108,10 @@ class Batcher:
                 self._held_by_connection(message, now)
             case Outstanding():
                 self._held_by_handler(message, sender, now)
+            case Began():
+                self._began(message, sender, now)
+            case Cancel():
+                self._cancel(message, now)
             case Received():
                 if handler_pool := self._pool_of.get(sender):
                     handler_pool.handlers[sender].received(message.numbers)
@@ -316,6 +324,46 @@ class Batcher:
             if handed.draft.alone:
                 for chunk, index in handed.draft.deliveries():
                     self._journal.forget(identity(chunk.raw(index)))
+
+    # ── jobs ──────────────────────────────────────────────────────────────────
+
+    def _began(self, message: Began, sender: str, now: float) -> None:
+        """A handler says which jobs it works on, and when each has to be over."""
+        if (handler_pool := self._pool_of.get(sender)) is None:
+            return
+        bulks = handler_pool.handlers[sender].bulks
+        jobs = tuple(job for job in message.jobs if job.number in bulks)
+        for job in jobs:
+            handed = bulks[job.number]
+            if handed.started is None:
+                handed.started = now
+            until = now + job.left
+            handed.until = until if handed.until is None else min(handed.until, until)
+        if jobs and self._connection:
+            self._context.send(self._connection, Began(self._incarnation, message.worker, jobs))
+
+    def _cancel(self, message: Cancel, now: float) -> None:
+        """What waits here goes back; what a handler has is for it to return, or to end: where it
+        does not, its process is killed."""
+        if message.incarnation != self._incarnation:
+            return
+        for job in message.jobs:
+            holders = (
+                pool.holder(job.epoch, job.position) for pool in self._handler_pools.values()
+            )
+            found = next(filter(None, holders), None)
+            if found is None:
+                for queue, epoch in self._epochs.items():
+                    if epoch == job.epoch:
+                        self._settling.withdraw(queue, epoch, job.position)
+                continue
+            handler, handed = found
+            self._context.send(
+                handler, Cancel(self._incarnation, (job._replace(number=handed.number),))
+            )
+            if job.stop and handed.started is not None and handed.draft.size == 1:
+                until = now + self._routes[handed.route].grace + STOP_S
+                handed.until = min(handed.deadline, until)
 
     def _tell(self, entries: list[Range | Single]) -> None:
         size = sum(len(entry.raw) for entry in entries if isinstance(entry, Single))

@@ -18,7 +18,7 @@ class Clock(UserCodeActor[ClockRunner]):
         runner: ClockRunner = self._context.client("clock", message.plan)
         return runner
 
-    def _work(self, message: object, sender: str, code: ClockRunner) -> None:
+    def _work(self, message: object, sender: str, now: float, code: ClockRunner) -> None:
         if not isinstance(message, AttemptFailed):
             raise TypeError(f"a clock has no use for {message}")
         code.connection_failed(message.connection, message.cause, message.fault, message.retries)

@@ -20,6 +20,7 @@ from actors.roles.alarm import Alarm
 from actors.roles.consumers import Consumers
 from actors.roles.context import Context
 from actors.roles.port import (
+    CancelRequested,
     ConnectionClient,
     Consuming,
     DeadLettered,
@@ -33,6 +34,7 @@ from actors.roles.port import (
     Stopped,
 )
 from actors.roles.protocol import (
+    Began,
     Configure,
     Connect,
     ConnectionLost,
@@ -118,6 +120,11 @@ class Connection:
                 self._settler.on_republished(message, now)
                 if bool(before) != bool(self._settler.trouble) and self._consumes:
                     self._report_state()
+            case Began():
+                self._settler.began(message)
+            case CancelRequested():
+                if self._settler.batcher:
+                    self._settler.cancel(message)
             case DeadLettered():
                 self._settler.dead_lettered(message)
             case Reminder(what="republish", generation=token):
@@ -331,7 +338,10 @@ class Connection:
         ):
             self._next_measure = now + MEASURE_INTERVAL_S
             self._consumers.measure()  # what it finds is in the next report
-        waiting = self._consumers.waiting
+        waiting, jobs = self._consumers.waiting, self._consumers.jobs
         counts = [(r, unacked.counts.get(r, Counts())) for r in self._consumers.routes]
         routes = [c.report(r, unacked.in_flight(r), age, waiting.get(r)) for r, c in counts]
+        for route in routes:
+            if route["name"] in jobs:
+                route["jobs"] = jobs[route["name"]]
         return json.dumps({"stale": unacked.stale, "routes": routes})

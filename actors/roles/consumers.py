@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from actors.errors import Fault
 from actors.log import own_logger
 from actors.logic.bulks.bulk import Report
-from actors.logic.consuming.sources import Channel, Pace, Source, Sources
+from actors.logic.consuming.sources import Channel, JobPace, Pace, Source, Sources
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.context import Context
 from actors.roles.port import ConnectionClient, Consuming, Depth, QueueLost, Stopped
@@ -38,6 +38,9 @@ class Consumers:
             for route in plan.routes
             for queue in route.queues
         )
+
+        self._rows = rows_of(plan)
+        self._limits: dict[tuple[str, ...], int] = {}
 
     @property
     def consumes(self) -> bool:
@@ -73,6 +76,11 @@ class Consumers:
                 waiting[source.route] = waiting.get(source.route, 0) + source.ready
         return waiting
 
+    @property
+    def jobs(self) -> dict[str, dict[str, int]]:
+        """The jobs of each route by status; where they were counted."""
+        return {source.route: dict(source.jobs) for source in self._sources if source.jobs}
+
     def due(self) -> list[float]:
         """When queues without a channel are to be tried."""
         return self._sources.due()
@@ -81,6 +89,7 @@ class Consumers:
         """Open every queue that has a handler and no channel."""
         if self.ending:
             return
+        self._limit()
         for source in self._sources.to_open(served, now):
             patience = self._client.patience(source.queue)
             source.window = source.pace.first(patience)
@@ -93,6 +102,8 @@ class Consumers:
     def came(self, queue: str) -> None:
         """Something was fetched."""
         self._sources[queue].empty = False
+        if self._rows:
+            self._limit()
 
     def measure(self) -> None:
         """Ask how much is ready; the answers come to `hear`."""
@@ -105,6 +116,7 @@ class Consumers:
         """
         if isinstance(event, Depth):
             self._sources[event.queue].measured(event.ready)
+            self._sources[event.queue].jobs = event.jobs
         elif source := self._sources.living(event.queue, event.epoch):
             match event:
                 case Consuming():
@@ -156,6 +168,7 @@ class Consumers:
                 if source.route == report.route:
                     source.pace.learn(report.deliveries, report.seconds)
                     self._widen(source, now)
+        self._limit()
 
     def recall(self, now: float) -> list[tuple[int, int]]:
         """What the broker will soon have waited too long for, as (epoch, last position): what is
@@ -191,6 +204,19 @@ class Consumers:
                 source.window = window
                 self._settler.unacked.resize(source.epoch, window)
                 self._client.widen(source.queue, source.epoch, window)
+
+    def _limit(self) -> None:
+        """Queues of jobs whose handlers take turns hold no more together than one alone may."""
+        for queues, slots in self._rows.items():
+            sources = [self._sources[queue] for queue in queues]
+            known = [s for s in sources if s.pace.cost is not None or self._holds(s)]
+            most = min((s.pace.wanted(math.inf) for s in known), default=slots)
+            if self._limits.get(queues) != most:
+                self._limits[queues] = most
+                self._client.limit(queues, most)
+
+    def _holds(self, source: Source) -> bool:
+        return bool(source.epoch) and self._settler.unacked.unsettled_of(source.epoch) > 0
 
     def bound_memory(self) -> None:
         """Pause while more bytes are unsettled than `--max-bytes`, until it is half of it."""
@@ -233,10 +259,23 @@ def pace_of(route: RoutePlan, plan: PipelinePlan) -> Pace:
     """The pace of each queue of a route, as long as nothing is known of its handlers."""
     pool = plan.pools[route.pool or route.name]
     sharers = sum(len(other.queues) for other in pool if other.row == route.row)
-    return Pace(
+    return (JobPace if route.tasks else Pace)(
         route.bulk_size,
         max(other.concurrency for other in pool) * route.in_flight,
         route.prefetch,
         sharers,
         ordered=bool(route.order_by),
     )
+
+
+def rows_of(plan: PipelinePlan) -> dict[tuple[str, ...], int]:
+    """The queues of jobs whose handlers take turns, with the number of jobs at once."""
+    rows: dict[tuple[str, str], tuple[str, ...]] = {}
+    slots: dict[tuple[str, str], int] = {}
+    for pool, routes in plan.pools.items():
+        for route in routes:
+            if route.tasks:
+                key = (pool, route.row)
+                rows[key] = (*rows.get(key, ()), *route.queues)
+                slots[key] = pace_of(route, plan).least
+    return {queues: slots[key] for key, queues in rows.items()}

@@ -13,7 +13,10 @@ from actors.plan.plan import PipelinePlan
 from actors.roles.context import Context
 from actors.roles.port import Runner
 from actors.roles.protocol import (
+    Began,
+    Begun,
     Bulk,
+    Cancel,
     Configure,
     Leased,
     Outstanding,
@@ -41,6 +44,9 @@ class Handler(UserCodeActor[Runner]):
         # Numbers below this one are refused, but for those that the batcher still waits for.
         self._closed_below = 0
         self._awaited: set[int] = set()
+        # Jobs at work, and when each was said to be.
+        self._begun: dict[int, tuple[Begun, float]] = {}
+        self._worker = ""
 
     def _client_for(self, message: Configure) -> Runner:
         assert isinstance(message.plan, PipelinePlan)
@@ -54,19 +60,26 @@ class Handler(UserCodeActor[Runner]):
             runner.lease(-inf)  # until its host has said more
         return runner
 
-    def _work(self, message: object, sender: str, code: Runner) -> None:
+    def _work(self, message: object, sender: str, now: float, code: Runner) -> None:
         match message:
             case Bulk():
                 self._bulk(message, sender, code)
             case Settlement():
                 self._done(message)
                 self._look_at_wear(code)
+            case Began():
+                self._begun |= {job.number: (job, now) for job in message.jobs}
+                self._worker = message.worker
+                self._context.send(self._batcher, message)
+            case Cancel():
+                code.cancel(message.jobs)
             case Leased():
                 code.lease(message.until)
             case Recalled():
                 code.recall(message.numbers)
             case Outstanding():
                 self._held(message, sender)
+                self._say_begun(sender, now)
                 self._ask_to_retire()  # the first word may have got lost
             case _:
                 raise TypeError(f"a handler has no use for {message}")
@@ -93,6 +106,7 @@ class Handler(UserCodeActor[Runner]):
     def _done(self, done: Settlement) -> None:
         for number in done.numbers:
             self._working.pop(number, None)
+            self._begun.pop(number, None)
         self._answered.update(dict.fromkeys(done.numbers, done))
         self._context.send(self._batcher, done)
 
@@ -114,6 +128,12 @@ class Handler(UserCodeActor[Runner]):
         for settlement in again.values():
             self._context.send(sender, settlement)
         self._context.send(sender, Outstanding((*self._working, *self._answered)))
+
+    def _say_begun(self, sender: str, now: float) -> None:
+        """Say again which jobs are at work: the first word may have got lost."""
+        jobs = [job._replace(left=job.left - (now - said)) for job, said in self._begun.values()]
+        if jobs:
+            self._context.send(sender, Began(0, self._worker, tuple(jobs)))
 
     def _close(self, below: int, awaited: set[int]) -> None:
         """The batcher has all answers below a number but the awaited ones; should a bulk of

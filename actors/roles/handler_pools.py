@@ -40,6 +40,8 @@ def route_queue_of(route: RoutePlan, plan: PipelinePlan) -> RouteQueue:
         route.max_crashes,
         row=route.row,
         timeout_is_final=route.on_timeout.outcome not in _COMES_BACK,
+        jobs=bool(route.tasks),
+        at_most_once=route.at_most_once,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from actors.logic.bulks.bulk import Fetched as Fetched
+from actors.logic.jobs.job import Answer, Cancellation, Progress
 from actors.logic.settlement.copying import Form, Refusal
 from actors.logic.settlement.ledger import Flush
 from actors.roles.context import Client
@@ -33,6 +34,7 @@ class Republish(NamedTuple):
     raw: bytes = b""  #: the delivery as it came
     form: Form = Form.WHOLE
     lacking: str = ""  #: why it is not made whole
+    answer: Answer | None = None  #: of a job
 
 
 class ConnectionClient(Client, Protocol):
@@ -71,6 +73,20 @@ class ConnectionClient(Client, Protocol):
         """Begin to put a delivery elsewhere; `Republished` or `RepublishFailed` follows, unless
         its epoch ends. What it raises concerns this move alone."""
 
+    def limit(self, queues: tuple[str, ...], most: int) -> None:
+        """Hold at most so many unsettled of these queues together, from now on; in a window of
+        each as before."""
+
+    def begin(self, queue: str, epoch: int, positions: tuple[int, ...], worker: str) -> None:
+        """These jobs have begun, at a worker named HOST:PID."""
+
+    def report(self, queue: str, epoch: int, position: int, progress: Progress) -> None:
+        """A job that goes on says how far it is."""
+
+    def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
+        """Store the end of a job's run in the transaction that settles its delivery; `settle`
+        follows, in this turn or later."""
+
     def measure(self, queue: str) -> None:
         """Ask how many deliveries are ready; `Depth` follows."""
 
@@ -87,6 +103,22 @@ class Patient:
 
     def widen(self, queue: str, epoch: int, window: int) -> None:
         """Nobody asks for it."""
+
+
+class Jobless:
+    """A world that keeps no jobs."""
+
+    def limit(self, queues: tuple[str, ...], most: int) -> None:
+        """Windows are all that there is."""
+
+    def begin(self, queue: str, epoch: int, positions: tuple[int, ...], worker: str) -> None:
+        """Nobody could look at it."""
+
+    def report(self, queue: str, epoch: int, position: int, progress: Progress) -> None:
+        """Nobody could look at it."""
+
+    def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
+        """The settlement says all that there is to say."""
 
 
 # ── what clients report ────────────────────────────────────────────────────────
@@ -136,6 +168,17 @@ class DeadLettered:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody cancels a job whose delivery is unsettled; one that has begun is to end only where
+    `stop` says so. It may be said again."""
+
+    queue: str
+    epoch: int
+    position: int
+    stop: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """Intake has ended as asked; deliveries of the epoch may still be settled."""
 
@@ -161,6 +204,7 @@ class Depth:
 
     queue: str
     ready: int
+    jobs: tuple[tuple[str, int], ...] = ()  #: of a queue of jobs, how many by status
 
 
 # ── the handler's side of the world: the user's code ───────────────────────────
@@ -204,6 +248,9 @@ class Runner(Code, Protocol):
 
     def recall(self, numbers: Collection[int]) -> None:
         """Begin none of these bulks; a `Settlement` returns each that was not begun before."""
+
+    def cancel(self, jobs: Collection[Cancellation]) -> None:
+        """Begin none of these; one that has begun and is to stop is ended within its grace."""
 
     def memory(self) -> int:
         """Bytes of memory that this process holds."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.logic.bulks.bulk import Piece, Report
+from actors.logic.jobs.job import Begun, Cancellation
 from actors.logic.settlement.failure import Outcome
 from actors.logic.settlement.settling import Range, Single
 from actors.plan.plan import NodePlan, PipelinePlan, Plan
@@ -20,7 +21,11 @@ from actors.plan.plan import NodePlan, PipelinePlan, Plan
 __all__ = [
     "ActorMessage",
     "AttemptFailed",
+    "Began",
+    "Begun",
     "Bulk",
+    "Cancel",
+    "Cancellation",
     "ChildExited",
     "Configure",
     "Connect",
@@ -226,6 +231,27 @@ class Recalled(ActorMessage):
     """Begin none of these bulks, for they have waited too long: answer each by RETURN."""
 
     numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Began(ActorMessage):
+    """Jobs are at work, and how far they are: handler to batcher, batcher to connection.
+
+    Left out for jobs that are over at once. It may be said again.
+    """
+
+    incarnation: int
+    worker: str  #: HOST:PID
+    jobs: tuple[Begun, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cancel(ActorMessage):
+    """Somebody cancels jobs: connection to batcher, batcher to handler. Answered by RETURN where
+    a job has not begun; the world says it again until there is an outcome."""
+
+    incarnation: int
+    jobs: tuple[Cancellation, ...]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -14,6 +14,7 @@ from actors.logic.settlement.failure import Outcome, next_attempts
 from actors.logic.settlement.unacked import SentChunks, Unacked
 from actors.roles.context import Context
 from actors.roles.port import (
+    CancelRequested,
     ConnectionClient,
     DeadLettered,
     Fetched,
@@ -21,7 +22,16 @@ from actors.roles.port import (
     Republished,
     RepublishFailed,
 )
-from actors.roles.protocol import Deliveries, Outstanding, Reminder, Settlement, Single
+from actors.roles.protocol import (
+    Began,
+    Cancel,
+    Cancellation,
+    Deliveries,
+    Outstanding,
+    Reminder,
+    Settlement,
+    Single,
+)
 
 log = own_logger("actors.connection")
 
@@ -134,7 +144,8 @@ class Settler:
         outcome, delay = single.outcome, single.delay
         attempts = next_attempts(outcome, single.attempts)
         room = self.unacked.may_hold(single.epoch)
-        if outcome == Outcome.SNOOZE and delay <= SNOOZE_HERE and room:
+        is_short = outcome == Outcome.SNOOZE and delay <= SNOOZE_HERE
+        if is_short and room and single.answer is None:  # a job waits in its store
             outcome = Outcome.RETURN
         if outcome in (Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE):
             self._republish(single, attempts, now)
@@ -144,7 +155,9 @@ class Settler:
             self.unacked.hold(single.epoch, single.position, outcome, now + wait, attempts)
         else:
             position = single.position
-            self.unacked.settle(single.epoch, position, position, outcome, attempts)
+            queue = self.unacked.settle(single.epoch, position, position, outcome, attempts)
+            if queue and single.answer is not None:
+                self._client.conclude(queue, single.epoch, position, single.answer)
 
     def _republish(self, single: Single, attempts: int, now: float) -> None:
         account = self.unacked.decide(single.epoch, single.position, single.outcome)
@@ -163,6 +176,7 @@ class Settler:
             encodable(single.error),
             encodable(single.reason),
             single.raw,
+            answer=single.answer,
         )
         snoozed = single.outcome == Outcome.SNOOZE
         back = Outcome.RETURN if snoozed else Outcome.REQUEUE
@@ -248,6 +262,27 @@ class Settler:
         self.unacked.due(now)
         for queue, epoch, flush in self.unacked.flushes():
             self._client.settle(queue, epoch, flush)
+
+    # ── jobs ──────────────────────────────────────────────────────────────────
+
+    def began(self, message: Began) -> None:
+        """Handlers work on jobs: tell their store."""
+        if message.incarnation != self._incarnation:
+            return
+        begun: dict[int, list[int]] = {}
+        for job in message.jobs:
+            begun.setdefault(job.epoch, []).append(job.position)
+        for epoch, positions in begun.items():
+            if queue := self.unacked.queue_of(epoch):
+                self._client.begin(queue, epoch, tuple(positions), message.worker)
+        for job in message.jobs:
+            if job.progress is not None and (queue := self.unacked.queue_of(job.epoch)):
+                self._client.report(queue, job.epoch, job.position, job.progress)
+
+    def cancel(self, event: CancelRequested) -> None:
+        """Somebody cancels a job that was handed on: whoever has it is to answer."""
+        job = Cancellation(event.epoch, event.position, event.stop)
+        self._context.send(self.batcher, Cancel(self._incarnation, (job,)))
 
     # ── what may have got lost ────────────────────────────────────────────────
 

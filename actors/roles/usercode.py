@@ -46,9 +46,9 @@ class UserCodeActor(Generic[C]):
         if isinstance(message, Configure):
             self._configured(message, sender)
         elif self._code is not None:  # what overtook the first word is said again
-            self._live(message, sender, self._code)
+            self._live(message, sender, now, self._code)
 
-    def _live(self, message: object, sender: str, code: C) -> None:
+    def _live(self, message: object, sender: str, now: float, code: C) -> None:
         match message:
             case Started():
                 self._ready, self._reason = True, ""
@@ -73,7 +73,7 @@ class UserCodeActor(Generic[C]):
                 report = json.dumps({"reason": self._reason})
                 self._context.send(sender, Status(message.round, report))
             case _:
-                self._work(message, sender, code)
+                self._work(message, sender, now, code)
 
     def _configured(self, message: Configure, sender: str) -> None:
         self._supervisor = sender
@@ -87,6 +87,6 @@ class UserCodeActor(Generic[C]):
         """The code that the plan names."""
         raise NotImplementedError
 
-    def _work(self, message: object, sender: str, code: C) -> None:
+    def _work(self, message: object, sender: str, now: float, code: C) -> None:
         """What the code is there for."""
         raise NotImplementedError

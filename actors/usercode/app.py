@@ -72,7 +72,7 @@ class AppCode:
             await self.guarded("a shutdown hook", called, self._call, hook, self._app)
             for hook in self._app.shutdown_hooks
         ]
-        close = self._app.close_outlets
+        close = self._app.close
         causes.append(await self.guarded("closing connections", asyncio.to_thread, close))
         return next(filter(None, causes), "")
 

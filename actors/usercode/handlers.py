@@ -17,6 +17,7 @@ from actors.api.connector import connector_of
 from actors.api.message import Handout, Message, decoder_for
 from actors.api.options import compile_table, policy_of
 from actors.api.outlet import Puts, leave
+from actors.api.route import ProcessHandler
 from actors.errors import ConfigurationError, InvalidHandler, InvalidMessage
 from actors.log import own_logger
 from actors.logic.messages.entry import MessageId
@@ -26,6 +27,7 @@ from actors.roles.protocol import Settlement
 from actors.usercode.app import AppCode, awaited, called, log_failure
 from actors.usercode.loops import Call
 from actors.usercode.outcomes import Policies, Share, settle
+from actors.usercode.watch import Watch
 
 if TYPE_CHECKING:
     from actors.api.app import App
@@ -124,8 +126,11 @@ class RouteCode:
 
     policies: Policies
 
-    def __init__(self, name: str, kind: str, call: Call, live: Call) -> None:
+    def __init__(
+        self, name: str, kind: str, call: Call, live: Call, watch: Watch | None = None
+    ) -> None:
         self.name = name
+        self._watch = watch  #: of the jobs of a task
         self.ready = False
         self._kind = kind
         self._connector = connector_of(kind)
@@ -156,6 +161,9 @@ class RouteCode:
             )
             self._instance.app = app
             self._instance.log = own_logger(f"actors.handler.{self.name}")
+            self._handler = self._instance.handle
+        elif isinstance(self._handler, ProcessHandler):
+            self._instance = self._handler.for_process(app, self._watch)
             self._handler = self._instance.handle
         self._awaits = inspect.iscoroutinefunction(self._handler)
 
@@ -198,6 +206,7 @@ class RouteCode:
     def _call_handler(self, share: Share, clock: Callable[[], float]) -> Work:
         """With what is valid."""
         handout = Handout(self.name, self._decode)
+        handout.share = share
         messages = share.messages(self._message, handout)
         work = Work(share, messages, handout, Puts(), clock())
         token = work.puts.enter()

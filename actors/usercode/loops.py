@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from actors.connectors.killswitch import KillSwitch, stay_awake
 from actors.log import own_logger
+from actors.usercode.watch import LoopWatch, ThreadWatch, Watch
 
 NO_SOCKETS = (
     "the test kit plays in virtual time and waits for no socket and no program: give the handler a"
@@ -41,6 +42,13 @@ class Loop(Protocol):
 
     def report(self, event: Any) -> None:
         """On the loop: hand an event to the owner."""
+
+    def tell(self, event: Any) -> None:
+        """From any thread: hand an event to the owner, whatever the loop is busy with."""
+
+    @property
+    def watch(self) -> Watch:
+        """Watches the jobs that run on it."""
 
     def caller(self, threads: int) -> Call:
         """How functions are called: in so many threads; 0: on the loop's, while it pauses."""
@@ -76,6 +84,7 @@ class ThreadLoop:
         self._bell, self._clapper = os.pipe()
         for end in (self._bell, self._clapper):
             os.set_blocking(end, False)
+        self.watch: Watch = ThreadWatch(self.tell, self._loop)
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         if not self._closed:
@@ -88,6 +97,10 @@ class ThreadLoop:
         if not self._told:  # once for all that a pass of the loop finds done
             self._told = True
             self._loop.call_soon(self._ring)
+
+    def tell(self, event: Any) -> None:
+        self._events.append(event)
+        self._ring()
 
     def _ring(self) -> None:
         self._told = False
@@ -129,6 +142,7 @@ class ThreadLoop:
             if self._closed:
                 return
             self._closed = True
+            self.watch.close()
             os.close(self._bell)
             os.close(self._clapper)
         if not self._thread.ident:
@@ -161,12 +175,16 @@ class InlineLoop:
         self._loop = VirtualLoop(clock)
         self._clock = clock
         self._events: list[Any] = []
+        self.watch: Watch = LoopWatch(self.report, self._loop)
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         self._loop.call_soon(function, *args)
         self._loop.due = self._clock()
 
     def report(self, event: Any) -> None:
+        self._events.append(event)
+
+    def tell(self, event: Any) -> None:
         self._events.append(event)
 
     def caller(self, threads: int) -> Call:

@@ -47,6 +47,14 @@ class Share(NamedTuple):
     begin: int  #: index of its first delivery over all bulks
     attempts: dict[int, int]  #: hand-outs before, by index over all bulks, where not 0
 
+    def receipt(self, index: int) -> tuple[int, int]:
+        """Epoch and position of the delivery at an index of the bulk."""
+        for piece, start, stop in self.portions:
+            if index < stop - start:
+                return piece.epoch, piece.first + start + index
+            index -= stop - start
+        raise IndexError(index)
+
     def messages(self, kind: type[Message[Any]], handout: Handout) -> list[Message[Any]]:
         """Its messages, nothing in them decoded."""
         messages: list[Message[Any]] = []
@@ -122,6 +130,11 @@ def settle(
     if error is None and usual in PLAIN and not exceptional:
         plain = merged(portion.range(usual) for portion in share.portions)
         return Settlement(0, (share.number,), plain, (), (report,))
+    if len(messages) == 1 and handout.answers and error is None and 0 in handout.marks:
+        single = _marked(handout.marks[0], messages[0])  # a job: nobody else is in its bulk
+        epoch, position = share.receipt(0)
+        single = Single(epoch, position, *single[2:8], handout.answers[0])
+        return Settlement(0, (share.number,), (), (single,), (report,))
     # An invalid message that the handler stumbled over says nothing about its neighbours.
     stumbled = any(error is invalid for invalid in handout.invalid.values())
     rest = (
@@ -145,7 +158,9 @@ def settle(
             single = _decided(policies.of(type(invalid)), messages[index], invalid)
         else:
             single = _decided(rest, messages[index], error)
-        if single.outcome in PLAIN and not single.reason:
+        if answer := handout.answers.get(index):
+            single = single._replace(answer=answer)
+        if single.outcome in PLAIN and not single.reason and single.answer is None:
             ranges.append(portion.range(single.outcome))
         else:
             epoch, position = portion.piece.epoch, portion.piece.first + portion.start
@@ -198,7 +213,8 @@ def _marked(mark: Mark, message: Message[Any]) -> Single:
     if mark.outcome in PLAIN and not mark.reason:
         return Single(0, 0, int(mark.outcome))
     reason = said(mark.reason)
-    return Single(0, 0, int(mark.outcome), mark.delay, reason, attempts=_attempts(message))
+    attempts = _attempts(message)
+    return Single(0, 0, int(mark.outcome), mark.delay, reason, mark.error, attempts)
 
 
 def _decided(policy: Policy, message: Message[Any], error: BaseException | None) -> Single:

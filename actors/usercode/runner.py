@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from actors.api.app import App
 from actors.errors import CallboardError
+from actors.logic.jobs.job import Cancellation
 from actors.logic.settlement.failure import describe
 from actors.metrics import use_registry
 from actors.plan.load import load
@@ -107,7 +108,7 @@ class _HandlerRunner(_Runner):
         clock: Callable[[], float] = boot_time,
     ) -> None:
         routes = [
-            RouteCode(plan.name, kind, call, call if plan.serial else loop.caller(0))
+            RouteCode(plan.name, kind, call, call if plan.serial else loop.caller(0), loop.watch)
             for plan, call in zip(plans, _calls(plans, loop), strict=True)
         ]
         super().__init__(HandlerCode(source, loop.caller(0), routes, hooks), loop)
@@ -119,6 +120,7 @@ class _HandlerRunner(_Runner):
         self._running: dict[int, asyncio.Task[None]] = {}
         self._clock = clock
         self._recalled: Collection[int] = ()  # bulks that are not to be begun
+        self._canceled: set[int] = set()  # the same of jobs
         self._leased = inf
         self._renewed = asyncio.Event()
 
@@ -134,6 +136,14 @@ class _HandlerRunner(_Runner):
         # No call on the loop: it may be busy until the next bulk begins. A word stands for those
         # before it, for what is not answered is recalled again.
         self._recalled = frozenset(numbers)
+
+    def cancel(self, jobs: Collection[Cancellation]) -> None:
+        for job in jobs:
+            if self._loop.watch.has(job.number):
+                if job.stop:
+                    self._loop.watch.stop(job.number)
+            else:
+                self._canceled.add(job.number)
 
     def memory(self) -> int:
         """Bytes of memory that this process holds; outside Linux, the most that it ever held."""
@@ -167,7 +177,7 @@ class _HandlerRunner(_Runner):
             told = clock()
             waiting = deque(shares(bulk))
             while waiting:
-                if waiting[0].number in self._recalled:
+                if self._is_withdrawn(waiting[0].number):
                     done.append(returned(waiting.popleft()))
                     continue
                 if self._expired:
@@ -181,6 +191,13 @@ class _HandlerRunner(_Runner):
                     done, told = [], clock()
         if done:
             self._loop.report(joined(done))
+
+    def _is_withdrawn(self, number: int) -> bool:
+        """Whether a bulk is not to be begun."""
+        if number in self._canceled:
+            self._canceled.discard(number)
+            return True
+        return number in self._recalled
 
     @property
     def _expired(self) -> bool:
@@ -203,8 +220,11 @@ class _HandlerRunner(_Runner):
 
     async def _handle(self, route: str, share: Share) -> None:
         await self._permitted()
-        (done,) = await self._code.handle(route, deque([share]))
-        self._loop.report(done)
+        if self._is_withdrawn(share.number):
+            self._loop.report(returned(share))
+        else:
+            (done,) = await self._code.handle(route, deque([share]))
+            self._loop.report(done)
         del self._running[share.number]
         self._free[route] += 1
         self._begin(route)
@@ -243,7 +263,7 @@ class InlineUserCode(_HandlerRunner):
         lethal: tuple[type[BaseException], ...] = (),
     ) -> None:
         super().__init__(lambda: app, plans, kind, InlineLoop(clock), hooks, clock)
-        self._lethal = lethal
+        self._lethal = self._loop.watch.lethal = lethal
         #: All that the user's code raised so far, with the route whose handler it was.
         self.raised: list[tuple[str, BaseException]] = []
         self._code.raised = self.raised

@@ -12,6 +12,7 @@ from actors.logic.settlement.ledger import Flush
 from actors.roles.port import (
     Consuming,
     Depth,
+    Jobless,
     Lost,
     Opened,
     QueueLost,
@@ -38,7 +39,7 @@ class Consumer:
     buffer: DeliveryBuffer
 
 
-class BrokerClient:
+class BrokerClient(Jobless):
     """What `RabbitMQClient` is, without pika and sockets: the frames are the same."""
 
     def __init__(self, broker: Broker) -> None:

@@ -23,6 +23,7 @@ from actors.roles.port import (
     Consuming,
     Depth,
     Fetched,
+    Jobless,
     Lost,
     Opened,
     Patient,
@@ -53,7 +54,7 @@ class ToyConnection(Connection):
         return "toy:"
 
 
-class ToyClient(Patient, ConnectionClient):
+class ToyClient(Patient, Jobless, ConnectionClient):
     """Hands out what is in the lists; what is given back comes again."""
 
     def __init__(self, plan: PipelinePlan) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.api.connector import connector_of
 from actors.api.options import Actions
+from actors.logic.jobs.job import Claimed
 from actors.logic.messages.records import pack
 from actors.logic.settlement.attempts import proven
 from actors.roles.port import Fetched
@@ -30,6 +31,7 @@ class Stored:
     reason: str = ""
     exchange: str = ""  #: of a message that a handler has put
     routing_key: str = ""
+    claim: Claimed | None = None  #: of a job
 
 
 class Sent:

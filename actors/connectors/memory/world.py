@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ from typing import Any
 from actors.api.options import Actions
 from actors.connectors.memory.wire import Stored, Wire, fetched
 from actors.errors import Fault
+from actors.logic.jobs.job import Answer, Claimed, Conclusion, Ending, Job, Progress
+from actors.logic.jobs.jobs import Jobs
 from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
+    CancelRequested,
     Consuming,
     Depth,
     Fetched,
@@ -41,6 +45,7 @@ class World:
         self.dead: dict[str, list[Stored]] = {}
         self.published: list[Stored] = []  #: by handlers
         self.clients: dict[str, WorldClient] = {}  #: the living one of each pipeline
+        self.jobs = Jobs()
         self._later: list[tuple[float, int, str, Stored]] = []
         self._order = itertools.count()
 
@@ -64,8 +69,11 @@ class World:
             self.queues.setdefault(queue, deque()).append(message)
 
     def next_ripe(self) -> float | None:
-        """When the next delayed message is due."""
-        return self._later[0][0] if self._later else None
+        """When the next delayed message is due, or a job."""
+        times = [self._later[0][0]] if self._later else []
+        if (due := self.jobs.next_due()) is not None and due > self.clock():
+            times.append(due)
+        return min(times, default=None)
 
     def hand_out(self, pipeline: str, epoch: int, first: int, count: int) -> list[Stored]:
         """The messages behind receipts that a handler gets now."""
@@ -99,6 +107,7 @@ class Channel:
     unsettled: dict[int, Stored] = field(default_factory=dict)
     republishing: set[int] = field(default_factory=set)  #: copied elsewhere, not yet acknowledged
     stopped: bool = False
+    answers: dict[int, Answer] = field(default_factory=dict)  #: of jobs, until they are settled
 
     @property
     def room(self) -> int:
@@ -119,6 +128,10 @@ class WorldClient(Patient):
         self._world = world
         self._name = plan.name
         self._wire = Wire(plan.kind)
+        self._tasks = {queue for route in plan.routes if route.tasks for queue in route.queues}
+        self._limits: dict[tuple[str, ...], int] = {}
+        self._owner = f"{plan.name}#{id(self)}"  # of jobs
+        self._asked: set[tuple[str, int, bool, bool]] = set()
         self._open = False
         self._events: list[Any] = []
 
@@ -131,8 +144,10 @@ class WorldClient(Patient):
     def turn(self, now: float) -> list[Any]:
         self._world.ripen()
         for epoch, channel in self.channels.items():
-            if chunk := self._fetch(epoch, channel, channel.room):
+            if chunk := self._fetch(epoch, channel, self._room(channel)):
                 self._events.append(chunk)
+        if self._tasks:
+            self._look_at_jobs()
         events, self._events = self._events, []
         return events
 
@@ -173,6 +188,11 @@ class WorldClient(Patient):
         told = dict(flush.told)
         for position in sorted((*flush.failed, *flush.returned), reverse=True):
             message = channel.take(position)
+            if message.claim:
+                is_failed = position in flush.failed
+                message.actions += [Actions.REQUEUE] if is_failed else []
+                self._give_back_job(message.claim, is_dead=is_failed)
+                continue
             if position in flush.failed:
                 message.actions.append(Actions.REQUEUE)
             else:
@@ -187,7 +207,11 @@ class WorldClient(Patient):
             if position in channel.republishing:
                 channel.republishing.remove(position)
             else:
-                channel.take(position).actions.append(Actions.ACK)
+                message = channel.take(position)
+                message.actions.append(Actions.ACK)
+                if message.claim:
+                    answer = channel.answers.pop(position, Answer())
+                    self._conclude(message.claim, Ending.FINISHED, answer)
 
     def republish(self, request: Republish) -> None:
         channel = self.channels.get(request.epoch)
@@ -199,7 +223,9 @@ class WorldClient(Patient):
         message = channel.take(request.position)
         channel.republishing.add(request.position)
         message.reason, message.redelivered = request.reason, False
-        if request.dead:
+        if message.claim:
+            self._move_job(message, message.claim, request)
+        elif request.dead:
             message.actions.append(Actions.DEAD_LETTER)
             self._world.dead.setdefault(request.queue, []).append(message)
         else:
@@ -211,8 +237,82 @@ class WorldClient(Patient):
     def measure(self, queue: str) -> None:
         self._events.append(Depth(queue, len(self._world.queues.get(queue, ()))))
 
+    def widen(self, queue: str, epoch: int, window: int) -> None:
+        if channel := self.channels.get(epoch):
+            channel.window = window
+
+    def limit(self, queues: tuple[str, ...], most: int) -> None:
+        self._limits[queues] = most
+
+    def begin(self, queue: str, epoch: int, positions: tuple[int, ...], worker: str) -> None:
+        for claim in self._claims(epoch, positions):
+            now = self._world.clock()
+            self._world.jobs.note_begin(claim.id, self._owner, claim.number, worker, now)
+
+    def report(self, queue: str, epoch: int, position: int, progress: Progress) -> None:
+        for claim in self._claims(epoch, (position,)):
+            self._world.jobs.report(claim.id, self._owner, claim.number, *progress)
+
+    def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
+        if channel := self.channels.get(epoch):
+            channel.answers[position] = answer
+
     def shut(self) -> None:
         self.fail("")
+
+    # ── jobs ──────────────────────────────────────────────────────────────────
+
+    def _claims(self, epoch: int, positions: tuple[int, ...]) -> list[Claimed]:
+        channel = self.channels.get(epoch)
+        held = channel.unsettled if channel else {}
+        return [c for p in positions if p in held and (c := held[p].claim) is not None]
+
+    def _room(self, channel: Channel) -> int:
+        """How many more a queue may have, beside those that share its limit."""
+        room = channel.room
+        for queues, most in self._limits.items():
+            if channel.queue in queues:
+                others = [one for one in self.channels.values() if one.queue in queues]
+                room = min(room, most - sum(len(one.unsettled) for one in others))
+        return room
+
+    def _look_at_jobs(self) -> None:
+        """Pass on what people ask of jobs in hand; here, nothing of it gets lost."""
+        self._world.jobs.sweep(self._world.clock())
+        for job in self._world.jobs.asked(self._owner):
+            word = (job.id, job.number, job.cancel_requested, job.stop_requested)
+            if word in self._asked:
+                continue
+            self._asked.add(word)
+            for epoch, channel in self.channels.items():
+                for position, message in channel.unsettled.items():
+                    if message.claim and message.claim.id == job.id:
+                        event = CancelRequested(channel.queue, epoch, position, job.stop_requested)
+                        self._events.append(event)
+
+    def _conclude(self, claim: Claimed, ending: Ending, answer: Answer, delay: float = 0.0) -> None:
+        conclusion = Conclusion(
+            claim.id, self._owner, claim.number, ending, answer.outcome, answer.error, delay,
+            answer.progress, answer.seconds, answer.worker,
+        )  # fmt: skip
+        self._world.jobs.conclude(conclusion, self._world.clock())
+
+    def _move_job(self, message: Stored, claim: Claimed, request: Republish) -> None:
+        job = self._world.jobs.get(claim.id, self._world.clock())
+        answer = request.answer or _killed(request, is_stopping=bool(job and job.stop_requested))
+        if request.dead:
+            message.actions.append(Actions.DEAD_LETTER)
+            ending = Ending.STOPPED if answer.is_stopped else Ending.FAILED
+            self._conclude(claim, ending, answer)
+        else:
+            message.actions.append(Actions.REQUEUE)
+            snoozed = request.attempts < claim.attempt or not answer.error
+            ending = Ending.SNOOZE if snoozed else Ending.RETRY
+            self._conclude(claim, ending, answer, request.delay)
+
+    def _give_back_job(self, claim: Claimed, *, is_dead: bool) -> None:
+        now = self._world.clock()
+        self._world.jobs.give_back(claim.id, self._owner, claim.number, now, is_dead=is_dead)
 
     # ── what befalls it ───────────────────────────────────────────────────────
 
@@ -233,6 +333,9 @@ class WorldClient(Patient):
         for epoch in epochs:
             channel = self.channels.pop(epoch)
             for message in reversed(channel.unsettled.values()):
+                if message.claim:
+                    self._give_back_job(message.claim, is_dead=True)
+                    continue
                 message.redelivered = True
                 self._world.queues[channel.queue].appendleft(message)
 
@@ -240,6 +343,13 @@ class WorldClient(Patient):
         queue = self._world.queues[channel.queue]
         deliveries: list[tuple[bytes, int]] = []
         first = channel.last + 1
+        if channel.queue in self._tasks and room > 0:
+            now = self._world.clock()
+            for claim in self._world.jobs.claim(channel.queue, self._owner, room, now):
+                message = _of_job(claim, self._world.jobs.get(claim.id, now))
+                channel.last += 1
+                channel.unsettled[channel.last] = message
+                deliveries.append(self._wire.delivery(channel.queue, channel.last, message))
         while queue and len(deliveries) < room:
             message = queue.popleft()
             channel.last += 1
@@ -247,3 +357,22 @@ class WorldClient(Patient):
             deliveries.append(self._wire.delivery(channel.queue, channel.last, message))
             message.attempts += self._wire.counts
         return fetched(channel.queue, epoch, first, deliveries) if deliveries else None
+
+
+def _of_job(claim: Claimed, job: Job | None) -> Stored:
+    """The message of a job, as its store gives it."""
+    headers = json.loads(job.new.headers) if job else {}
+    if claim.meta != b"{}":
+        headers["x-callboard-meta"] = json.loads(claim.meta)
+    stored = Stored(claim.body, claim.id, headers, attempts=claim.attempt - 1, claim=claim)
+    stored.redelivered = stored.attempts > 0
+    return stored
+
+
+def _killed(request: Republish, *, is_stopping: bool) -> Answer:
+    """The answer for a job whose process is gone: killed to stop it, or at fault."""
+    kind, message = request.error, request.reason
+    if is_stopping:
+        kind, message = "TaskStopped", "stopped"
+    outcome = {"type": kind, "message": message, "args": [], "traceback": ""}
+    return Answer(json.dumps(outcome).encode(), kind, is_stopping)

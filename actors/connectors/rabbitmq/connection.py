@@ -29,6 +29,7 @@ from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Consuming,
     Depth,
+    Jobless,
     Lost,
     Opened,
     QueueLost,
@@ -52,7 +53,7 @@ _TIMED_OUT = re.compile(r"Timeout value used: (\d+) ms")
 logger = own_logger("actors.connection")
 
 
-class RabbitMQClient:
+class RabbitMQClient(Jobless):
     """An `actors.roles.port.ConnectionClient` for one vhost."""
 
     def __init__(self, plan: PipelinePlan) -> None:

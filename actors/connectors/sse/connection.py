@@ -21,6 +21,7 @@ from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
 from actors.roles.port import (
     Depth,
+    Jobless,
     Lost,
     Opened,
     Patient,
@@ -39,7 +40,7 @@ CHECKPOINT_INTERVAL = 0.25
 WRITE_AGAIN = 5.0
 
 
-class SSEClient(Patient):
+class SSEClient(Patient, Jobless):
     """The `ConnectionClient` of event streams; a queue is a path below the connection's URL.
 
     There is no broker to give events back to: they are kept here until they are settled,

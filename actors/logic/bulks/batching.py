@@ -75,6 +75,13 @@ class Batching:
         parts = [part for buffer in self._buffers.values() for part in buffer.recall(old)]
         return [(chunk, index, False) for chunk, index in Draft(parts).deliveries()]
 
+    def withdraw(self, epoch: int, position: int) -> tuple[Chunk, int] | None:
+        """Take out one delivery; None: it does not wait here."""
+        for buffer in self._buffers.values():
+            if found := buffer.withdraw(epoch, position):
+                return found
+        return None
+
     def settled(self, part: Slice) -> None:
         """Deliveries have their outcome: of no consequence to the others."""
 
@@ -146,6 +153,22 @@ class BatchBuffer:
     def recall(self, old: Old) -> list[Slice]:
         """Take out what has waited for too long."""
         return self._remove(lambda part: is_old(part.chunk, old))
+
+    def withdraw(self, epoch: int, position: int) -> tuple[Chunk, int] | None:
+        """Take out one delivery."""
+        for place, (part, came) in enumerate(self._parts):
+            index = position - part.chunk.first
+            if part.chunk.epoch == epoch and part.start <= index < part.stop:
+                before, rest = part.split(index - part.start)
+                gone, after = rest.split(1)
+                del self._parts[place]
+                for left in (after, before):
+                    if left.size:
+                        self._parts.insert(place, (left, came))
+                self.size -= 1
+                self.bytes -= gone.bytes
+                return part.chunk, index
+        return None
 
     def _remove(self, goes: Callable[[Slice], bool]) -> list[Slice]:
         dropped: list[Slice] = []

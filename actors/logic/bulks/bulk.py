@@ -208,8 +208,18 @@ class Handed:
     timeout: float  #: seconds for it, from when the handler was free to begin it
     sent: float
     started: float | None = None  #: when that was
+    until: float | None = None  #: when its time is over, where its handler has told
 
     @property
     def deadline(self) -> float:
         """When it will have been worked on for longer than it may."""
+        if self.until is not None:
+            return self.until
         return inf if self.started is None else self.started + self.timeout
+
+    def holds(self, epoch: int, position: int) -> bool:
+        """Whether a delivery is in it."""
+        return any(
+            chunk.epoch == epoch and chunk.first + start <= position < chunk.first + stop
+            for chunk, start, stop in self.draft.parts
+        )

@@ -18,6 +18,8 @@ MESSAGE_WORTH_S = 0.005
 #: Seconds a bulk from which a handler has only the one that it works on: what waits at it can go
 #: to no other, nor back to its queue, and the way of the next one is short against them.
 SLOW_BULK_S = 0.5
+#: The same of jobs, which wait for nobody else's.
+SLOW_JOB_S = 0.05
 #: Bulks in one message at the most.
 BULKS_MAX = 256
 
@@ -26,9 +28,12 @@ class HandlerWindow:
     """The bulks that one handler does in turn, `in_flight` at once: those of a route, or of
     several routes that take turns."""
 
-    def __init__(self, in_flight: int) -> None:
+    def __init__(self, in_flight: int, *, jobs: bool = False) -> None:
         self.bulks: dict[int, Handed] = {}
         self._in_flight = in_flight
+        #: Seconds a bulk from which it counts as slow, and what one takes of which nobody knows.
+        self._slow = SLOW_JOB_S if jobs else SLOW_BULK_S
+        self._unknown = SLOW_JOB_S if jobs else MESSAGE_WORTH_S
         self._unanswered: list[set[int]] = []
         self._costs: dict[str, float] = {}  # seconds a bulk, learnt, by route
 
@@ -40,8 +45,8 @@ class HandlerWindow:
         """
         if self._in_flight > 1:
             return min(BULKS_MAX, self._in_flight - len(self.bulks))
-        cost = self._costs.get(route, MESSAGE_WORTH_S)
-        if len(self._unanswered) >= (MESSAGES_MAX if cost < SLOW_BULK_S else 1):
+        cost = self._costs.get(route, self._unknown)
+        if len(self._unanswered) >= (MESSAGES_MAX if cost < self._slow else 1):
             return 0
         return max(1, min(BULKS_MAX, int(MESSAGE_WORTH_S / cost)))
 
@@ -62,7 +67,7 @@ class HandlerWindow:
         for handed in bulks:
             del self.bulks[handed.number]
         for route in costs.keys() & {handed.route for handed in bulks}:
-            cost = self._costs.get(route, MESSAGE_WORTH_S)
+            cost = self._costs.get(route, self._unknown)
             self._costs[route] = max(1e-5, cost + (costs[route] - cost) / 4)
         self._unanswered = without(self._unanswered, {handed.number for handed in bulks})
         self._start(now)
@@ -173,7 +178,9 @@ class HandlerState:
 
     def _row(self, route_queue: RouteQueue) -> HandlerWindow:
         if route_queue.row not in self._rows:
-            self._rows[route_queue.row] = HandlerWindow(route_queue.in_flight)
+            self._rows[route_queue.row] = HandlerWindow(
+                route_queue.in_flight, jobs=route_queue.jobs
+            )
         return self._rows[route_queue.row]
 
 
@@ -281,6 +288,14 @@ class HandlerPool:
         """Handlers that work on a bulk for longer than they may."""
         first = ((name, state.latest()) for name, state in self.handlers.items())
         return [(name, handed) for name, handed in first if handed and handed.deadline <= now]
+
+    def holder(self, epoch: int, position: int) -> tuple[str, Handed] | None:
+        """The handler that has a delivery, and the bulk that it is in."""
+        for name, state in self.handlers.items():
+            for handed in state.bulks.values():
+                if handed.holds(epoch, position):
+                    return name, handed
+        return None
 
     def recallable(self, old: Old) -> Iterator[tuple[str, list[int]]]:
         """Handlers with the numbers of bulks that they have not begun, and that wait too long; of

@@ -105,6 +105,8 @@ class RouteQueue:
         *,
         row: str | None = None,  # one that it shares with others; None: its own
         timeout_is_final: bool = False,  # what befalls a late message is the end of it
+        jobs: bool = False,  # no message waits behind another that takes long
+        at_most_once: bool = False,  # what was begun in a process that died never runs again
     ) -> None:
         self.name = name  #: of the route
         self.row = name if row is None else row  #: in a handler, where bulks take turns
@@ -113,6 +115,8 @@ class RouteQueue:
         self.timeout = timeout  #: seconds
         self.in_hand = 0  #: bulks at handlers, counted by who gives them
         self.spent: set[str] = set()  #: queues of which no more comes before a settlement
+        self.jobs = jobs
+        self.at_most_once = at_most_once
         self.hurried = False  #: what waits for its bulk to fill is not to wait any more
         self._timeout_is_final = timeout_is_final
         self._suspects = Suspects(max_crashes)
@@ -180,9 +184,17 @@ class RouteQueue:
         `overdue` is the bulk, of this line or another, that it was killed for, or 0."""
         self.in_hand -= len(bulks)
         losses = Losses()
+        if self.at_most_once:
+            self._return([handed.draft for handed in bulks if handed.started is None], now)
+            bulks = [handed for handed in bulks if handed.started is not None]
         drafts = [handed.draft for handed in bulks]
         for draft in drafts:
             draft.count_attempt()
+        if self.at_most_once:
+            late = [handed.draft for handed in bulks if handed.number == overdue]
+            losses.timed_out = self._living(late)
+            losses.crashed = self._living([draft for draft in drafts if draft not in late])
+            return losses
         if overdue:  # it was killed: that says nothing of what else was in it
             late = [handed.draft for handed in bulks if handed.number == overdue]
             for draft in late:
@@ -218,6 +230,19 @@ class RouteQueue:
             if draft.parts:
                 self._blameless.append(draft)
         return recalled
+
+    def withdraw(self, epoch: int, position: int) -> list[tuple[Chunk, int, bool]]:
+        """Take out a job that was canceled, as (chunk, index, failed); none where it does not wait
+        here: a suspect stays until a handler returns it."""
+        if isinstance(self.batching, Batching):
+            if found := self.batching.withdraw(epoch, position):
+                return [(*found, False)]
+            for draft in self._blameless:
+                for chunk, index in draft.deliveries():
+                    if (chunk.epoch, chunk.first + index) == (epoch, position) and draft.size == 1:
+                        self._blameless.remove(draft)
+                        return [(chunk, index, False)]
+        return []
 
     @property
     def _exhausted(self) -> bool:

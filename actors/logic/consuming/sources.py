@@ -97,6 +97,45 @@ class Pace:
         return wanted
 
 
+#: Seconds of a job from which on none is held that no handler can begin at once.
+SLOW_JOB_S = 0.05
+#: Seconds of work that may be held of shorter ones, and how many of them at the most.
+JOBS_HELD_S = 0.2
+JOBS_MAX = 1024
+
+
+class JobPace(Pace):
+    """The jobs of one queue that may be in hand: none waits here behind another that takes long,
+    while somebody elsewhere has nothing to do."""
+
+    @property
+    def least(self) -> int:
+        """What handlers can begin at once."""
+        return self.slots * self._bulk
+
+    def first(self, patience: float) -> int:
+        return self.wanted(patience)
+
+    def alone(self, patience: float) -> int:
+        return self.least
+
+    def wanted(self, patience: float) -> int:
+        if self.cost is None or self.cost >= SLOW_JOB_S:
+            return self.least
+        return max(self.least, min(JOBS_MAX, int(JOBS_HELD_S * self.slots / self.cost)))
+
+    def learn(self, deliveries: int, seconds: float) -> None:
+        """One that takes long counts at once: those behind it wait already."""
+        if deliveries and seconds / deliveries >= SLOW_JOB_S:
+            self.cost = max(self.cost or 0.0, seconds / deliveries)
+        else:
+            super().learn(deliveries, seconds)
+
+    def change(self, window: int, unsettled: int, patience: float, now: float) -> int:
+        wanted = self.wanted(patience)
+        return window if window / 1.5 < wanted < window * 1.5 else wanted
+
+
 #: Seconds until a queue is tried again that is refused or missing.
 REFUSED_RETRY_S = 60.0
 
@@ -128,6 +167,7 @@ class Source:
     told: float = -inf  #: when it was last said that its deliveries wait for too long
     idle: bool = False  #: nobody can work on what it brings: it is to bring nothing
     ready: int | None = None  #: deliveries, when the world was last asked
+    jobs: tuple[tuple[str, int], ...] = ()  #: by status, then
     empty: bool = False  #: as far as the world told, and nothing came since
     backoff: Backoff = field(default_factory=Backoff)
 

@@ -13,6 +13,7 @@ from actors.logic.bulks.bulk import Chunk, Slice
 from actors.logic.bulks.ordering import Ordering
 from actors.logic.bulks.route_queue import RouteQueue
 from actors.logic.consuming.frames import Delivery
+from actors.logic.jobs.job import Answer
 from actors.logic.settlement.attempts import counted, may_count
 from actors.logic.settlement.failure import (
     Outcome,
@@ -163,6 +164,7 @@ class Single(NamedTuple):
     error: str = ""  #: class of the exception, qualified, where one was raised
     attempts: int = 0  #: how often it has been handed out by now; 0: not known
     raw: bytes = b""  #: the delivery as it came, where a copy of it is to be made
+    answer: Answer | None = None  #: of a job
 
 
 #: Seconds until what nobody can work on returns to its queue.
@@ -258,6 +260,10 @@ class Settling:
         """Returns to the world whatever waits too long here, uncounted where nobody has had it."""
         for route_queue in set(self._route_queues.values()):
             self._return(route_queue.recall(old))
+
+    def withdraw(self, queue: str, epoch: int, position: int) -> None:
+        """Returns a job that was canceled before anybody had it to the world."""
+        self._return(self._route_queues[queue].withdraw(epoch, position))
 
     def hand_back(self, route_queue: RouteQueue, now: float) -> None:
         """Nobody can work on what waits in a route queue: it returns to the world after a while."""

@@ -258,13 +258,21 @@ class Unacked:
         spent = account.ledger.unsettled >= account.window
         return self.sent_chunks.send(sent), first, spent
 
-    def settle(self, epoch: int, first: int, last: int, outcome: int, attempts: int = 0) -> None:
-        """Carry out an outcome that needs nothing else."""
+    def settle(self, epoch: int, first: int, last: int, outcome: int, attempts: int = 0) -> str:
+        """Carry out an outcome that needs nothing else; returns the queue where any delivery was
+        still open."""
         account = self._account(epoch)
+        settled = 0
         if account:
             settled = account.ledger.settle(first, last, Outcome(outcome), attempts)
             self.counts[account.route].settled(outcome, settled)
             self._touched.add(epoch)
+        return account.queue if account and settled else ""
+
+    def queue_of(self, epoch: int) -> str:
+        """The queue of an epoch that has not ended; empty: it has."""
+        account = self._accounts.get(epoch)
+        return account.queue if account else ""
 
     def may_hold(self, epoch: int) -> bool:
         """Whether another may wait here: what is held takes at most half the prefetch."""
