@@ -24,23 +24,45 @@ if TYPE_CHECKING:
         CallboardError,
         ConfigurationError,
         HandlerCrashed,
+        InvalidArguments,
         InvalidConnection,
         InvalidHandler,
         InvalidMessage,
         InvalidRoute,
+        JobInterrupted,
+        NotSupported,
         PublishError,
+        ResultExpired,
+        TaskCanceled,
+        TaskError,
+        TaskExpired,
+        TaskFailed,
+        TaskStopped,
+        TaskTimeout,
         UndecodableMessageException,
+        UnknownTask,
         UnreachableError,
     )
+    from actors.logic.jobs.job import Status
+    from actors.logic.jobs.jobs import JobConflict
+    from actors.logic.jobs.store import JobInfo
     from actors.publisher import Publisher
+    from actors.tasks.context import JobContext, current_job
+    from actors.tasks.jobs import Job, Reply
+    from actors.tasks.options import TaskOptions, Unique
+    from actors.tasks.task import Task, TaskActor
 
 __all__ = [
     "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "Binding", "CallboardError",
     "ConfigurationError", "Event", "Events", "Exchange", "HandlerActor", "HandlerCrashed",
-    "InvalidConnection", "InvalidHandler", "InvalidMessage", "InvalidRoute", "Message", "Options",
-    "PublishError", "Publisher", "Queue", "RabbitMQMessage", "Retry", "RouteOptions",
-    "RouteTypes", "SSEApplication", "SSEConnection", "SpoolConnection", "SpoolMessage",
-    "Timeit", "UndecodableMessageException", "UnreachableError",
+    "InvalidArguments", "InvalidConnection", "InvalidHandler", "InvalidMessage", "InvalidRoute",
+    "Job", "JobConflict", "JobContext", "JobInfo", "JobInterrupted", "Message", "NotSupported",
+    "Options", "PublishError", "Publisher", "Queue", "RabbitMQMessage", "Reply",
+    "ResultExpired", "Retry", "RouteOptions", "RouteTypes", "SSEApplication", "SSEConnection",
+    "SpoolConnection", "SpoolMessage", "Status", "Task", "TaskActor", "TaskCanceled",
+    "TaskError", "TaskExpired", "TaskFailed", "TaskOptions", "TaskStopped", "TaskTimeout",
+    "Timeit", "UndecodableMessageException", "Unique", "UnknownTask", "UnreachableError",
+    "current_job",
 ]  # fmt: skip
 
 _HOMES = {
@@ -51,7 +73,14 @@ _HOMES = {
     "connectors.rabbitmq.message": ("RabbitMQMessage",),
     "connectors.spool.message": ("SpoolMessage",),
     "connectors.sse.message": ("Event",),
+    "logic.jobs.job": ("Status",),
+    "logic.jobs.jobs": ("JobConflict",),
+    "logic.jobs.store": ("JobInfo",),
     "publisher": ("Publisher",),
+    "tasks.context": ("JobContext", "current_job"),
+    "tasks.jobs": ("Job", "Reply"),
+    "tasks.options": ("TaskOptions", "Unique"),
+    "tasks.task": ("Task", "TaskActor"),
     "api.route": ("HandlerActor",),
     "api.timeit": ("Timeit",),
     "api.topology": ("Binding", "Exchange", "Queue"),

@@ -7,14 +7,16 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from actors.api.app import App
 from actors.api.connector import connectors
 from actors.connectors.journal import NoJournal
+from actors.connectors.memory.jobs import InlineClient, WorldJobs
 from actors.connectors.memory.publisher import WorldPublisher
 from actors.connectors.memory.wire import Sent, Stored
 from actors.connectors.memory.world import World
+from actors.logic.jobs.job import Status as JobStatus
 from actors.logic.messages.entry import MAX_DELAY, Entry, check_seconds
 from actors.metrics import declared, use_registry
 from actors.plan.build import build_plan
@@ -23,12 +25,21 @@ from actors.plan.settings import Settings
 from actors.roles.protocol import ActorMessage, Configure, Drain, ReportStatus, Status
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.observed import Crash, ObservedCode, When
+from actors.tasks.client import ENDED, open_client
+from actors.tasks.jobs import Job, as_call
+from actors.tasks.task import Task, TaskActor
 from actors.usercode.metrics_registry import MemoryRegistry
 from actors.usercode.runner import InlineClockCode
 
 __all__ = ["InMemorySystem", "Sent", "crash"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 ROOT = "root#1"
+
+#: Seconds of virtual time between two looks at a job that a test waits for.
+CALL_STEP_S = 0.05
 
 #: What may be killed, as `status` names it, and the role that it plays on the stage.
 ROLES = {
@@ -106,6 +117,7 @@ class InMemorySystem:
             "clock": lambda _: InlineClockCode(self._app, self.world.clock, self._state is None),
             **dict.fromkeys((one.kind for one in connectors()), self.world.client),
         }
+        self._app.jobs.open = lambda kind, settings: InlineClient(self.world, os.getpid())
         use_registry(self._kept_metrics)
         self.stage = self.stage_class(clients, self._seed)
         self.stage.create(ROOT, "root")
@@ -130,6 +142,7 @@ class InMemorySystem:
             use_registry(None)
             self._set_state(self._kept)
             self._app.open_outlets(())
+            self._app.jobs.open = open_client
         raised = [error for code in self._codes for _, error in code.raised]
         unread = [error for error in raised if id(error) not in self._read]
         if kind is None and self._raise_errors and unread:
@@ -173,10 +186,57 @@ class InMemorySystem:
         self.run_until_idle()
         return [Sent(stored) for stored in delivered]
 
-    def advance(self, seconds: float) -> None:
+    def advance(
+        self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0
+    ) -> None:
         """Let virtual time pass: flush timers, backoff, retries, `asyncio.sleep` of handlers."""
         check_seconds("seconds", seconds, MAX_DELAY)
-        self.stage.advance(seconds)
+        self.stage.advance(seconds + 60.0 * minutes + 3600.0 * hours + 86400.0 * days)
+
+    @overload
+    def send(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+
+    @overload
+    def send(self, task: type[TaskActor], *args: Any, **kwargs: Any) -> Job[Any]: ...
+
+    def send(self, task: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Put a job and let the system work on it; with options: `task.options(delay=60)`.
+
+        Its `info_sync`, `status_sync` and `result_sync` say what became of it.
+        """
+        job: Job[Any] = task.send_sync(*args, **kwargs)
+        self.run_until_idle()
+        return job
+
+    @overload
+    def call(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def call(self, task: type[TaskActor], *args: Any, **kwargs: Any) -> Any: ...
+
+    def call(self, task: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a task as a caller outside of the system would: time passes until there is an
+        outcome, `wait` seconds at the most. Returns and raises as `Task.call` does."""
+        call = task.job(*args, **kwargs)
+        ready = as_call(call.prepared)
+        store = WorldJobs(self.world)
+        (id,) = store.put([ready.new])
+        self.run_until_idle()
+        job: Job[Any] = self._app.jobs.of_task(call, id)
+        until = self.stage.now + ready.wait
+        while (info := job.info_sync()).status not in ENDED and self.stage.now < until:
+            self.stage.advance(min(CALL_STEP_S, until - self.stage.now))
+        if info.status not in (*ENDED, JobStatus.STARTED):
+            store.cancel(id)
+        return job.value_of(info)
+
+    def cancel(self, job: Job[Any], *, stop: bool = False) -> JobStatus:
+        """Cancel a job, and let the system answer; returns the status that it has then."""
+        WorldJobs(self.world).cancel(job.id, stop=stop)
+        self.run_until_idle()
+        if job.info_sync().cancel_requested:
+            self.stage.advance(1.0)
+        return job.status_sync()
 
     def run_until_idle(self) -> None:
         """Let the system work until nothing is left to do at this moment."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from actors.api.annotations import Unresolved, name_of, payload_type
 from actors.api.callables import fault
@@ -20,6 +22,11 @@ from actors.errors import ConfigurationError, Exit, InvalidConnection, InvalidRo
 from actors.log import own_logger
 from actors.logic.consuming.routing import numbered
 from actors.logic.messages.entry import broken_text
+
+if TYPE_CHECKING:
+    from actors.tasks.jobs import Job, Jobs
+    from actors.tasks.options import CallKeywords, TaskKeywords
+    from actors.tasks.task import BulkTaskDecorator, NewCall, Task, TaskDecorator
 
 
 class State(MutableMapping[str, Any]):
@@ -118,6 +125,9 @@ class App(State):
         self.timers: list[Timer] = []
         self.import_threads: tuple[str, ...] = ()  #: by name; a fork does not have them
         self.amqp = AMQPRoutes(self)
+        self.tasks: dict[str, Task[..., Any]] = {}
+        #: (name, kind, settings) of each connection, in a process of a running system.
+        self.places: tuple[tuple[str, str, str], ...] = ()
 
     def _add_connection(self, connection: Connection) -> None:
         if not isinstance(connection, Connection):
@@ -197,6 +207,85 @@ class App(State):
             raise InvalidRoute(f"route {route.name or queue}: there is one of this name: set name=")
         return free
 
+    # ── tasks ──────────────────────────────────────────────────────────────────
+
+    def task(self, name: str, **options: Unpack[TaskKeywords]) -> TaskDecorator:
+        """Declares what is decorated as a task that callers call by this name: a function,
+        `def` or `async def`, or a `TaskActor` class. Returns a `Task`.
+
+            @app.task("resize", timeout=60, retry=Retry(attempts=3))
+            def resize(path: str, width: int = 800) -> str: ...
+
+        Arguments and result are of the types that it names, and travel as JSON; a parameter of
+        the type `JobContext` gets the job. The options are those of `TaskOptions`. Raises
+        `InvalidRoute` and `ConfigurationError`.
+        """
+        from actors.tasks.declare import declare
+        from actors.tasks.task import check_name
+
+        check_name(name)
+        return cast("TaskDecorator", lambda function: declare(self, name, function, dict(options)))
+
+    def bulk_task(
+        self, name: str, *, bulk: int = 32, flush: float = 0.01, **options: Unpack[TaskKeywords]
+    ) -> BulkTaskDecorator:
+        """Declares a task whose callers call with one argument, while the function gets a list of
+        up to `bulk` of them, and returns a list of as many results or exceptions.
+
+        A list that is not full waits `flush` seconds. Raises `InvalidRoute` and
+        `ConfigurationError`.
+        """
+        from actors.tasks.declare import declare
+        from actors.tasks.task import check_name
+
+        check_name(name)
+        return cast(
+            "BulkTaskDecorator",
+            lambda function: declare(
+                self, name, function, dict(options), bulk=bulk, flush=flush, is_bulk=True
+            ),
+        )
+
+    @functools.cached_property
+    def jobs(self) -> Jobs:
+        """The jobs of the app's tasks: `get`, `list`, `count`, `send_many`, `pause`, `resume`."""
+        from actors.tasks.jobs import Jobs
+
+        return Jobs(self)
+
+    async def send(self, name: str, arguments: Any, **options: Unpack[CallKeywords]) -> Job[Any]:
+        """Puts a job of a task by its name: its code is not needed here. An object is the
+        arguments by name, a list those in order, any other value the only one.
+
+            job = await app.send("resize", {"path": "a.png"}, delay=60)
+        """
+        return await self.jobs.send(name, arguments, **options)
+
+    def send_sync(self, name: str, arguments: Any, **options: Unpack[CallKeywords]) -> Job[Any]:
+        """`send` where there is no `await`."""
+        return self.jobs.send_sync(name, arguments, **options)
+
+    async def gather(self, *calls: NewCall[Any], return_exceptions: bool = False) -> Sequence[Any]:
+        """The results of many calls at once, in their order: `app.gather(a.job(1), b.job(2))`.
+
+        With `return_exceptions` an exception stands in the place of a result; without it, the
+        first is raised and the other calls are withdrawn.
+        """
+        from actors.tasks.jobs import gather
+
+        return await gather(self.jobs, calls, return_exceptions=return_exceptions)
+
+    async def aclose(self) -> None:
+        """Lets go of the connections that calls and puts have opened, on an event loop."""
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """Lets go of the connections that calls and puts have opened; a later one opens them
+        again."""
+        self.close_outlets()
+        if "jobs" in self.__dict__:
+            self.jobs.close()
+
     # ── hooks, timers, callbacks ───────────────────────────────────────────────
 
     def run_on_startup(self, hook: HookT) -> HookT:
@@ -265,12 +354,16 @@ class App(State):
         self, places: Iterable[tuple[str, str, str]], open_publisher: OpenPublisher = open_publisher
     ) -> None:
         """In a process of a running system: (name, kind, settings) of where connections are."""
+        places = tuple(places)
         self._outlets = {
             name: ConnectionOutlet(kind, settings, open_publisher)
             for name, kind, settings in places
         }
         for name, connection in self.connections.items():
             connection.lead_to(self._outlets.get(name))
+        self.places = places
+        if "jobs" in self.__dict__:
+            self.jobs.close()  # a later call opens what is there by then
 
     def close_outlets(self) -> None:
         """Wait for what was put, and let go of the connections that it went by."""

@@ -122,7 +122,8 @@ FailCallback = Annotated[
 ]
 
 
-def _check_on_exception(value: Any) -> Any:
+def check_on_exception(value: Any) -> Any:
+    """The value, if it is what `on_exception` may be. Raises ValueError."""
     if value is None:
         return None
     entries = value if isinstance(value, Mapping) else {Exception: value}
@@ -165,7 +166,7 @@ class RouteOptions(Schema):
     pool: str = ""  #: routes of one pool share handler processes
     requires: dict[str, str | int | bool] = Field(default_factory=dict)  #: of the handler's host
     on_success: Actions = Actions.ACK
-    on_exception: Annotated[OnException | None, PlainValidator(_check_on_exception)] = None
+    on_exception: Annotated[OnException | None, PlainValidator(check_on_exception)] = None
     connection_fail_callback: FailCallback | None = None
 
 

@@ -11,6 +11,7 @@ import click
 from actors.cli.dead import dead
 from actors.cli.drain import drain
 from actors.cli.flags import blame
+from actors.cli.jobs import call, jobs, pause, resume, send
 from actors.cli.key import key
 from actors.cli.output import say
 from actors.cli.publish import publish
@@ -49,7 +50,8 @@ def callboard() -> None:
     """
 
 
-for verb in (run, check, status, drain, publish, dead, spool, key):
+VERBS = (run, check, status, drain, publish, call, send, jobs, pause, resume, dead, spool, key)
+for verb in VERBS:
     callboard.add_command(verb)
 
 

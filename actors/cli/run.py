@@ -80,6 +80,8 @@ def check(app: str, **values: Any) -> None:
     else:
         for pipeline in plan.pipelines:
             say("", describe(pipeline), *_routes(pipeline))
+        if loaded.tasks:
+            say("", *_tasks(loaded))
     for caveat in caveats:
         say(f"callboard: warning: {redact(caveat)}", err=True)
 
@@ -129,6 +131,18 @@ def _settings(values: dict[str, Any]) -> Settings:
 
 def _names(pipeline: PipelinePlan) -> str:
     return ", ".join(route.name for route in pipeline.routes)
+
+
+def _tasks(app: App) -> list[str]:
+    """The tasks with their arguments and results."""
+    rows = [
+        (
+            name, task.queue, task.declared.signature.described(),
+            f"{task.declared.options.timeout:g} s",
+        )
+        for name, task in app.tasks.items()
+    ]  # fmt: skip
+    return table(("task", "queue", "call", "timeout"), rows, width=160)
 
 
 def _routes(pipeline: PipelinePlan) -> list[str]:

@@ -11,6 +11,7 @@ import click
 from actors.cli.flags import flag
 from actors.cli.output import say, say_json, table
 from actors.cli.values import Whole
+from actors.logic.jobs.job import Status
 from actors.roles.supervision.report import why
 
 READY, NOT_READY, NOTHING = 0, 1, 3
@@ -51,7 +52,7 @@ def status(name: str | None, as_json: bool, ready: bool, admin_port: int | None)
 
 def _page(report: dict[str, Any]) -> list[str]:
     """The report as people read it, at most 100 columns wide."""
-    parts = [[_head(report)], _actors(report["actors"]), _routes(report)]
+    parts = [[_head(report)], _actors(report["actors"]), _routes(report), _jobs(report)]
     parts += [
         [f"{route['name']}: {route['last_error']}"]
         for route in report["routes"]
@@ -86,6 +87,14 @@ def _cell(actor: dict[str, Any], head: str) -> object:
     if head == "pid":
         return str(actor["pid"] or "")  # a number would be set to the right
     return actor.get(head, "")
+
+
+def _jobs(report: dict[str, Any]) -> list[str]:
+    """The jobs of each queue by status, as their store counted them."""
+    counted = [(route["name"], route["jobs"]) for route in report["routes"] if "jobs" in route]
+    statuses = [status.value for status in Status]
+    rows = [(name, *(jobs.get(status, 0) for status in statuses)) for name, jobs in counted]
+    return table(("jobs of", *statuses), rows)
 
 
 def _routes(report: dict[str, Any]) -> list[str]:

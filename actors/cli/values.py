@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from actors.logic.jobs.store import check_id
 from actors.logic.messages.entry import broken_rule
 
 
@@ -43,6 +44,26 @@ class Moment(click.ParamType[float]):
             return datetime.fromisoformat(value).timestamp()
         except ValueError:
             self.fail(f"{value!r} is no time like 2030-01-31T12:00:00", param, ctx)
+
+
+class JobId(click.ParamType[str]):
+    """The id of a job."""
+
+    name = "ID"
+    what = "a job's id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_id(value)
+        except ValueError as error:
+            self.fail(str(error).replace("a job's id", self.what), param, ctx)
+
+
+class TaskName(JobId):
+    """The name of a task, made of the same characters."""
+
+    name = "TASK"
+    what = "a task's name"
 
 
 class QueueName(click.ParamType[str]):

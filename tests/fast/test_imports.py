@@ -17,7 +17,8 @@ FILES = sorted(path for folder in ("actors", "handlers") for path in (ROOT / fol
 
 #: Imports point to the left, those in functions and for type checkers too.
 LAYERS = (
-    "logic", "errors", "log", "api", "plan", "roles", "connectors", "usercode", "stages", "ops",
+    "logic", "errors", "log", "api", "plan", "roles", "connectors", "usercode", "tasks", "stages",
+    "ops",
     "cli",
 )  # fmt: skip
 
@@ -34,6 +35,10 @@ ELSEWHERE = {
 #: Imports that point to the right, each with its reason.
 EXCEPTIONS = {
     ("actors.api.app", "actors.cli"): "App.run is the command line for scripts",
+    ("actors.api.app", "actors.tasks.declare"): "App.task, when it is first asked for",
+    ("actors.api.app", "actors.tasks.task"): "the same",
+    ("actors.api.app", "actors.tasks.jobs"): "App.jobs, when it is first asked for",
+    ("actors.api.app", "actors.tasks.options"): "the types of its keywords",
     ("actors.api.outlet", "actors.usercode.publisher_thread"): "a put before any system runs",
 }
 

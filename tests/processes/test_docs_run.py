@@ -100,6 +100,33 @@ def test_a_timer_of_a_page_puts_its_message(block: str, folder: Path) -> None:
     assert "ERROR" not in (folder / "output").read_text()
 
 
+#: What a task of a page is called with, and what it returns.
+CALLS = {
+    "resize": ('{"path": "a.png"}', '"a.png at 800"'),
+    "mail": ('["a@b.c", "Hi"]', "null"),
+    "clean": ('[["a", "b"]]', "2"),
+    "train": ('["m"]', "1"),
+    "embed": ('["hello"]', "5"),
+    "add": ("[2, 3]", "5"),
+}
+
+
+@pytest.mark.parametrize("block", [one for one in APPS if "task(" in str(one.values[0])])
+def test_the_tasks_of_a_page_are_called_and_answer(block: str, folder: Path) -> None:
+    (folder / "example.py").write_text(block)
+    own = re.search(r'SpoolConnection\("(.*?)"\)', block)
+    spool = ("--connection", f"spool:{own[1] if own else ''}")
+    worker = start(folder, "run", "example:app", *([] if own else spool))
+    try:
+        for task in re.findall(r'task\("(\w+)"', block):
+            arguments, result = CALLS[task]
+            assert typed(folder, "call", task, arguments, *spool).splitlines()[-1] == result
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+    assert "ERROR" not in (folder / "output").read_text()
+
+
 @pytest.mark.parametrize("block", [one for one in APPS if "SSEConnection" in str(one.values[0])])
 def test_an_app_of_event_streams_shows_its_events(
     block: str, capsys: pytest.CaptureFixture[str]
@@ -118,5 +145,6 @@ def test_every_app_of_a_page_is_run_by_one_of_these() -> None:
     assert len(blocks) >= 6
     elsewhere = "import sentry_sdk"  # needs packages of others, and a server to send to
     assert all(
-        "@app.route(" in block or "run_every" in block or elsewhere in block for block in blocks
+        "@app.route(" in block or "task(" in block or "run_every" in block or elsewhere in block
+        for block in blocks
     )

@@ -191,6 +191,7 @@ def numbers(among: Iterable[int]) -> list[dict[str, Any]]:
 
 class SpoolPlace:
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.url = f"spool://{path}"
         self._admin = SpoolAdmin(SpoolFile(path))
 

@@ -1,0 +1,1 @@
+"""Tasks: what is declared, called and decided about jobs."""

@@ -1,0 +1,672 @@
+"""The jobs of an app as callers see them: put, asked for, waited for, canceled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import threading
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from actors.api.connections import parse_connection, split_name
+from actors.errors import (
+    ConfigurationError,
+    InvalidArguments,
+    InvalidConnection,
+    NotSupported,
+    ResultExpired,
+    TaskCanceled,
+    TaskError,
+    TaskExpired,
+    TaskFailed,
+    TaskStopped,
+    TaskTimeout,
+    UnknownTask,
+)
+from actors.logic.jobs.job import NewJob, Status
+from actors.logic.jobs.jobs import EXPIRED
+from actors.logic.jobs.store import JobInfo, JobStore, check_id
+from actors.logic.messages.entry import check_queue
+from actors.tasks.client import ENDED, JobClient, OpenClient, open_client
+from actors.tasks.context import running
+from actors.tasks.headers import ARGUMENTS, ATTEMPTS, RESULT, SECRET, TASK, TIMEOUT
+from actors.tasks.options import CallKeywords, CallOptions
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from actors.api.app import App
+    from actors.tasks.task import Declared, NewCall
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+#: Seconds in which a job that was asked to be canceled says what became of that.
+CANCEL_S = 1.0
+#: Seconds that a job keeps for itself of the time that it may wait for another.
+OUTER_S = 0.5
+#: Seconds between two looks at what nobody rings for.
+LOOK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[R]):
+    """The result of a call, with its job."""
+
+    value: R
+    job: Job[R]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked call, ready to be put."""
+
+    new: NewJob
+    connection: str  #: by name; empty: the app's only one
+    wait: float
+
+
+class Job(Generic[R]):
+    """A job that was put: a handle, which knows its id alone and asks the store."""
+
+    def __init__(self, jobs: Jobs, id: str, task: Declared | None, connection: str = "") -> None:
+        self.id = id
+        self._jobs = jobs
+        self._task = task
+        self._connection = connection
+
+    async def info(self) -> JobInfo:
+        """All that its store knows. Raises `ResultExpired` where it knows nothing (any more)."""
+        return self._known(await self._ask(lambda store: store.get(self.id)))
+
+    def info_sync(self) -> JobInfo:
+        """`info` where there is no `await`."""
+        return self._known(self._ask_sync(lambda store: store.get(self.id)))
+
+    async def status(self) -> Status:
+        """`scheduled`, `queued`, `started`, `finished`, `failed`, `stopped` or `canceled`."""
+        return (await self.info()).status
+
+    def status_sync(self) -> Status:
+        """`status` where there is no `await`."""
+        return self.info_sync().status
+
+    async def result(self, wait: float = 0.0) -> R:
+        """The result, for which it waits so many seconds. Raises as `Task.call` does."""
+        return self.value_of(await self._ended(_finite(wait)))
+
+    def result_sync(self, wait: float = 0.0) -> R:
+        """`result` where there is no `await`."""
+        return self.value_of(self._ended_sync(_finite(wait)))
+
+    async def cancel(self, *, stop: bool = False) -> Status:
+        """Withdraws the job, and returns the status that it has then.
+
+        What nobody has begun never begins. A job that runs goes on, unless `stop`: then it is
+        ended within its `grace`, and not retried. One that has ended stays as it is.
+        """
+        job = await self._ask(lambda store: store.cancel(self.id, stop=stop))
+        until = self._client.now() + CANCEL_S
+        client = self._client
+        while job and job.cancel_requested and (left := until - self._client.now()) > 0:
+            job = await client.changed(self.id, job, left)
+        return self._known(job).status
+
+    def cancel_sync(self, *, stop: bool = False) -> Status:
+        """`cancel` where there is no `await`."""
+        job = self._ask_sync(lambda store: store.cancel(self.id, stop=stop))
+        until = self._client.now() + CANCEL_S
+        client = self._client
+        while job and job.cancel_requested and (left := until - self._client.now()) > 0:
+            job = client.changed_sync(self.id, job, left)
+        return self._known(job).status
+
+    async def retry(self) -> bool:
+        """Queues it again, its attempts from 0, where it failed, was stopped or canceled."""
+        return await self._ask(lambda store: store.redrive(self.id))
+
+    def retry_sync(self) -> bool:
+        """`retry` where there is no `await`."""
+        return self._ask_sync(lambda store: store.redrive(self.id))
+
+    async def delete(self) -> bool:
+        """Forgets it, where it has ended."""
+        return await self._ask(lambda store: store.delete(self.id))
+
+    def delete_sync(self) -> bool:
+        """`delete` where there is no `await`."""
+        return self._ask_sync(lambda store: store.delete(self.id))
+
+    async def events(self) -> AsyncIterator[JobInfo]:
+        """What changes of it: status, progress, note. Ends with its end."""
+        job = await self.info()
+        yield job
+        while job.status not in ENDED:
+            changed = await self._client.changed(self.id, job, LOOK_S * 40)
+            if changed is None:
+                return
+            if changed != job:
+                job = changed
+                yield job
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}>"
+
+    # ── small parts ───────────────────────────────────────────────────────────
+
+    @property
+    def _client(self) -> JobClient:
+        return self._jobs.client(self._connection)
+
+    async def _ask(self, ask: Callable[[JobStore], T]) -> T:
+        return await self._client.run(ask)
+
+    def _ask_sync(self, ask: Callable[[JobStore], T]) -> T:
+        return self._client.run_sync(ask)
+
+    def _known(self, job: JobInfo | None) -> JobInfo:
+        if job is None:
+            raise ResultExpired(
+                f"there is no job {self.id}: its result was kept for result_ttl and is gone, or it"
+                " was deleted",
+                self.id,
+            )
+        return job
+
+    async def _ended(self, wait: float) -> JobInfo:
+        until = self._client.now() + wait
+        job = await self.info()
+        while job.status not in ENDED and (left := until - self._client.now()) > 0:
+            job = self._known(await self._client.changed(self.id, job, left))
+        return job
+
+    def _ended_sync(self, wait: float) -> JobInfo:
+        until = self._client.now() + wait
+        job = self.info_sync()
+        while job.status not in ENDED and (left := until - self._client.now()) > 0:
+            job = self._known(self._client.changed_sync(self.id, job, left))
+        return job
+
+    def value_of(self, job: JobInfo) -> R:
+        """The result in what the store knows. Raises as `Task.call` does."""
+        if job.status is Status.FINISHED:
+            if not job.outcome:
+                return None  # type: ignore[return-value]
+            if self._task is None:
+                return json.loads(job.outcome)  # type: ignore[no-any-return]
+            return self._task.signature.result.validate_json(job.outcome)  # type: ignore[no-any-return]
+        raise self._error(job)
+
+    def _error(self, job: JobInfo) -> Exception:
+        """What the call comes to that brought no result."""
+        shown = f"job {job.id} of task {job.task}"
+        match job.status:
+            case Status.CANCELED:
+                return TaskCanceled(f"{shown} was canceled", job.id)
+            case Status.STOPPED:
+                return TaskStopped(f"{shown} was stopped", job.id)
+            case Status.STARTED:
+                return TaskTimeout(f"{shown} has begun, and has not ended in time", job.id)
+            case Status.FAILED if job.error == EXPIRED:
+                return TaskExpired(f"{shown} was begun by nobody in time", job.id)
+            case Status.FAILED:
+                return self._failure(job)
+        return TaskExpired(f"{shown} was begun by nobody in time", job.id)
+
+    def _failure(self, job: JobInfo) -> Exception:
+        try:
+            told = json.loads(job.outcome or b"{}")
+            kind, message = str(told.get("type") or job.error), str(told.get("message", ""))
+            args, trace = tuple(told.get("args", ())), str(told.get("traceback", ""))
+        except (ValueError, AttributeError, TypeError):
+            kind, message, args, trace = job.error, "", (), ""
+        name = kind.rpartition(".")[2]
+        if name == "UnknownTask":
+            return UnknownTask(message, job.id)
+        for listed in self._task.options.raises if self._task else ():
+            if listed.__qualname__ == name or listed.__name__ == name:
+                try:
+                    return listed(*args)
+                except Exception:  # made of other arguments than it keeps
+                    break
+        return TaskFailed(kind, message, args, trace, job.id)
+
+
+class Jobs:
+    """`app.jobs`: the jobs of an app's connections."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.open: OpenClient = open_client  #: opens the client of a connection
+        self._clients: dict[str, JobClient] = {}
+        self._lock = threading.Lock()
+
+    # ── one job, or many ──────────────────────────────────────────────────────
+
+    async def get(self, id: str, *, connection: str = "") -> JobInfo | None:
+        """A job by its id; None: there is none (any more). Raises ValueError for no id."""
+        return await self.client(connection).run(_get(check_id(id)))
+
+    def get_sync(self, id: str, *, connection: str = "") -> JobInfo | None:
+        """`get` where there is no `await`."""
+        return self.client(connection).run_sync(_get(check_id(id)))
+
+    def handle(self, id: str, *, connection: str = "") -> Job[Any]:
+        """The handle of a job by its id; nothing is asked yet."""
+        return Job(self, check_id(id), None, connection)
+
+    async def list(
+        self,
+        *,
+        status: Status | str | None = None,
+        task: str = "",
+        queue: str = "",
+        after: str = "",
+        before: float | None = None,
+        limit: int = 100,
+        connection: str = "",
+    ) -> list[JobInfo]:
+        """Jobs in the order in which they were put: of a status, a task, a queue, after the one of
+        an id, put before a time in seconds since the epoch."""
+        ask = _list(status, task, queue, after, before, limit)
+        return await self.client(connection).run(ask)
+
+    def list_sync(
+        self,
+        *,
+        status: Status | str | None = None,
+        task: str = "",
+        queue: str = "",
+        after: str = "",
+        before: float | None = None,
+        limit: int = 100,
+        connection: str = "",
+    ) -> Sequence[JobInfo]:
+        """`list` where there is no `await`."""
+        ask = _list(status, task, queue, after, before, limit)
+        return self.client(connection).run_sync(ask)
+
+    async def count(self, queue: str = "", *, connection: str = "") -> Counter[Status]:
+        """The number of jobs by status, of a queue or of all."""
+        counted = await self.client(connection).run(lambda store: store.count(queue))
+        return _by_status(counted)
+
+    def count_sync(self, queue: str = "", *, connection: str = "") -> Counter[Status]:
+        """`count` where there is no `await`."""
+        return _by_status(self.client(connection).run_sync(lambda store: store.count(queue)))
+
+    async def send_many(self, calls: Iterable[NewCall[Any]]) -> Sequence[Job[Any]]:
+        """Puts all or none; in one transaction where one connection serves them all."""
+        made = tuple(calls)
+        ids: dict[int, str] = {}
+        for connection, numbers in _by_connection(made).items():
+            new = [made[number].prepared.new for number in numbers]
+            put = await self.client(connection).run(_put(new))
+            ids.update(zip(numbers, put, strict=True))
+        return [self.of_task(call, ids[number]) for number, call in enumerate(made)]
+
+    def send_many_sync(self, calls: Iterable[NewCall[Any]]) -> Sequence[Job[Any]]:
+        """`send_many` where there is no `await`."""
+        made = tuple(calls)
+        ids: dict[int, str] = {}
+        for connection, numbers in _by_connection(made).items():
+            new = [made[number].prepared.new for number in numbers]
+            put = self.client(connection).run_sync(_put(new))
+            ids.update(zip(numbers, put, strict=True))
+        return [self.of_task(call, ids[number]) for number, call in enumerate(made)]
+
+    async def pause(
+        self, queue: str, seconds: float | None = None, *, connection: str = ""
+    ) -> None:
+        """Hands out nothing of a queue, for so many seconds or until `resume`; it outlives
+        restarts."""
+        check_queue(queue)
+        await self.client(connection).run(lambda store: store.pause(queue, seconds))
+
+    def pause_sync(self, queue: str, seconds: float | None = None, *, connection: str = "") -> None:
+        """`pause` where there is no `await`."""
+        check_queue(queue)
+        self.client(connection).run_sync(lambda store: store.pause(queue, seconds))
+
+    def resume_sync(self, queue: str, *, connection: str = "") -> None:
+        """`resume` where there is no `await`."""
+        check_queue(queue)
+        self.client(connection).run_sync(lambda store: store.resume(queue))
+
+    async def resume(self, queue: str, *, connection: str = "") -> None:
+        """Ends a pause."""
+        check_queue(queue)
+        await self.client(connection).run(lambda store: store.resume(queue))
+
+    # ── calls ─────────────────────────────────────────────────────────────────
+
+    async def request(self, call: NewCall[R]) -> Reply[R]:
+        """Puts a job and waits for its outcome; a caller that is cancelled withdraws it."""
+        prepared = as_call(call.prepared)
+        client = self.client(prepared.connection)
+        (id,) = await client.run(_put([prepared.new]))
+        job: Job[R] = Job(self, id, call.task.declared, prepared.connection)
+        try:
+            info = await job._ended(prepared.wait)
+        except asyncio.CancelledError:
+            withdrawn = asyncio.ensure_future(job.cancel())
+            _keep(withdrawn)
+            raise
+        if info.status not in (*ENDED, Status.STARTED):
+            await client.run(lambda store: store.cancel(id))
+        return Reply(job.value_of(info), job)
+
+    def request_sync(self, call: NewCall[R]) -> Reply[R]:
+        """`request` where there is no `await`."""
+        return self._requested_sync(call.prepared, call.task.declared)
+
+    def call_sync(
+        self, name: str, arguments: Any, *, queue: str = "", **options: Unpack[CallKeywords]
+    ) -> Any:
+        """Calls a task by its name, which this app need not have declared; returns its result."""
+        prepared = self._by_name(name, arguments, CallOptions(**options), queue)
+        return self._requested_sync(prepared, None).value
+
+    def _requested_sync(self, call: Prepared, task: Declared | None) -> Reply[Any]:
+        _refuse_loop()
+        prepared = as_call(call)
+        client = self.client(prepared.connection)
+        (id,) = client.run_sync(_put([prepared.new]))
+        job: Job[Any] = Job(self, id, task, prepared.connection)
+        info = job._ended_sync(prepared.wait)
+        if info.status not in (*ENDED, Status.STARTED):
+            client.run_sync(lambda store: store.cancel(id))
+        return Reply(job.value_of(info), job)
+
+    def new(
+        self,
+        task: Declared,
+        options: CallOptions,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Prepared:
+        """A call of a declared task, checked."""
+        body, values = task.signature.encode(args, kwargs)
+        if len(body) > task.options.max_args:
+            raise InvalidArguments(
+                f"task {task.name}: its arguments are {len(body):,} bytes, more than max_args,"
+                f" {task.options.max_args:,}"
+            )
+        own = task.options
+        headers: dict[str, Any] = dict(options.headers or {})
+        headers[TASK] = task.name
+        if own.secret:
+            headers[SECRET] = list(own.secret)
+        if options.timeout is not None:
+            headers[TIMEOUT] = options.timeout
+        ttl = own.result_ttl if options.result_ttl is None else options.result_ttl
+        if not ttl:
+            headers[RESULT] = "none"
+        unique = None if own.unique is None else own.unique.key_of(task.name, values, body)
+        new = NewJob(
+            id=options.id or uuid.uuid4().hex,
+            task=task.name,
+            queue=task.queue,
+            body=body,
+            headers=_encoded(task.name, "headers", headers),
+            priority=own.priority if options.priority is None else options.priority,
+            delay=options.delay,
+            at=options.at.timestamp() if options.at else -math.inf,
+            expires=_least(own.expires if options.expires is None else options.expires),
+            result_ttl=ttl,
+            failure_ttl=math.inf if own.failure_ttl is None else own.failure_ttl,
+            at_most_once=own.at_most_once,
+            unique=unique,
+            description=options.description,
+            meta=_encoded(task.name, "meta", options.meta),
+            is_persistent=own.persistent if options.persistent is None else options.persistent,
+        )
+        return Prepared(new, own.connection, options.wait)
+
+    def named(
+        self, name: str, arguments: Any, options: CallOptions, queue: str = "", connection: str = ""
+    ) -> Prepared:
+        """A call of a task by its name, which this app need not have declared."""
+        headers: dict[str, Any] = {**(options.headers or {}), TASK: name}
+        if options.timeout is not None:
+            headers[TIMEOUT] = options.timeout
+        if not isinstance(arguments, Mapping):
+            headers[ARGUMENTS] = "list" if isinstance(arguments, list | tuple) else "one"
+        body = _encoded(name, "arguments", arguments)
+        new = NewJob(
+            id=options.id or uuid.uuid4().hex,
+            task=name,
+            queue=queue or name,
+            body=body,
+            headers=_encoded(name, "headers", headers),
+            priority=options.priority or 0,
+            delay=options.delay,
+            at=options.at.timestamp() if options.at else -math.inf,
+            expires=_least(options.expires),
+            result_ttl=500.0 if options.result_ttl is None else options.result_ttl,
+            description=options.description,
+            meta=_encoded(name, "meta", options.meta),
+            is_persistent=options.persistent is not False,
+        )
+        return Prepared(new, connection, options.wait)
+
+    async def send(
+        self, name: str, arguments: Any, *, queue: str = "", **options: Unpack[CallKeywords]
+    ) -> Job[Any]:
+        """Puts a job of a task by its name: see `App.send`."""
+        prepared = self._by_name(name, arguments, CallOptions(**options), queue)
+        (id,) = await self.client(prepared.connection).run(_put([prepared.new]))
+        return Job(self, id, None, prepared.connection)
+
+    def send_sync(
+        self, name: str, arguments: Any, *, queue: str = "", **options: Unpack[CallKeywords]
+    ) -> Job[Any]:
+        """`send` where there is no `await`."""
+        prepared = self._by_name(name, arguments, CallOptions(**options), queue)
+        (id,) = self.client(prepared.connection).run_sync(_put([prepared.new]))
+        return Job(self, id, None, prepared.connection)
+
+    def _by_name(self, name: str, arguments: Any, options: CallOptions, queue: str) -> Prepared:
+        check_id(name)
+        if task := self._app.tasks.get(name):
+            args, kwargs = _spread(arguments)
+            return self.new(task.declared, options, args, kwargs)
+        return self.named(name, arguments, options, queue)
+
+    def of_task(self, call: NewCall[R], id: str) -> Job[R]:
+        """The handle of a call that was put."""
+        return Job(self, id, call.task.declared, call.prepared.connection)
+
+    # ── connections ───────────────────────────────────────────────────────────
+
+    def client(self, connection: str = "") -> JobClient:
+        """The client of a connection, opened by the first call, in each process anew.
+
+        Raises `InvalidConnection`, and `NotSupported` where it keeps no jobs.
+        """
+        with self._lock:
+            client = self._clients.get(connection)
+            if client is None or client.pid != os.getpid():
+                kind, settings = self._place(connection)
+                client = self._clients[connection] = self.open(kind, settings)
+            return client
+
+    def close(self) -> None:
+        """Lets go of what is open; a later call opens it again."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            if client.pid == os.getpid():
+                client.close()
+
+    def _place(self, connection: str) -> tuple[str, str]:
+        from actors.api.connector import connector_of
+
+        running = {name: (kind, settings) for name, kind, settings in self._app.places}
+        places = running or self._declared()
+        if connection:
+            if connection not in places:
+                known = ", ".join(places) or "none"
+                raise InvalidConnection(
+                    f"no connection is named {connection!r}; there are: {known}"
+                )
+            return places[connection]
+        able = {name: place for name, place in places.items() if connector_of(place[0]).jobs}
+        if len(able) == 1:
+            return next(iter(able.values()))
+        if able:
+            raise InvalidConnection(
+                f"several connections keep jobs: name one, connection= of the task:"
+                f" {', '.join(able)}"
+            )
+        if places:
+            kinds = ", ".join(f"{name} is of kind {place[0]}" for name, place in places.items())
+            raise NotSupported(
+                f"no connection of the app keeps jobs ({kinds}): tasks need one that does,"
+                " SpoolConnection()"
+            )
+        raise InvalidConnection(
+            "the app has no connection, and CALLBOARD_CONNECTION names none: say where jobs are"
+            " put, for example spool:"
+        )
+
+    def _declared(self) -> dict[str, tuple[str, str]]:
+        """What the app declares, with CALLBOARD_CONNECTION in the place of what it names."""
+        places = {
+            name: (one.kind, one.as_json(getattr(one, "vhost", ""), {}))
+            for name, one in self._app.connections.items()
+        }
+        for argument in os.environ.get("CALLBOARD_CONNECTION", "").split():
+            name, url = split_name(argument)
+            given = parse_connection(url, name or None)
+            name = name or (next(iter(places)) if len(places) == 1 else given.name)
+            places[name] = (given.kind, given.as_json(getattr(given, "vhost", ""), {}))
+        return places
+
+
+def as_call(prepared: Prepared) -> Prepared:
+    """The same job with somebody who waits: it expires with that, and is not retried unless its
+    task says so. Within a job, no longer than that job has time."""
+    wait = prepared.wait
+    if outer := running.get():
+        left = outer.deadline
+        wait = max(0.001, min(wait, left - min(OUTER_S, left / 10)))
+    new = prepared.new
+    headers = json.loads(new.headers)
+    headers.pop(RESULT, None)
+    headers[ATTEMPTS] = 1
+    ready = replace(
+        new, is_call=True, expires=min(new.expires, wait), headers=json.dumps(headers).encode()
+    )
+    return replace(prepared, new=ready, wait=wait)
+
+
+def _get(id: str) -> Callable[[JobStore], JobInfo | None]:
+    return lambda store: store.get(id)
+
+
+def _put(new: Sequence[NewJob]) -> Callable[[JobStore], Sequence[str]]:
+    return lambda store: store.put(new)
+
+
+def _list(
+    status: Status | str | None,
+    task: str,
+    queue: str,
+    after: str,
+    before: float | None,
+    limit: int,
+) -> Callable[[JobStore], list[JobInfo]]:
+    wanted = None if status is None else _status(status)
+    return lambda store: store.list(
+        status=wanted, task=task, queue=queue, after=after, before=before, limit=limit
+    )
+
+
+def _status(status: Status | str) -> Status:
+    try:
+        return Status(status)
+    except ValueError:
+        known = ", ".join(Status)
+        raise ValueError(f"status must be one of {known}, not {status!r}") from None
+
+
+def _by_status(counted: Counter[tuple[str, Status]]) -> Counter[Status]:
+    total: Counter[Status] = Counter()
+    for (_, status), number in counted.items():
+        total[status] += number
+    return total
+
+
+def _by_connection(calls: Sequence[NewCall[Any]]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
+    for number, call in enumerate(calls):
+        numbers.setdefault(call.prepared.connection, []).append(number)
+    return numbers
+
+
+def _spread(arguments: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """As a message's body is read: an object is named arguments, any other value the one."""
+    if isinstance(arguments, Mapping):
+        return (), dict(arguments)
+    if isinstance(arguments, list | tuple):
+        return tuple(arguments), {}
+    return (arguments,), {}
+
+
+def _encoded(task: str, what: str, value: Any) -> bytes:
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArguments(f"task {task}: {what}: no JSON: {error}") from None
+
+
+def _least(expires: float | None) -> float:
+    return math.inf if expires is None else expires
+
+
+def _finite(wait: float) -> float:
+    if not isinstance(wait, int | float) or not 0 <= wait < math.inf:
+        raise ConfigurationError(f"wait must be a number of seconds that ends, not {wait!r}")
+    return float(wait)
+
+
+def _refuse_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "call_sync would stop the event loop that runs here: use `await task.call(…)`"
+    )
+
+
+_withdrawals: set[asyncio.Future[Any]] = set()
+
+
+def _keep(future: asyncio.Future[Any]) -> None:
+    """The loop itself keeps weak references only."""
+    _withdrawals.add(future)
+    future.add_done_callback(_withdrawals.discard)
+
+
+async def gather(
+    jobs: Jobs, calls: Sequence[NewCall[Any]], *, return_exceptions: bool = False
+) -> Sequence[Any]:
+    """The results of many calls, in their order, each within its own `wait`."""
+    waiting = [asyncio.ensure_future(jobs.request(call)) for call in calls]
+    try:
+        replies = await asyncio.gather(*waiting, return_exceptions=return_exceptions)
+    except BaseException:
+        for one in waiting:
+            one.cancel()
+        raise
+    return [reply.value if isinstance(reply, Reply) else reply for reply in replies]
+
+
+__all__ = ["Job", "Jobs", "Prepared", "Reply", "TaskError", "as_call", "gather"]
