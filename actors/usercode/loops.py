@@ -344,9 +344,9 @@ def _outcome(function: Callable[..., Any], *args: Any) -> CallResult:
 def finish(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what still runs on a loop, and close it; waits for nothing."""
     with contextlib.suppress(BaseException):
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
         for _ in range(10):  # a cancelled task unwinds within a few steps, or it clings to life
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
             loop.call_soon(loop.stop)
             loop.run_forever()
         loop.run_until_complete(loop.shutdown_asyncgens())

@@ -67,7 +67,7 @@ class Owner:
         return rung
 
     def claim(
-        self, at: Any, queue: str, most: int, size: int
+        self, at: Any, queue: str, most: int, size: int, *, with_jobs: bool = False
     ) -> tuple[list[Claim], list[Unreadable]]:
         claims = []
         for seq in self._model.ready(queue)[:most]:

@@ -28,9 +28,11 @@ class HandlerWindow:
     """The bulks that one handler does in turn, `in_flight` at once: those of a route, or of
     several routes that take turns."""
 
-    def __init__(self, in_flight: int, *, jobs: bool = False) -> None:
+    def __init__(self, in_flight: int, *, jobs: bool = False, alone: bool = False) -> None:
         self.bulks: dict[int, Handed] = {}
         self._in_flight = in_flight
+        # What waits behind a bulk may have begun unseen when their process dies.
+        self._alone = alone
         #: Seconds a bulk from which it counts as slow, and what one takes of which nobody knows.
         self._slow = SLOW_JOB_S if jobs else SLOW_BULK_S
         self._unknown = SLOW_JOB_S if jobs else MESSAGE_WORTH_S
@@ -43,6 +45,8 @@ class HandlerWindow:
         Who takes bulks one by one gets no more for having heard of those it has: what waits
         there for its turn can go to no other, and falls with its process.
         """
+        if self._alone:
+            return 0 if self.bulks else 1
         if self._in_flight > 1:
             return min(BULKS_MAX, self._in_flight - len(self.bulks))
         cost = self._costs.get(route, self._unknown)
@@ -179,7 +183,7 @@ class HandlerState:
     def _row(self, route_queue: RouteQueue) -> HandlerWindow:
         if route_queue.row not in self._rows:
             self._rows[route_queue.row] = HandlerWindow(
-                route_queue.in_flight, jobs=route_queue.jobs
+                route_queue.in_flight, jobs=route_queue.jobs, alone=route_queue.at_most_once
             )
         return self._rows[route_queue.row]
 

@@ -184,9 +184,6 @@ class RouteQueue:
         `overdue` is the bulk, of this line or another, that it was killed for, or 0."""
         self.in_hand -= len(bulks)
         losses = Losses()
-        if self.at_most_once:
-            self._return([handed.draft for handed in bulks if handed.started is None], now)
-            bulks = [handed for handed in bulks if handed.started is not None]
         drafts = [handed.draft for handed in bulks]
         for draft in drafts:
             draft.count_attempt()

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actors.connectors.spool import jobs as rows
 from actors.connectors.spool import owner as owners
+from actors.connectors.spool.consumer import Pending
 from actors.connectors.spool.owner import Owner
 from actors.connectors.spool.schema import _JOBS, _SCHEMA, _statements
 from actors.logic.jobs.job import (
@@ -290,6 +291,28 @@ def seen(info: Any) -> tuple[Any, ...]:
         info.id, info.status, info.attempts, info.begun, info.ended, info.outcome, info.progress,
         info.note, info.cancel_requested, [run[:1] + run[2:] for run in info.runs],
     )  # fmt: skip
+
+
+def test_what_a_dead_owner_says_of_a_job_has_no_effect() -> None:
+    """It stood still for so long that others thought it dead."""
+    store, (first, second) = SQLite(), OWNERS
+    store.put(NewJob("a", "task", "q", b"[]"))
+    seq = store.seq("a")
+    store.claim(first, 1, 0.0)
+    store.release(first, is_dead=True)
+    assert store.claim(second, 1, 0.0) == ["a"]
+    said = Pending(deleted=[seq], begun=[(seq, "w")], answers={seq: Answer(b"1")})
+    said.write(store.owners[first], store.at, with_jobs=True)
+    info = rows.get(store.at, "a")
+    assert info
+    assert (info.status, info.outcome, info.runs) == (Status.QUEUED, b"", ())
+    Pending(deleted=[seq], answers={seq: Answer(b"2")}).write(
+        store.owners[second], store.at, with_jobs=True
+    )
+    info = rows.get(store.at, "a")
+    assert info
+    assert (info.status, info.outcome) == (Status.FINISHED, b"2")
+    store.at.close()
 
 
 TestAlike = Alike.TestCase
