@@ -14,7 +14,9 @@ from actors.api.outlet import begun
 from actors.errors import PublishError
 from actors.logic.messages.entry import (
     Entry,
+    OutgoingMessage,
     Store,
+    check_body,
     check_queue,
     check_seconds,
     check_way,
@@ -63,15 +65,10 @@ class Publisher:
         `ConfigurationError` where the spool's path is no good, `ValueError` and `TypeError`
         where the message cannot be one.
         """
-        entry = Entry(
-            serialized(data, serialized_data),
-            "" if message_id is None else message_id,
-            headers,
-            priority,
-            delay,
-        )
+        body = serialized(data, serialized_data)
+        entry = Entry(body, "" if message_id is None else message_id, headers, priority, delay)
         mandatory = not exchange if mandatory is None else mandatory
-        return self._put(queue, [entry], timeout, exchange, properties, mandatory)[0]
+        return self._put(queue, [body], entry, timeout, exchange, properties, mandatory)[0]
 
     def aput(self, queue: str, data: Any = None, **options: Any) -> Coroutine[Any, Any, str]:
         """`put` in a thread of its own, with the same arguments."""
@@ -92,8 +89,7 @@ class Publisher:
 
         In a spool all or none are stored; elsewhere, after an error, some may be.
         """
-        entries = [Entry(body, "", headers, priority, delay) for body in bodies]
-        return self._put(queue, entries, timeout)
+        return self._put(queue, list(bodies), Entry(b"", "", headers, priority, delay), timeout)
 
     def close(self) -> None:
         """Let go of file or connection; a later `put` opens it again."""
@@ -108,32 +104,43 @@ class Publisher:
     def _put(
         self,
         queue: str,
-        entries: list[Entry],
+        bodies: list[bytes],
+        entry: Entry,
         timeout: float,
         exchange: str = "",
         properties: Mapping[str, Any] | None = None,
         mandatory: bool = True,
     ) -> list[str]:
+        """Stores messages that differ in their bodies and ids: the rest is checked once."""
         check_way(exchange, queue) if exchange else check_queue(queue)
         check_seconds("timeout", timeout)
-        messages = []
-        for entry in entries:
-            entry.check()
-            messages.append(
-                outgoing(
-                    self._store,
-                    queue,
-                    entry.body,
-                    properties,
-                    exchange=exchange,
-                    mandatory=mandatory,
-                    headers=json.loads(entry.headers_as_json() or b"null"),
-                    message_id=entry.id or None,
-                    priority=entry.priority,
-                    delay=entry.delay,
-                )
+        entry.check()
+        encoded = entry.headers_as_json()
+        for body in bodies:
+            check_body(body, len(encoded))
+        messages = [
+            outgoing(
+                self._store,
+                queue,
+                body,
+                properties,
+                exchange=exchange,
+                mandatory=mandatory,
+                headers=json.loads(encoded or b"null"),
+                message_id=entry.id or None,
+                priority=entry.priority,
+                delay=entry.delay,
             )
+            for body in bodies[:1]
+        ]
+        messages += (self._another(messages[0], body) for body in bodies[1:])
         self._store.send(messages, timeout, is_patient=False)
         if refused := next((message.outcome for message in messages if message.outcome), ""):
             raise PublishError(f"{self._store}: {queue}: {refused}")
         return [message.id for message in messages]
+
+    def _another(self, first: OutgoingMessage, body: bytes) -> OutgoingMessage:
+        properties, id = self._store.another(first.properties)
+        return OutgoingMessage(
+            first.routing_key, body, properties, id, first.exchange, first.mandatory, first.delay
+        )

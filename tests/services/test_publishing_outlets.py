@@ -17,9 +17,11 @@ import pytest
 
 from actors import AMQPConnection, App, PublishError, SpoolConnection, SSEConnection
 from actors.api.outlet import ConnectionOutlet
+from actors.connectors.rabbitmq.publishing.publisher import AMQPPublisher
 from actors.connectors.spool.admin import SpoolAdmin
 from actors.connectors.spool.file import SpoolFile
 from actors.errors import ConfigurationError, InvalidConnection
+from actors.logic.messages.entry import outgoing
 from actors.usercode import publisher_thread
 from tests.services.worker import until
 from tests.support.broker import Admin, Broker, free_port
@@ -262,6 +264,21 @@ def test_a_delay_that_may_not_be_declared_is_refused_with_what_is_needed(
                 outlet.put_sync("q", 1, delay=5)
             outlet.put_sync("q", 2)
     assert get(admin)[1] == b"2"
+
+
+def test_a_delayed_message_that_is_refused_takes_no_neighbour_with_it(
+    broker: Broker, vhost: str, admin: Admin
+) -> None:
+    admin.declare("q")
+    publisher = AMQPPublisher(broker.settings(vhost))
+    with closing(publisher):
+        sent = [
+            outgoing(publisher, queue, b"1", delay=delay)
+            for queue, delay in (("q", 0.0), ("missing", 5.0), ("q", 5.0))
+        ]
+        publisher.send(sent, 10.0)
+    assert [message.outcome for message in sent] == ["", "there is no such queue", ""]
+    assert admin.ready("q") == 1
 
 
 def test_a_delay_has_no_place_in_an_exchange(outlet: ConnectionOutlet) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.connectors.spool.file import SpoolError, SpoolFile
 from actors.errors import PublishError
-from actors.logic.messages.entry import Entry, OutgoingMessage, entry_of
+from actors.logic.messages.entry import Entry, OutgoingMessage, check_size, entry_of
 
 
 class SpoolPublisher:
@@ -25,9 +25,12 @@ class SpoolPublisher:
         """Those of AMQP's properties that a spool has a place for, and the message's id."""
         entry = entry_of(given)
         entry.check()
-        entry.headers_as_json()
-        entry = entry._replace(id=entry.id or os.urandom(16).hex())
-        return entry, entry.id
+        id = entry.id or os.urandom(16).hex()
+        return entry._replace(id=id, encoded=entry.headers_as_json()), id
+
+    def another(self, properties: Entry) -> tuple[Entry, str]:
+        id = os.urandom(16).hex()
+        return properties._replace(id=id), id
 
     def __str__(self) -> str:
         return f"spool://{self._file.path}"
@@ -40,7 +43,7 @@ class SpoolPublisher:
             if message.exchange:
                 message.outcome = f"a spool has no exchange {message.exchange!r}"
             try:
-                _entry(message).headers_as_json()
+                check_size(len(message.body) + len(message.properties.encoded))
             except ValueError as error:  # with its body it is too large, and no neighbour suffers
                 message.outcome = str(error)
         left = [message for message in messages if message.outcome is None]

@@ -79,15 +79,14 @@ class Entry(NamedTuple):
     headers: Mapping[str, Any] | None = None
     priority: int = 0  #: 0 to 255, higher first
     delay: float = 0.0  #: seconds
+    encoded: bytes | None = None  #: the headers as JSON, where that is done already
 
     def check(self) -> None:
         """Raises `TypeError` or `ValueError` for what no connection can store.
 
         Types are checked as well as ranges: what a store takes it has to give out again.
         """
-        if not isinstance(self.body, bytes):
-            raise TypeError(f"a serialized message must be bytes, not {_kind(self.body)}")
-        check_size(len(self.body))
+        check_body(self.body)
         _check_number("priority", self.priority, MAX_PRIORITY)
         check_seconds("delay", self.delay, MAX_DELAY)
         check_text("message_id", self.id)
@@ -95,9 +94,19 @@ class Entry(NamedTuple):
 
     def headers_as_json(self) -> bytes:
         """Empty where there are none; raises `TypeError` or `ValueError` where JSON has none."""
-        headers = _as_json("headers", dict(self.headers)) if self.headers else b""
+        headers = self.encoded
+        if headers is None:
+            headers = _as_json("headers", dict(self.headers)) if self.headers else b""
         check_size(len(self.body) + len(headers))
         return headers
+
+
+def check_body(body: bytes, headers: int = 0) -> None:
+    """Raises `TypeError` or `ValueError` for what cannot be the body of a message that has so
+    many bytes of headers."""
+    if not isinstance(body, bytes):
+        raise TypeError(f"a serialized message must be bytes, not {_kind(body)}")
+    check_size(len(body) + headers)
 
 
 def check_queue(queue: str, argument: str = "queue") -> None:
@@ -212,6 +221,9 @@ class Store(Protocol):
 
         Raises `TypeError` or `ValueError` for what it has no place for.
         """
+
+    def another(self, properties: Any) -> tuple[Any, str]:
+        """The properties of one more message that differs in its id alone, and that id."""
 
     def send(
         self, messages: Sequence[OutgoingMessage], timeout: float, *, is_patient: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import struct
@@ -82,6 +83,11 @@ class AMQPPublisher:
         made = encodable(**{"delivery_mode": PERSISTENT, **given, "message_id": id})
         return made, id
 
+    def another(self, properties: pika.BasicProperties) -> tuple[pika.BasicProperties, str]:
+        again = copy.copy(properties)
+        again.message_id = id = os.urandom(16).hex()
+        return again, id
+
     def __str__(self) -> str:
         return str(self._settings)
 
@@ -106,9 +112,10 @@ class AMQPPublisher:
     def _send(self, messages: Sequence[OutgoingMessage], deadline: float) -> None:
         for message in messages:
             if message.delay:
-                message.wait_in = self._retry_queue(message.routing_key, message.delay, deadline)
+                self._delay(message, deadline)
+        left = [message for message in messages if message.outcome is None]
         with self._connected() as session:
-            session.send(messages, deadline)
+            session.send(left, deadline)
 
     @contextmanager
     def _connected(self) -> Iterator[Session]:
@@ -128,21 +135,24 @@ class AMQPPublisher:
         if session is not None:
             session.close()
 
-    def _retry_queue(self, queue: str, delay: float, deadline: float) -> str:
-        """The queue from which a delayed message comes to its own in time, as a retry does."""
-        name = waiting_queue(queue, delay)
+    def _delay(self, message: OutgoingMessage, deadline: float) -> None:
+        """Names the queue from which a delayed message comes to its own in time, as a retry does.
+        Where there can be none, the message is refused, and no neighbour with it."""
+        queue, delay = message.routing_key, message.delay
+        message.wait_in = name = waiting_queue(queue, delay)
         if name not in self._retry_queues:
             with self._connected() as session:
                 # The broker drops what leaves a retry queue for one that does not exist.
                 if session.declare(queue, [], deadline)[0] == MISSING:
-                    raise PublishError(f"{self._settings}: {queue}: there is no such queue")
+                    message.outcome = "there is no such queue"
+                    return
                 code, cause = session.declare(name, ways(queue, delay, session.broker), deadline)
                 if code == FORBIDDEN:
                     cause += f": {needed_for_retries(queue)}"
                 if code:
-                    raise PublishError(f"{self._settings}: {cause}")
+                    message.outcome = cause
+                    return
             self._retry_queues.add(name)
-        return name
 
 
 #: What pika raises for values of types that AMQP does not have.
