@@ -60,6 +60,9 @@ class ProcessHandler:
         """Nobody calls it: a process has its own."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Raises `ConfigurationError` for what every message would fail by."""
+
     def for_process(self, app: App, watch: Any) -> Any:
         """The object of this process, watched by an `actors.usercode.watch.Watch`."""
         raise NotImplementedError

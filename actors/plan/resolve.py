@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from actors.api.connections import Connection, parse_connection, split_name
 from actors.api.options import compile_table
-from actors.api.route import Route
+from actors.api.route import ProcessHandler, Route
 from actors.errors import InvalidConnection, InvalidRoute
 from actors.logic.consuming.routing import Prefetch, prefetch_of
 from actors.logic.settlement.failure import Policy
@@ -67,6 +67,8 @@ def resolve(app: App, settings: Settings) -> list[ResolvedRoute]:
     _check_queues(served)
     for route in chosen:
         _ = route.adapter  # made before the processes fork: they share its memory
+        if isinstance(route.handler, ProcessHandler):
+            route.handler.check()
     return served
 
 

@@ -80,6 +80,10 @@ class QueueHandler(ProcessHandler):
     def is_async(self) -> bool:  # type: ignore[override]
         return all(task.is_async for task in self.tasks.values())
 
+    def check(self) -> None:
+        for task in self.tasks.values():
+            task.signature.check()
+
     def for_process(self, app: App, watch: Watch) -> TaskWorker:
         return TaskWorker(self.tasks, app, watch)
 
