@@ -83,7 +83,8 @@ def put(at: Connection, jobs: Sequence[NewJob], waiter: str = "") -> list[str]:
     what cannot be stored.
     """
     now = time.time()
-    sweep(at, now)
+    if is_sweep_due(at):
+        sweep(at, now)
     wanted = json.dumps([new.id for new in jobs])
     known = {id for (id,) in at.execute(
         "SELECT id FROM job WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
