@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from actors.api.connections import Connection, parse_connection, split_name
+from actors.api.connector import connector_of
 from actors.api.options import compile_table
 from actors.api.route import ProcessHandler, Route
-from actors.errors import InvalidConnection, InvalidRoute
+from actors.errors import InvalidConnection, InvalidRoute, NotSupported
 from actors.logic.consuming.routing import Prefetch, prefetch_of
 from actors.logic.settlement.failure import Policy
 from actors.plan.settings import Settings
@@ -69,6 +70,12 @@ def resolve(app: App, settings: Settings) -> list[ResolvedRoute]:
         _ = route.adapter  # made before the processes fork: they share its memory
         if isinstance(route.handler, ProcessHandler):
             route.handler.check()
+    for place in places:
+        if place.route.tasks and not connector_of(place.connection.kind).jobs:
+            raise NotSupported(
+                f"task {place.route.tasks[0]}: connection {place.connection.name} is of kind"
+                f" {place.connection.kind}, which keeps no jobs: tasks need one that does, spool:"
+            )
     return served
 
 

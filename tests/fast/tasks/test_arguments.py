@@ -15,10 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from actors import App, InvalidArguments, InvalidMessage, JobContext, SpoolConnection
+from actors import (
+    AMQPConnection,
+    App,
+    InvalidArguments,
+    InvalidMessage,
+    JobContext,
+    NotSupported,
+    SpoolConnection,
+)
 from actors.errors import ConfigurationError, InvalidRoute
-from actors.plan.build import check_app
+from actors.plan.build import build_plan, check_app
 from actors.tasks.arguments import Signature
+from actors.tasks.declare import processes
 
 
 class Order(BaseModel):
@@ -182,6 +191,29 @@ def test_an_app_with_such_a_task_cannot_be_run() -> None:
     app.task("t")(every)
     with pytest.raises(ConfigurationError, match=r"^task t: \*args is not taken"):
         check_app(app)
+
+
+def test_tasks_on_a_connection_that_keeps_no_jobs_are_refused_by_name() -> None:
+    app = App(connections=[AMQPConnection(host="localhost", user="guest", password="guest")])
+    app.task("add")(add)
+    line = r"^task add: connection \S+ is of kind amqp, which keeps no jobs"
+    with pytest.raises(NotSupported, match=line):
+        check_app(app)
+    with pytest.raises(
+        NotSupported, match=r"^no connection of the app keeps jobs \(\S+ is of kind amqp"
+    ):
+        app.jobs.client()
+
+
+def test_twenty_tasks_are_not_twenty_processes() -> None:
+    app = App(connections=[SpoolConnection("/nowhere/spool.db")])
+    for number in range(20):
+        app.task(f"t{number}")(add)
+    app.task("own", concurrency=1)(add)
+    (pipeline,) = build_plan(app).pipelines
+    assert {pool: len(routes) for pool, routes in pipeline.pools.items()} == {"tasks": 20, "own": 1}
+    assert {route.concurrency for route in pipeline.pools["tasks"]} == {processes()}
+    assert 1 <= processes() <= 4
 
 
 def test_a_result_is_encoded_by_its_annotation() -> None:
