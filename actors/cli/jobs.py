@@ -220,7 +220,7 @@ def _cancel(ids: Sequence[str], connection: tuple[str, ...], *, stop: bool) -> i
     return code
 
 
-@jobs.command()
+@jobs.command(short_help="Run jobs again, their attempts from 0.")
 @click.argument("ids", nargs=-1, required=True, type=JobId(), metavar="ID…")
 @CONNECTION
 def retry(ids: Sequence[str], connection: tuple[str, ...]) -> int:
@@ -240,7 +240,7 @@ def delete(ids: Sequence[str], connection: tuple[str, ...]) -> int:
     return _each(ids, lambda job: job.delete_sync(), "deleted", "not ended: cancel it first", jobs)
 
 
-@jobs.command()
+@jobs.command(short_help="Forget jobs that have ended, all or some.")
 @SELECTION
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(connection: tuple[str, ...], yes: bool, **selection: Any) -> None:
@@ -253,7 +253,7 @@ def purge(connection: tuple[str, ...], yes: bool, **selection: Any) -> None:
     say(f"{_count(deleted)} deleted")
 
 
-@jobs.command()
+@jobs.command(short_help="Wait for the end of a job, and print its result.")
 @click.argument("id", type=JobId())
 @CONNECTION
 @click.option("--timeout", type=Number(0, MAX_DELAY), default=WAIT_S, show_default=True,
