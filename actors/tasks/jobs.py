@@ -21,7 +21,6 @@ from actors.errors import (
     NotSupported,
     ResultExpired,
     TaskCanceled,
-    TaskError,
     TaskExpired,
     TaskFailed,
     TaskStopped,
@@ -667,6 +666,3 @@ async def gather(
             one.cancel()
         raise
     return [reply.value if isinstance(reply, Reply) else reply for reply in replies]
-
-
-__all__ = ["Job", "Jobs", "Prepared", "Reply", "TaskError", "as_call", "gather"]

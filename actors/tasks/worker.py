@@ -89,7 +89,7 @@ class QueueHandler(ProcessHandler):
 
 
 @dataclass(slots=True)
-class Job:
+class RunningJob:
     """A job in this process."""
 
     message: Message[Any]
@@ -157,7 +157,7 @@ class TaskWorker:
     def _function(self, task: Declared) -> Any:
         return self._instances[task.name].run if task.actor is not None else task.function
 
-    def _call(self, job: Job, function: Any) -> None:
+    def _call(self, job: RunningJob, function: Any) -> None:
         token = running.set(job.context)
         result, error = self._called(job.run, function, job.arguments)
         running.reset(token)
@@ -182,7 +182,7 @@ class TaskWorker:
             self._watch.end(run)
         return result, error
 
-    async def _await(self, job: Job, function: Any) -> None:
+    async def _await(self, job: RunningJob, function: Any) -> None:
         token = running.set(job.context)
         result, error = await self._awaited(job.run, function, job.arguments)
         running.reset(token)
@@ -208,7 +208,7 @@ class TaskWorker:
 
     # ── bulk tasks ────────────────────────────────────────────────────────────
 
-    def _handle_bulk(self, task: Declared, jobs: list[Job]) -> Any:
+    def _handle_bulk(self, task: Declared, jobs: list[RunningJob]) -> Any:
         name = task.signature.names[0]
         values = [job.arguments[name] for job in jobs]
         run = jobs[0].run
@@ -222,12 +222,14 @@ class TaskWorker:
         self._settle_bulk(task, jobs, results, error)
         return None
 
-    async def _await_bulk(self, task: Declared, jobs: list[Job], arguments: dict[str, Any]) -> None:
+    async def _await_bulk(
+        self, task: Declared, jobs: list[RunningJob], arguments: dict[str, Any]
+    ) -> None:
         results, error = await self._awaited(jobs[0].run, self._function(task), arguments)
         self._settle_bulk(task, jobs, results, error)
 
     def _settle_bulk(
-        self, task: Declared, jobs: list[Job], results: Any, error: BaseException | None
+        self, task: Declared, jobs: list[RunningJob], results: Any, error: BaseException | None
     ) -> None:
         """Each caller gets its own of what the function returned."""
         if error is None and (not isinstance(results, list) or len(results) != len(jobs)):
@@ -245,7 +247,7 @@ class TaskWorker:
 
     # ── in ────────────────────────────────────────────────────────────────────
 
-    def _job(self, message: Message[Any], count: int) -> Job | None:
+    def _job(self, message: Message[Any], count: int) -> RunningJob | None:
         """A message as a job; None: it is settled already, for it cannot be run."""
         try:
             headers = message.headers
@@ -279,7 +281,7 @@ class TaskWorker:
         )  # fmt: skip
         if task.signature.context:
             arguments[task.signature.context] = context
-        return Job(message, task, run, context, arguments, headers.get(RESULT) != "none")
+        return RunningJob(message, task, run, context, arguments, headers.get(RESULT) != "none")
 
     def _task_of(self, headers: Mapping[str, Any]) -> Declared | None:
         name = headers.get(TASK)
@@ -308,7 +310,7 @@ class TaskWorker:
 
     # ── out ───────────────────────────────────────────────────────────────────
 
-    def _settle(self, job: Job, result: Any, error: BaseException | None) -> None:
+    def _settle(self, job: RunningJob, result: Any, error: BaseException | None) -> None:
         """The outcome of a run, with its mark."""
         seconds = self._watch.now() - job.run.started
         self._times[job.task.name].observe(seconds)
@@ -324,7 +326,7 @@ class TaskWorker:
         else:
             self._raised(job, error, seconds)
 
-    def _encoded(self, job: Job, result: Any) -> tuple[bytes, BaseException | None]:
+    def _encoded(self, job: RunningJob, result: Any) -> tuple[bytes, BaseException | None]:
         if not job.wants_result:
             return b"", None
         try:
@@ -339,14 +341,14 @@ class TaskWorker:
             )
         return outcome, None
 
-    def _finish(self, job: Job, outcome: bytes, seconds: float) -> None:
+    def _finish(self, job: RunningJob, outcome: bytes, seconds: float) -> None:
         self._finished[job.task.name].inc()
         if not job.wants_result and not job.context.has_news:
             job.message._mark(Mark(Outcome.ACK))
             return
         self._mark(job.message, Mark(Outcome.ACK), self._answer(job, seconds, outcome))
 
-    def _interrupted(self, job: Job, seconds: float) -> None:
+    def _interrupted(self, job: RunningJob, seconds: float) -> None:
         """Its time was over, or somebody stopped it."""
         if job.run.interrupted == "stop":
             error, reason = "TaskStopped", "stopped"
@@ -365,7 +367,7 @@ class TaskWorker:
         else:
             self._apply(job, policy, seconds, outcome, error, reason)
 
-    def _signalled(self, job: Job, signal: JobSignal, seconds: float) -> None:
+    def _signalled(self, job: RunningJob, signal: JobSignal, seconds: float) -> None:
         match signal:
             case SnoozeJob():
                 answer = self._answer(job, seconds)
@@ -386,7 +388,7 @@ class TaskWorker:
                     job, DEAD_LETTER, seconds, _failure("TaskFailed", reason), "TaskFailed", reason
                 )
 
-    def _raised(self, job: Job, error: BaseException, seconds: float) -> None:
+    def _raised(self, job: RunningJob, error: BaseException, seconds: float) -> None:
         if isinstance(error, self._watch.lethal):
             raise error
         name, attempt = class_name(type(error)), job.context.attempt
@@ -397,7 +399,7 @@ class TaskWorker:
         policy = self._retries(job, type(error))
         self._apply(job, policy, seconds, failure_of(error), name, said(error))
 
-    def _retries(self, job: Job, kind: type[BaseException]) -> Policy:
+    def _retries(self, job: RunningJob, kind: type[BaseException]) -> Policy:
         """The table's word, unless somebody waits who declared no retries."""
         if issubclass(kind, ResultInvalid | ResultTooLarge | InvalidHandler):
             return DEAD_LETTER  # side effects stand
@@ -409,7 +411,7 @@ class TaskWorker:
 
     def _apply(
         self,
-        job: Job,
+        job: RunningJob,
         policy: Policy,
         seconds: float,
         outcome: bytes,
@@ -430,7 +432,9 @@ class TaskWorker:
         """On the loop: repeats are summed up there."""
         self._loop.call_soon_threadsafe(partial(log_failure, *args, **options))
 
-    def _answer(self, job: Job, seconds: float, outcome: bytes = b"", error: str = "") -> Answer:
+    def _answer(
+        self, job: RunningJob, seconds: float, outcome: bytes = b"", error: str = ""
+    ) -> Answer:
         progress = None
         if job.context.has_news:
             with contextlib.suppress(ValueError):  # meta that is no JSON: the last that was

@@ -13,7 +13,7 @@ from typing import Any
 from actors.api.options import Actions
 from actors.connectors.memory.wire import Stored, Wire, fetched
 from actors.errors import Fault
-from actors.logic.jobs.job import Answer, Claimed, Conclusion, Ending, Job, Progress
+from actors.logic.jobs.job import Answer, Claimed, Conclusion, Ending, Job, Progress, killed
 from actors.logic.jobs.jobs import Jobs
 from actors.logic.settlement.ledger import Flush
 from actors.plan.plan import PipelinePlan
@@ -268,7 +268,7 @@ class WorldClient(Patient):
         return [c for p in positions if p in held and (c := held[p].claim) is not None]
 
     def _room(self, channel: Channel) -> int:
-        """How many more a queue may have, beside those that share its limit."""
+        """Room of a queue, beside those that share its limit."""
         room = channel.room
         for queues, most in self._limits.items():
             if channel.queue in queues:
@@ -299,7 +299,9 @@ class WorldClient(Patient):
 
     def _move_job(self, message: Stored, claim: Claimed, request: Republish) -> None:
         job = self._world.jobs.get(claim.id, self._world.clock())
-        answer = request.answer or _killed(request, is_stopping=bool(job and job.stop_requested))
+        answer = request.answer or killed(
+            request.error, request.reason, is_stopping=bool(job and job.stop_requested)
+        )
         if request.dead:
             message.actions.append(Actions.DEAD_LETTER)
             ending = Ending.STOPPED if answer.is_stopped else Ending.FAILED
@@ -367,12 +369,3 @@ def _of_job(claim: Claimed, job: Job | None) -> Stored:
     stored = Stored(claim.body, claim.id, headers, attempts=claim.attempt - 1, claim=claim)
     stored.redelivered = stored.attempts > 0
     return stored
-
-
-def _killed(request: Republish, *, is_stopping: bool) -> Answer:
-    """The answer for a job whose process is gone: killed to stop it, or at fault."""
-    kind, message = request.error, request.reason
-    if is_stopping:
-        kind, message = "TaskStopped", "stopped"
-    outcome = {"type": kind, "message": message, "args": [], "traceback": ""}
-    return Answer(json.dumps(outcome).encode(), kind, is_stopping)

@@ -259,7 +259,7 @@ class SpoolClient(Patient):
             ring(self._file, told)
 
     def _room(self, consumer: SpoolConsumer, taken: int = 0) -> int:
-        """How many more a queue may claim, beside those that share its limit."""
+        """Room of a queue for claims, beside those that share its limit."""
         room = consumer.room
         for queues, most in self._limits.items():
             if consumer.queue in queues:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -10,7 +9,7 @@ from sqlite3 import Connection, DataError, InterfaceError, ProgrammingError
 
 from actors.connectors.spool import jobs
 from actors.connectors.spool.owner import Claim, Owner
-from actors.logic.jobs.job import Answer, Progress
+from actors.logic.jobs.job import Answer, Progress, killed
 from actors.logic.settlement.ledger import Flush
 from actors.roles.port import Fetched, Republish
 
@@ -104,14 +103,14 @@ class Pending:
                 if request.dead:
                     owner.bury(at, row, request)
                     if with_jobs:
-                        jobs.fail(at, row, request.answer or _killed(at, row, request))
-                elif not with_jobs or jobs.come_back(at, row, request.answer or failure(request)):
+                        jobs.fail(at, row, _answer(at, row, request))
+                elif not with_jobs or jobs.come_back(at, row, _answer(at, row, request)):
                     owner.delay(at, row, request)
             except _UNFIT as error:
                 self.unfit[request.token] = repr(error)
 
     def _write_jobs(self, owner: Owner, at: Connection) -> None:
-        """What messages cannot say of jobs, before they move."""
+        """Write of jobs, before their messages move, all that messages cannot say."""
         told = [row for rows in self.told.values() for row in rows]
         moved = [row for row, _ in self.requests if row is not None]
         begun = [row for row, _ in self.begun]
@@ -130,16 +129,7 @@ class Pending:
         self.waiters = jobs.waiters(at, rows)
 
 
-def _killed(at: Connection, row: int, request: Republish) -> Answer:
-    """The answer for a job whose process is gone: killed to stop it, or at fault."""
-    if jobs.is_stopping(at, row):
-        return failure(request._replace(error="TaskStopped", reason="stopped"))._replace(
-            is_stopped=True
-        )
-    return failure(request)
-
-
-def failure(request: Republish) -> Answer:
-    """The outcome of a job whose process could not tell it: it crashed, or was killed."""
-    outcome = {"type": request.error, "message": request.reason, "args": [], "traceback": ""}
-    return Answer(json.dumps(outcome).encode(), request.error)
+def _answer(at: Connection, row: int, request: Republish) -> Answer:
+    """The process's own, or the one for a process that is gone."""
+    is_stopping = request.answer is None and jobs.is_stopping(at, row)
+    return request.answer or killed(request.error, request.reason, is_stopping=is_stopping)

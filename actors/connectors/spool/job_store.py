@@ -151,7 +151,7 @@ class SpoolJobs:
     # ── small parts ───────────────────────────────────────────────────────────
 
     def _read(self, ask: Callable[[Connection], T]) -> T:
-        """What has expired or was kept long enough is seen by nobody."""
+        """Asks once nothing is there that has expired or was kept long enough."""
         with self._file.reading() as at:
             if not rows.is_sweep_due(at):
                 return ask(at)

@@ -268,9 +268,11 @@ def come_back(at: Connection, seq: int, answer: Answer) -> bool:
 
 
 def release(at: Connection, owner: str, seqs: Sequence[int] | None = None, *, dead: bool) -> None:
-    """What an owner holds, or these of it, is about to be given back: ends what does not come
-    back. What was canceled or stopped is that now; what may run once at the most has failed where
-    it had begun, and with a dead owner, of whom nobody knows what it began."""
+    """Ends, of what an owner is about to give back, or of these rows, whatever does not come back.
+
+    A job that somebody cancels or stops is canceled or stopped now. One that may run once at the
+    most has failed where it had begun, and always where its owner is dead, for nobody knows what
+    that had begun."""
     now = time.time()
     these = "" if seqs is None else f" AND message.{_THESE}"
     rows = at.execute(
@@ -305,7 +307,7 @@ def asked(at: Connection, owner: str) -> list[Asked]:
 
 
 def await_change(at: Connection, ids: Iterable[str], waiter: str, most: int) -> None:
-    """Somebody waits for news of these jobs; each has so many waiters at the most."""
+    """Enter a waiter for news of these jobs; of more than `most` a job forgets the first."""
     at.executemany(
         "UPDATE job SET waiters = trim(CASE WHEN length(waiters) < ? THEN waiters"
         " ELSE substr(waiters, 18) END || ' ' || ?) WHERE id = ?",

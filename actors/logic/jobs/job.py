@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
@@ -172,6 +173,14 @@ class Answer(NamedTuple):
     progress: Progress | None = None  #: the last word; None: as it was
     seconds: float = 0.0  #: that the run took
     worker: str = ""  #: HOST:PID
+
+
+def killed(error: str, reason: str, *, is_stopping: bool) -> Answer:
+    """The answer for a job whose process cannot give it: killed to stop the job, or at fault."""
+    if is_stopping:
+        error, reason = "TaskStopped", "stopped"
+    outcome = {"type": error, "message": reason, "args": [], "traceback": ""}
+    return Answer(json.dumps(outcome).encode(), error, is_stopping)
 
 
 class Begun(NamedTuple):
