@@ -425,7 +425,7 @@ class Jobs:
             meta=_encoded(task.name, "meta", options.meta),
             is_persistent=own.persistent if options.persistent is None else options.persistent,
         )
-        return Prepared(new, own.connection, options.wait)
+        return Prepared(new, options.connection or own.connection, options.wait)
 
     def named(
         self, name: str, arguments: Any, options: CallOptions, queue: str = "", connection: str = ""
@@ -452,7 +452,7 @@ class Jobs:
             meta=_encoded(name, "meta", options.meta),
             is_persistent=options.persistent is not False,
         )
-        return Prepared(new, connection, options.wait)
+        return Prepared(new, options.connection or connection, options.wait)
 
     async def send(
         self, name: str, arguments: Any, *, queue: str = "", **options: Unpack[CallKeywords]

@@ -177,6 +177,7 @@ class CallOptions(Schema):
     description: str = ""
     persistent: bool | None = None
     result_ttl: Seconds | None = None
+    connection: str | None = None  #: its name
     meta: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -194,6 +195,7 @@ class CallKeywords(TypedDict, total=False):
     description: str
     persistent: bool | None
     result_ttl: float | None
+    connection: str | None
     meta: dict[str, Any]
 
 

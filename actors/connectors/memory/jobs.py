@@ -7,11 +7,12 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from actors.connectors.memory.world import World
 from actors.logic.jobs.job import Job, NewJob, State, Status
-from actors.logic.jobs.store import JobInfo, JobStore, shown_arguments
+from actors.logic.jobs.store import AHEAD_MAX, JobInfo, JobStore, shown_arguments
 
 T = TypeVar("T")
 
@@ -34,7 +35,10 @@ class WorldJobs:
 
     def get(self, id: str) -> JobInfo | None:
         job = self._world.jobs.get(id, self._now)
-        return None if job is None else info_of(job)
+        if job is None:
+            return None
+        ahead = self._world.jobs.ahead(job)
+        return replace(info_of(job), ahead=None if ahead is None else min(ahead, AHEAD_MAX))
 
     def list(
         self,

@@ -29,7 +29,7 @@ from actors.logic.jobs.job import (
     Until,
 )
 from actors.logic.jobs.jobs import EXPIRED, FINISHED_MAX, LOST, JobConflict
-from actors.logic.jobs.store import JobInfo, shown_arguments
+from actors.logic.jobs.store import AHEAD_MAX, JobInfo, shown_arguments
 from actors.logic.messages.entry import Entry, check_queue
 
 SCHEDULED, WAITS, STARTED, FINISHED, FAILED, STOPPED, CANCELED = range(-1, 6)
@@ -447,7 +447,27 @@ def get(at: Connection, id: str) -> JobInfo | None:
         " WHERE job.id = ?",
         (id,),
     ).fetchone()
-    return replace(found[0], arguments=shown_arguments(*kept)) if kept else found[0]
+    arguments = shown_arguments(*kept) if kept else b""
+    return replace(found[0], arguments=arguments, ahead=_ahead(at, id))
+
+
+def _ahead(at: Connection, id: str) -> int | None:
+    """Messages of its queue that are handed out before a job that waits for that."""
+    place = at.execute(
+        "SELECT message.queue, message.priority, seq FROM message JOIN job USING (seq)"
+        f" WHERE job.id = ? AND state = {READY}",
+        (id,),
+    ).fetchone()
+    if place is None:
+        return None
+    queue, priority, seq = place
+    (count,) = at.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM message INDEXED BY ready"
+        f" WHERE queue = ? AND state = {READY} AND (priority > ? OR (priority = ? AND seq < ?))"
+        " LIMIT ?)",
+        (queue, priority, priority, seq, AHEAD_MAX),
+    ).fetchone()
+    return int(count)
 
 
 def listed(
@@ -465,7 +485,7 @@ def listed(
     if status is not None:
         wanted.append(f"({_STATUS}) = {_NUMBERS[status]}")
         if status in (Status.FINISHED, Status.STOPPED, Status.CANCELED):
-            wanted.append(f"job.status = {_NUMBERS[status]}")  # has an index
+            wanted.append(f"job.status = {_NUMBERS[status]} AND job.status >= 2")  # has an index
     if task:
         wanted.append("job.task = :task")
     if queue:
@@ -555,11 +575,13 @@ def _prune(at: Connection, now: float) -> None:
 def _bound(at: Connection, done: Sequence[tuple[int, Answer]], now: float) -> None:
     """Of finished jobs each queue keeps so many: looked at once for some thousands."""
     if any(seq % 4096 < 1 for seq, _ in done):
-        queues = at.execute("SELECT DISTINCT queue FROM job WHERE status = ?", (FINISHED,))
+        queues = at.execute(
+            "SELECT DISTINCT queue FROM job WHERE status = ? AND status >= 2", (FINISHED,)
+        )
         for (queue,) in queues.fetchall():
             at.execute(
-                "DELETE FROM job WHERE seq IN (SELECT seq FROM job INDEXED BY job_status"
-                " WHERE status = ? AND queue = ? ORDER BY seq DESC LIMIT -1 OFFSET ?)",
+                "DELETE FROM job WHERE seq IN (SELECT seq FROM job INDEXED BY job_ended"
+                " WHERE status = ? AND status >= 2 AND queue = ? ORDER BY seq DESC LIMIT -1 OFFSET ?)",
                 (FINISHED, queue, FINISHED_MAX),
             )
 

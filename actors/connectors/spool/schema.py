@@ -55,7 +55,7 @@ CREATE TABLE job (
     worker TEXT NOT NULL DEFAULT '', error TEXT NOT NULL DEFAULT '', outcome BLOB,
     progress REAL NOT NULL DEFAULT 0, note TEXT NOT NULL DEFAULT '', meta BLOB NOT NULL,
     runs TEXT NOT NULL DEFAULT '[]', description TEXT NOT NULL, waiters TEXT NOT NULL DEFAULT '');
-CREATE INDEX job_status ON job (status, queue, seq);
+CREATE INDEX job_ended ON job (status, queue, seq) WHERE status >= 2;
 CREATE INDEX job_expires ON job (expires) WHERE expires IS NOT NULL AND status = 0;
 CREATE INDEX job_until ON job (until) WHERE until IS NOT NULL;
 CREATE INDEX job_cancel ON job (seq) WHERE cancel > 0;

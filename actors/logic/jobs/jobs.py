@@ -300,6 +300,14 @@ class Jobs:
         self.sweep(now)
         return self._jobs.get(id)
 
+    def ahead(self, job: Job) -> int | None:
+        """The jobs of its queue that are claimed before one that waits for that; None: it does
+        not."""
+        if job.state is not State.QUEUED:
+            return None
+        ready = (j for j in self._jobs.values() if j.state is State.QUEUED)
+        return sum(j.new.queue == job.new.queue and j.place < job.place for j in ready)
+
     def list(
         self,
         now: float,

@@ -15,6 +15,9 @@ from actors.logic.jobs.job import NewJob, Run, Status
 SECRET = "x-callboard-secret"
 MASK = "***"
 
+#: Jobs before a queued one that are counted.
+AHEAD_MAX = 1000
+
 #: Ids of jobs, of whatever store: keys and names of files are made of them.
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
@@ -52,6 +55,7 @@ class JobInfo:
     runs: tuple[Run, ...] = ()  #: the last ten
     cancel_requested: bool = False  #: by `cancel`, of a job in hand
     expires: float | None = None  #: it must have begun by then
+    ahead: int | None = None  #: of a queued job, those that go before it; counted to 1,000
     #: As JSON, while the job may still run; without what its task calls secret.
     arguments: bytes = field(default=b"", repr=False)
 

@@ -270,6 +270,11 @@ class Alike(RuleBasedStateMachine):
         for status in Status:
             listed = rows.listed(self.sqlite.at, status=status, limit=1000)
             assert listed == [info for info in found if info.status is status]
+        for job in self.model.list(self.now, limit=1000):
+            one = rows.get(self.sqlite.at, job.id)
+            assert one
+            if job.status is Status.QUEUED and not job.in_hand and one.not_before is None:
+                assert one.ahead is not None
         (messages, contents) = self.sqlite.at.execute(
             "SELECT (SELECT count(*) FROM message), (SELECT count(*) FROM content)"
         ).fetchone()
@@ -312,6 +317,21 @@ def test_what_a_dead_owner_says_of_a_job_has_no_effect() -> None:
     info = rows.get(store.at, "a")
     assert info
     assert (info.status, info.outcome) == (Status.FINISHED, b"2")
+    store.at.close()
+
+
+def test_each_queue_keeps_its_last_finished_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "FINISHED_MAX", 3)
+    store, owner = SQLite(), OWNERS[0]
+    for number in range(1, 4097):
+        store.put(NewJob(f"j{number}", "task", "q", b"[]"))
+    store.claim(owner, 5000, 0.0)
+    done = [(seq, Answer(b"1")) for seq in range(1, 4097)]
+    Pending(deleted=[seq for seq, _ in done], answers=dict(done)).write(
+        store.owners[owner], store.at, with_jobs=True
+    )
+    kept = [info.id for info in rows.listed(store.at, status=Status.FINISHED, limit=10)]
+    assert kept == ["j4094", "j4095", "j4096"]
     store.at.close()
 
 

@@ -237,6 +237,19 @@ def test_what_nobody_begins_expires() -> None:
         system.advance(60)
 
 
+def test_a_job_that_waits_knows_how_many_go_before_it() -> None:
+    app = App()
+    slow = blocked(app)
+    with InMemorySystem(app) as system:
+        running = system.send(slow)
+        first, second = system.send(slow), system.send(slow)
+        urgent = system.send(slow.options(priority=9))
+        jobs = (running, urgent, first, second)
+        assert [job.info_sync().ahead for job in jobs] == [None, 0, 1, 2]
+        system.advance(300)
+        assert [job.info_sync().ahead for job in jobs] == [None] * 4
+
+
 def blocked(app: App) -> Any:
     """A task whose jobs run one at a time, for 50 s each."""
 
