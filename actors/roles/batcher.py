@@ -7,6 +7,7 @@ until its handler answers. What gets lost on the way is asked for again by `Outs
 from __future__ import annotations
 
 import json
+import sys
 from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -341,6 +342,21 @@ class Batcher:
             handed.until = until if handed.until is None else min(handed.until, until)
         if jobs and self._connection:
             self._context.send(self._connection, Began(self._incarnation, message.worker, jobs))
+
+        if jobs:
+            self._relieve(handler_pool)
+
+    def _relieve(self, handler_pool: HandlerPool) -> None:
+        """Where every handler works on a job that takes long, what waits goes back to its queue:
+        somebody elsewhere may begin it at once."""
+        if not handler_pool.is_occupied:
+            return
+        names = [name for name, queue in handler_pool.route_queues.items() if queue.jobs]
+        queues = [queue for name in names for queue in self._routes[name].queues]
+        waiting = {self._epochs[queue]: sys.maxsize for queue in queues if queue in self._epochs}
+        self._settling.recall(waiting)
+        for handler, numbers in handler_pool.recallable(waiting):
+            self._context.send(handler, Recalled(tuple(numbers)))
 
     def _cancel(self, message: Cancel, now: float) -> None:
         """What waits here goes back; what a handler has is for it to return, or to end: where it

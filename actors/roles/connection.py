@@ -121,7 +121,8 @@ class Connection:
                 if bool(before) != bool(self._settler.trouble) and self._consumes:
                     self._report_state()
             case Began():
-                self._settler.began(message)
+                for queue in self._settler.began(message):
+                    self._consumers.work_long(queue, now)
             case CancelRequested():
                 if self._settler.batcher:
                     self._settler.cancel(message)

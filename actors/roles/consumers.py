@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from actors.errors import Fault
 from actors.log import own_logger
 from actors.logic.bulks.bulk import Report
-from actors.logic.consuming.sources import Channel, JobPace, Pace, Source, Sources
+from actors.logic.consuming.sources import SLOW_JOB_S, Channel, JobPace, Pace, Source, Sources
 from actors.plan.plan import PipelinePlan, RoutePlan
 from actors.roles.context import Context
 from actors.roles.port import ConnectionClient, Consuming, Depth, QueueLost, Stopped
@@ -169,6 +169,14 @@ class Consumers:
                     source.pace.learn(report.deliveries, report.seconds)
                     self._widen(source, now)
         self._limit()
+
+    def work_long(self, queue: str, now: float) -> None:
+        """A job of a queue is at work and not over at once: no other is to wait behind it."""
+        source = self._sources[queue]
+        if source.pace.cost is None or source.pace.cost < SLOW_JOB_S:
+            source.pace.learn(1, SLOW_JOB_S)
+            self._widen(source, now)
+            self._limit()
 
     def recall(self, now: float) -> list[tuple[int, int]]:
         """What the broker will soon have waited too long for, as (epoch, last position): what is

@@ -265,10 +265,10 @@ class Settler:
 
     # ── jobs ──────────────────────────────────────────────────────────────────
 
-    def began(self, message: Began) -> None:
-        """Handlers work on jobs: tell their store."""
+    def began(self, message: Began) -> set[str]:
+        """Handlers work on jobs: tell their store; returns their queues."""
         if message.incarnation != self._incarnation:
-            return
+            return set()
         begun: dict[int, list[int]] = {}
         for job in message.jobs:
             begun.setdefault(job.epoch, []).append(job.position)
@@ -278,6 +278,7 @@ class Settler:
         for job in message.jobs:
             if job.progress is not None and (queue := self.unacked.queue_of(job.epoch)):
                 self._client.report(queue, job.epoch, job.position, job.progress)
+        return {self.unacked.queue_of(epoch) for epoch in begun} - {""}
 
     def cancel(self, event: CancelRequested) -> None:
         """Somebody cancels a job that was handed on: whoever has it is to answer."""

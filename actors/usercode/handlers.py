@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import inspect
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from actors.metrics import Counter, Histogram
 from actors.roles.protocol import Settlement
 from actors.usercode.app import AppCode, awaited, called, log_failure
 from actors.usercode.loops import Call
-from actors.usercode.outcomes import Policies, Share, settle
+from actors.usercode.outcomes import Policies, Share, ShareQueue, settle
 from actors.usercode.watch import Watch
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class HandlerCode(AppCode):
                 self.place = f"route {route.name}: on_start raised "
                 await route.start()
 
-    async def handle(self, name: str, waiting: deque[Share]) -> list[Settlement]:
+    async def handle(self, name: str, waiting: ShareQueue) -> list[Settlement]:
         """Run the first bulk that waits for a route, and of a function as many of the next as
         take no time. Say what becomes of each of their messages."""
         route = self._routes[name]
@@ -179,12 +178,13 @@ class RouteCode:
             self.ready = False
             await called(self._live, self._instance.on_stop)
 
-    async def begin(self, waiting: deque[Share]) -> list[Work]:
+    async def begin(self, waiting: ShareQueue) -> list[Work]:
         """Call the handler with the first bulk that waits; where it is a function, and has
         already returned nothing, also with the next, until `GATHER` seconds have gone."""
         clock = asyncio.get_running_loop().time
         if self._awaits:
-            return [self._call_handler(waiting.popleft(), clock)]
+            share = waiting.take()
+            return [self._call_handler(share, clock)] if share else []
         # A pause of the loop, or a thread, is not had for nothing.
         works: list[Work] = []
         _, error = await self._call(self._call_some, waiting, works, clock)
@@ -193,12 +193,12 @@ class RouteCode:
         return works
 
     def _call_some(
-        self, waiting: deque[Share], works: list[Work], clock: Callable[[], float]
+        self, waiting: ShareQueue, works: list[Work], clock: Callable[[], float]
     ) -> None:
         until = clock() + GATHER
-        while waiting:
+        while share := waiting.take():
             run = contextvars.copy_context().run
-            work = run(self._call_handler, waiting.popleft(), clock)
+            work = run(self._call_handler, share, clock)
             works.append(work)
             if work.result is not None or clock() >= until:
                 return

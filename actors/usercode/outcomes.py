@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from threading import Lock
 from typing import Any, NamedTuple
 
 from actors.api.message import Handout, Mark, Message
@@ -84,6 +86,39 @@ class Share(NamedTuple):
             if begin < end:
                 yield Portion(piece, shift + begin, stop), None
             begin = end
+
+
+class ShareQueue:
+    """Bulks that wait for their turn in a handler; another thread may take some back."""
+
+    __slots__ = ("_lock", "_shares")
+
+    def __init__(self, shares: Iterable[Share]) -> None:
+        self._shares = deque(shares)
+        self._lock = Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._shares)
+
+    @property
+    def first(self) -> int:
+        """The number of the next; 0: there is none."""
+        with self._lock:
+            return self._shares[0].number if self._shares else 0
+
+    def take(self) -> Share | None:
+        """The next, to be begun; None: there is none."""
+        with self._lock:
+            return self._shares.popleft() if self._shares else None
+
+    def take_back(self, numbers: Collection[int]) -> list[Share]:
+        """Those of these that nobody has begun."""
+        with self._lock:
+            taken = [share for share in self._shares if share.number in numbers]
+            if taken:
+                kept = (share for share in self._shares if share.number not in numbers)
+                self._shares = deque(kept)
+            return taken
 
 
 def shares(bulk: Bulk) -> Iterator[Share]:

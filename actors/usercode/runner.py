@@ -29,7 +29,7 @@ from actors.usercode.app import AppCode, log_failure
 from actors.usercode.handlers import GATHER, HandlerCode, RouteCode
 from actors.usercode.loops import Call, InlineLoop, Loop, ThreadLoop
 from actors.usercode.metrics_registry import opened
-from actors.usercode.outcomes import Share, joined, returned, shares
+from actors.usercode.outcomes import Share, ShareQueue, joined, returned, shares
 from actors.usercode.process import boot_time, has_exit_functions, run_exit_functions
 from actors.usercode.timers import TimerCode, open_lock
 
@@ -121,6 +121,7 @@ class _HandlerRunner(_Runner):
         self._clock = clock
         self._recalled: Collection[int] = ()  # bulks that are not to be begun
         self._canceled: set[int] = set()  # the same of jobs
+        self._queues: list[ShareQueue] = []  # of messages that came, by what is not begun
         self._leased = inf
         self._renewed = asyncio.Event()
 
@@ -136,6 +137,7 @@ class _HandlerRunner(_Runner):
         # No call on the loop: it may be busy until the next bulk begins. A word stands for those
         # before it, for what is not answered is recalled again.
         self._recalled = frozenset(numbers)
+        self._take_back(self._recalled)
 
     def cancel(self, jobs: Collection[Cancellation]) -> None:
         for job in jobs:
@@ -144,6 +146,13 @@ class _HandlerRunner(_Runner):
                     self._loop.watch.stop(job.number)
             else:
                 self._canceled.add(job.number)
+        self._take_back(self._canceled)
+
+    def _take_back(self, numbers: Collection[int]) -> None:
+        """Return at once what waits for its turn: the loop may be busy for long."""
+        for waiting in list(self._queues):
+            if taken := waiting.take_back(numbers):
+                self._loop.tell(joined([returned(share) for share in taken]))
 
     def memory(self) -> int:
         """Bytes of memory that this process holds; outside Linux, the most that it ever held."""
@@ -173,12 +182,13 @@ class _HandlerRunner(_Runner):
         """One by one; where they take next to nothing, their answers go together."""
         clock = asyncio.get_running_loop().time
         done: list[Settlement] = []
+        waiting = ShareQueue(shares(bulk))
+        self._queues.append(waiting)
         async with self._turns[bulk.route]:
             told = clock()
-            waiting = deque(shares(bulk))
-            while waiting:
-                if self._is_withdrawn(waiting[0].number):
-                    done.append(returned(waiting.popleft()))
+            while first := waiting.first:
+                if self._is_withdrawn(first):
+                    done += map(returned, waiting.take_back((first,)))
                     continue
                 if self._expired:
                     if done:
@@ -189,6 +199,7 @@ class _HandlerRunner(_Runner):
                 if clock() - told >= GATHER:
                     self._loop.report(joined(done))
                     done, told = [], clock()
+        self._queues.remove(waiting)
         if done:
             self._loop.report(joined(done))
 
@@ -223,7 +234,7 @@ class _HandlerRunner(_Runner):
         if self._is_withdrawn(share.number):
             self._loop.report(returned(share))
         else:
-            (done,) = await self._code.handle(route, deque([share]))
+            (done,) = await self._code.handle(route, ShareQueue([share]))
             self._loop.report(done)
         del self._running[share.number]
         self._free[route] += 1

@@ -581,7 +581,8 @@ def _bound(at: Connection, done: Sequence[tuple[int, Answer]], now: float) -> No
         for (queue,) in queues.fetchall():
             at.execute(
                 "DELETE FROM job WHERE seq IN (SELECT seq FROM job INDEXED BY job_ended"
-                " WHERE status = ? AND status >= 2 AND queue = ? ORDER BY seq DESC LIMIT -1 OFFSET ?)",
+                " WHERE status = ? AND status >= 2 AND queue = ?"
+                " ORDER BY seq DESC LIMIT -1 OFFSET ?)",
                 (FINISHED, queue, FINISHED_MAX),
             )
 

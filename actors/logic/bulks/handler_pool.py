@@ -215,6 +215,14 @@ class HandlerPool:
         return sum(len(state.bulks) for state in self.handlers.values())
 
     @property
+    def is_occupied(self) -> bool:
+        """Whether every handler works on something that it says takes long."""
+        return all(
+            any(handed.until is not None for handed in state.bulks.values())
+            for state in self.handlers.values()
+        )
+
+    @property
     def _open(self) -> bool:
         """Somebody can be given something."""
         return bool(self._quarantined) or any(state.accepts for state in self.handlers.values())

@@ -250,6 +250,27 @@ def test_a_job_that_waits_knows_how_many_go_before_it() -> None:
         assert [job.info_sync().ahead for job in jobs] == [None] * 4
 
 
+def test_what_waits_behind_a_job_that_takes_long_goes_back_to_its_queue() -> None:
+    app = App()
+
+    @app.task("work", concurrency=1, in_flight=1)
+    async def work(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    with InMemorySystem(app) as system:
+        app.jobs.send_many_sync(work.job(0) for _ in range(300))
+        system.advance(5)  # they take no time: many are fetched at once
+        sent = app.jobs.send_many_sync(work.job(seconds) for seconds in (60, *[0] * 50))
+        system.advance(1)
+        held = [job for job in system.world.jobs.list(system.stage.now, limit=1000) if job.in_hand]
+        assert sent[0].status_sync() is Status.STARTED
+        assert len(held) <= 1 + 10, "but for what its process has already"
+        assert all(job.attempt <= 1 for job in held)
+        system.advance(120)
+        assert [job.result_sync() for job in sent] == [60, *[0] * 50]
+
+
 def blocked(app: App) -> Any:
     """A task whose jobs run one at a time, for 50 s each."""
 
