@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from actors.api.connector import connector_of
 from actors.errors import NotSupported, UnreachableError
 from actors.logic.jobs.job import Status
-from actors.logic.jobs.store import JobInfo, JobStore
+from actors.logic.jobs.store import JobInfo, JobStore, is_news
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class ThreadedClient:
             async with asyncio.timeout(timeout):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            return await self.run(lambda store: store.get(id))
+            return await self.run(lambda store: store.look([id]).get(id))
         finally:
             self._forget(future)
 
@@ -84,7 +84,7 @@ class ThreadedClient:
         try:
             return future.result(timeout)
         except TimeoutError:
-            return self._store.get(id)
+            return self._store.look([id]).get(id)
         finally:
             self._forget(future)
 
@@ -138,9 +138,10 @@ class ThreadedClient:
                         future.set_exception(error)
 
     def _tell(self, waiting: dict[Future[JobInfo | None], tuple[str, JobInfo | None]]) -> None:
+        found = self._store.look({id for id, _ in waiting.values()})
         for future, (id, known) in waiting.items():
-            job = self._store.get(id)
-            if job != known:
+            job = found.get(id)
+            if is_news(job, known):
                 self._forget(future)
                 if not future.done():
                     future.set_result(job)

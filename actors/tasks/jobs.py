@@ -29,7 +29,7 @@ from actors.errors import (
 )
 from actors.logic.jobs.job import NewJob, Status
 from actors.logic.jobs.jobs import EXPIRED
-from actors.logic.jobs.store import JobInfo, JobStore, check_id
+from actors.logic.jobs.store import JobInfo, JobStore, check_id, is_news
 from actors.logic.messages.entry import check_queue
 from actors.tasks.client import ENDED, JobClient, OpenClient, open_client
 from actors.tasks.context import running
@@ -149,7 +149,7 @@ class Job(Generic[R]):
             changed = await self._client.changed(self.id, job, LOOK_S * 40)
             if changed is None:
                 return
-            if changed != job:
+            if is_news(changed, job):
                 job = changed
                 yield job
 
@@ -357,7 +357,8 @@ class Jobs:
             _keep(withdrawn)
             raise
         if info.status not in (*ENDED, Status.STARTED):
-            await client.run(lambda store: store.cancel(id))
+            await job.cancel()  # who has begun it meanwhile goes on, and is waited for no longer
+            info = _withdrawn(await job.info())
         return Reply(job.value_of(info), job)
 
     def request_sync(self, call: NewCall[R]) -> Reply[R]:
@@ -379,7 +380,8 @@ class Jobs:
         job: Job[Any] = Job(self, id, task, prepared.connection)
         info = job._ended_sync(prepared.wait)
         if info.status not in (*ENDED, Status.STARTED):
-            client.run_sync(lambda store: store.cancel(id))
+            job.cancel_sync()
+            info = _withdrawn(job.info_sync())
         return Reply(job.value_of(info), job)
 
     def new(
@@ -563,6 +565,13 @@ def as_call(prepared: Prepared) -> Prepared:
         new, is_call=True, expires=min(new.expires, wait), headers=json.dumps(headers).encode()
     )
     return replace(prepared, new=ready, wait=wait)
+
+
+def _withdrawn(job: JobInfo) -> JobInfo:
+    """A job that its own caller canceled was begun by nobody in time."""
+    if job.status is Status.CANCELED:
+        return replace(job, status=Status.FAILED, error=EXPIRED)
+    return job
 
 
 def _get(id: str) -> Callable[[JobStore], JobInfo | None]:

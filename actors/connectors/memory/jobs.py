@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from actors.connectors.memory.world import World
 from actors.logic.jobs.job import Job, NewJob, State, Status
-from actors.logic.jobs.store import AHEAD_MAX, JobInfo, JobStore, shown_arguments
+from actors.logic.jobs.store import AHEAD_MAX, JobInfo, JobStore, is_news, shown_arguments
 
 T = TypeVar("T")
 
@@ -39,6 +39,10 @@ class WorldJobs:
             return None
         ahead = self._world.jobs.ahead(job)
         return replace(info_of(job), ahead=None if ahead is None else min(ahead, AHEAD_MAX))
+
+    def look(self, ids: Collection[str]) -> dict[str, JobInfo]:
+        found = (self._world.jobs.get(id, self._now) for id in ids)
+        return {job.id: info_of(job) for job in found if job is not None}
 
     def list(
         self,
@@ -107,13 +111,13 @@ class InlineClient:
     async def changed(self, id: str, known: JobInfo | None, timeout: float) -> JobInfo | None:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while (job := self._store.get(id)) == known and loop.time() < until:
+        while not is_news(job := self._store.look([id]).get(id), known) and loop.time() < until:
             await asyncio.sleep(LOOK_S)
         return job
 
     def changed_sync(self, id: str, known: JobInfo | None, timeout: float) -> JobInfo | None:
-        job = self._store.get(id)
-        if job == known:
+        job = self._store.look([id]).get(id)
+        if not is_news(job, known):
             raise RuntimeError(
                 "a function waits for a job in virtual time, which stands still meanwhile: make it"
                 " `async def` and await the call, or use system.call in the test"

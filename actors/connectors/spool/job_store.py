@@ -64,6 +64,9 @@ class SpoolJobs:
     def get(self, id: str) -> JobInfo | None:
         return self._read(lambda at: rows.get(at, id))
 
+    def look(self, ids: Collection[str]) -> dict[str, JobInfo]:
+        return self._read(lambda at: rows.look(at, ids))
+
     def list(
         self,
         *,

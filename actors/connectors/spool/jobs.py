@@ -451,6 +451,12 @@ def get(at: Connection, id: str) -> JobInfo | None:
     return replace(found[0], arguments=arguments, ahead=_ahead(at, id))
 
 
+def look(at: Connection, ids: Iterable[str]) -> dict[str, JobInfo]:
+    """Those jobs of these that there are."""
+    query = f"{_INFO} WHERE job.id IN (SELECT value FROM json_each(:ids))"
+    return {info.id: info for info in _infos(at, query, {"ids": json.dumps(list(ids))})}
+
+
 def _ahead(at: Connection, id: str) -> int | None:
     """Messages of its queue that are handed out before a job that waits for that."""
     place = at.execute(

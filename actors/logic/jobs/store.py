@@ -59,6 +59,23 @@ class JobInfo:
     #: As JSON, while the job may still run; without what its task calls secret.
     arguments: bytes = field(default=b"", repr=False)
 
+    @property
+    def news(self) -> tuple[object, ...]:
+        """The part of it by which whoever waits for it tells that it has changed."""
+        return (
+            self.status,
+            self.progress,
+            self.note,
+            self.attempts,
+            self.begun,
+            self.cancel_requested,
+        )
+
+
+def is_news(job: JobInfo | None, known: JobInfo | None) -> bool:
+    """Whether a job has changed since it was seen last; None: there is none."""
+    return (job and job.news) != (known and known.news)
+
 
 def shown_arguments(body: bytes, headers: bytes) -> bytes:
     """The arguments of a job as people may see them."""
@@ -91,6 +108,9 @@ class JobStore(Protocol):
 
     def get(self, id: str) -> JobInfo | None:
         """A job, all of it from one moment; None: there is none (any more)."""
+
+    def look(self, ids: Collection[str]) -> dict[str, JobInfo]:
+        """Those jobs of these that there are, without arguments and what is ahead of them."""
 
     def list(
         self,
