@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -179,10 +179,18 @@ def _route(served: ResolvedRoute) -> RoutePlan:
         requires=tuple(options.requires.items()),
         last_alone=0 if served.route.tasks else _last_alone(table),
         first_retry=_first_retry(table),
-        on_timeout=DEAD_LETTER if served.route.tasks else policy_for(table, TimeoutError),
+        on_timeout=_on_timeout(served.route, table),
         on_crash=policy_for(table, HandlerCrashed),
         **_of_tasks(served.route),
     )
+
+
+def _on_timeout(route: Route, table: dict[type[BaseException], Policy]) -> Policy:
+    """A job that is late has failed, unless its table names what late ones raise."""
+    named = route.options.on_exception
+    if route.tasks and not (isinstance(named, Mapping) and TimeoutError in named):
+        return DEAD_LETTER
+    return policy_for(table, TimeoutError)
 
 
 def _of_tasks(route: Route) -> dict[str, Any]:

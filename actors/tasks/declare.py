@@ -82,6 +82,8 @@ def _route_options(task: Declared, bulk: int, flush: float) -> RouteOptions:
         "requires": own.requires,
         "pool": "" if is_alone else own.pool or POOL,
     }
+    if own.on_exception is not None and not own.at_most_once:
+        values["on_exception"] = own.on_exception  # of processes that had to be killed, or died
     if own.concurrency is not None:
         values["concurrency"] = own.concurrency
     elif not own.pool:

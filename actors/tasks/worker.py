@@ -141,7 +141,7 @@ class TaskWorker:
 
     def handle(self, messages: list[Message[Any]]) -> Any:
         """Runs the jobs of a bulk: one, or all of a bulk task together."""
-        jobs = [job for message in messages if (job := self._job(message, len(messages)))]
+        jobs = [job for message in messages if (job := self._job(message))]
         if not jobs:
             return None
         task = jobs[0].task
@@ -247,7 +247,7 @@ class TaskWorker:
 
     # ── in ────────────────────────────────────────────────────────────────────
 
-    def _job(self, message: Message[Any], count: int) -> RunningJob | None:
+    def _job(self, message: Message[Any]) -> RunningJob | None:
         """A message as a job; None: it is settled already, for it cannot be run."""
         try:
             headers = message.headers
@@ -460,12 +460,7 @@ def table_of(task: Declared) -> dict[type[BaseException], Policy]:
     options = task.options
     if options.at_most_once:
         return {Exception: DEAD_LETTER}
-    table = compile_table(options.on_exception if options.retry is None else options.retry)
-    named = options.on_exception
-    names_timeouts = hasattr(named, "keys") and TimeoutError in named  # type: ignore[operator]
-    if not names_timeouts:
-        table.pop(TimeoutError, None)
-    return table
+    return compile_table(options.on_exception if options.retry is None else options.retry)
 
 
 def failure_of(error: BaseException) -> bytes:

@@ -203,6 +203,26 @@ def test_a_job_that_clings_to_life_costs_its_process() -> None:
         assert system.call(add, 1, 2) == 3
 
 
+def test_a_late_job_is_retried_where_its_table_says_so_killed_or_not() -> None:
+    app = App()
+    table: dict[type[BaseException], Retry] = {
+        TimeoutError: Retry(attempts=2, delays=[1], jitter=False)
+    }
+
+    @app.task("late", timeout=3, grace=1, on_exception=table)
+    async def late(clings: bool) -> None:
+        with contextlib.suppress(*([asyncio.CancelledError] if clings else [])):
+            await asyncio.sleep(100)
+        await asyncio.sleep(100)
+
+    with InMemorySystem(app, raise_errors=False) as system:
+        jobs = [system.send(late, clings) for clings in (False, True)]
+        system.advance(minutes=1)
+        assert [job.status_sync() for job in jobs] == [Status.FAILED] * 2
+        assert [job.info_sync().attempts for job in jobs] == [2, 2]
+        assert {job.info_sync().error for job in jobs} == {"TimeoutError"}
+
+
 def test_a_delayed_job_is_scheduled_and_never_early() -> None:
     app = App()
 
