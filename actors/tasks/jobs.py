@@ -96,12 +96,13 @@ class Job(Generic[R]):
         return self.info_sync().status
 
     async def result(self, wait: float = 0.0) -> R:
-        """The result, for which it waits so many seconds. Raises as `Task.call` does."""
-        return self.value_of(await self._ended(_finite(wait)))
+        """The result, for which it waits so many seconds. Raises as `Task.call` does, and
+        `TaskTimeout` where the job has not ended by then, begun or not."""
+        return self._result(await self._ended(_finite(wait)), wait)
 
     def result_sync(self, wait: float = 0.0) -> R:
         """`result` where there is no `await`."""
-        return self.value_of(self._ended_sync(_finite(wait)))
+        return self._result(self._ended_sync(_finite(wait)), wait)
 
     async def cancel(self, *, stop: bool = False) -> Status:
         """Withdraws the job, and returns the status that it has then.
@@ -190,6 +191,15 @@ class Job(Generic[R]):
         while job.status not in ENDED and (left := until - self._client.now()) > 0:
             job = self._known(self._client.changed_sync(self.id, job, left))
         return job
+
+    def _result(self, job: JobInfo, wait: float) -> R:
+        if job.status not in ENDED:
+            raise TaskTimeout(
+                f"job {job.id} of task {job.task} is {job.status.value}, and has not ended within"
+                f" {wait:g} s",
+                job.id,
+            )
+        return self.value_of(job)
 
     def value_of(self, job: JobInfo) -> R:
         """The result in what the store knows. Raises as `Task.call` does."""

@@ -387,6 +387,33 @@ def test_a_cancelled_caller_withdraws_what_nobody_has_begun(spool: SpoolPlace, a
     asyncio.run(give_up())
 
 
+def test_the_job_of_a_caller_that_was_killed_expires_or_ends_and_nothing_stays(
+    run: Run, spool: SpoolPlace, app: App
+) -> None:
+    code = (
+        "from tests.services.tasks_app import add, sleeps; import threading\n"
+        "for task, arguments in [(add, (1, 2))] * 5 + [(sleeps, (0.2,))] * 5:\n"
+        "    call = task.options(wait=3).call_sync\n"
+        "    threading.Thread(target=call, args=arguments).start()\n"
+    )
+    caller = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env={**os.environ, "CALLBOARD_CONNECTION": spool.url},
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: app.jobs.count_sync().total() == 10)
+    caller.kill()
+    caller.wait()
+    until_is(5, lambda: app.jobs.count_sync("add")[Status.FAILED], 8.0)
+    assert {info.error for info in app.jobs.list_sync(task="add")} == {"TaskExpired"}
+    worker = work(run, spool)
+    assert tasks_app.add.call_sync(1, 2) == 3
+    until(lambda: {info.status for info in app.jobs.list_sync()} <= {"finished", "failed"})
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
 def test_secret_arguments_are_shown_to_nobody(run: Run, spool: SpoolPlace, app: App) -> None:
     worker = work(run, spool)
     job = tasks_app.secretive.options(id="s").send_sync("bob", password="canary-4711")

@@ -234,6 +234,8 @@ def test_a_delayed_job_is_scheduled_and_never_early() -> None:
         job = system.send(mail.options(delay=60))
         system.advance(59.9)
         assert job.status_sync() is Status.SCHEDULED
+        with pytest.raises(TaskTimeout, match="is scheduled, and has not ended within 0 s"):
+            job.result_sync()
         system.advance(0.2)
         assert job.result_sync() == "sent"
 
