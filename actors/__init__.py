@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from actors.logic.jobs.store import JobInfo
     from actors.publisher import Publisher
     from actors.tasks.context import JobContext, current_job
-    from actors.tasks.jobs import Job, Reply
+    from actors.tasks.job import Job
+    from actors.tasks.jobs import Reply
     from actors.tasks.options import TaskOptions, Unique
     from actors.tasks.task import Task, TaskActor
 
@@ -78,7 +79,8 @@ _HOMES = {
     "logic.jobs.store": ("JobInfo",),
     "publisher": ("Publisher",),
     "tasks.context": ("JobContext", "current_job"),
-    "tasks.jobs": ("Job", "Reply"),
+    "tasks.job": ("Job",),
+    "tasks.jobs": ("Reply",),
     "tasks.options": ("TaskOptions", "Unique"),
     "tasks.task": ("Task", "TaskActor"),
     "api.route": ("HandlerActor",),

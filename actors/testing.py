@@ -26,7 +26,8 @@ from actors.roles.protocol import ActorMessage, Configure, Drain, ReportStatus, 
 from actors.stages.memory import ClientFactory, MemoryStage
 from actors.stages.observed import Crash, ObservedCode, When
 from actors.tasks.client import ENDED, open_client
-from actors.tasks.jobs import Job, as_call
+from actors.tasks.job import Job
+from actors.tasks.jobs import as_call
 from actors.tasks.task import Task, TaskActor
 from actors.usercode.metrics_registry import MemoryRegistry
 from actors.usercode.runner import InlineClockCode

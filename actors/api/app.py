@@ -24,7 +24,8 @@ from actors.logic.consuming.routing import numbered
 from actors.logic.messages.entry import broken_text
 
 if TYPE_CHECKING:
-    from actors.tasks.jobs import Job, Jobs
+    from actors.tasks.job import Job
+    from actors.tasks.jobs import Jobs
     from actors.tasks.options import CallKeywords, TaskKeywords
     from actors.tasks.task import BulkTaskDecorator, NewCall, Task, TaskDecorator
 

@@ -24,7 +24,8 @@ from actors.logic.jobs.store import JobInfo
 from actors.logic.messages.entry import MAX_DELAY
 from actors.logic.messages.records import MAX_PRIORITY
 from actors.tasks.client import ENDED
-from actors.tasks.jobs import Job, Jobs
+from actors.tasks.job import Job
+from actors.tasks.jobs import Jobs
 from actors.tasks.options import WAIT_S
 
 PAGE = 500  #: jobs that are asked for at once

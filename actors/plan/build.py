@@ -194,7 +194,7 @@ def _on_timeout(route: Route, table: dict[type[BaseException], Policy]) -> Polic
 
 
 def _of_tasks(route: Route) -> dict[str, Any]:
-    """What a route of jobs has beside the others."""
+    """The fields of a plan that only a route of jobs has."""
     if not isinstance(route.handler, ProcessHandler):
         return {}
     options = [task.options for task in route.handler.tasks.values()]

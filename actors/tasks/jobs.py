@@ -9,31 +9,24 @@ import os
 import threading
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actors.api.connections import parse_connection, split_name
 from actors.errors import (
-    ConfigurationError,
     InvalidArguments,
     InvalidConnection,
     NotSupported,
-    ResultExpired,
-    TaskCanceled,
-    TaskExpired,
-    TaskFailed,
-    TaskStopped,
-    TaskTimeout,
-    UnknownTask,
 )
 from actors.logic.jobs.job import NewJob, Status
 from actors.logic.jobs.jobs import EXPIRED
-from actors.logic.jobs.store import JobInfo, JobStore, check_id, is_news
+from actors.logic.jobs.store import JobInfo, JobStore, check_id
 from actors.logic.messages.entry import check_queue
 from actors.tasks.client import ENDED, JobClient, OpenClient, open_client
 from actors.tasks.context import running
 from actors.tasks.headers import ARGUMENTS, ATTEMPTS, RESULT, SECRET, TASK, TIMEOUT
+from actors.tasks.job import Job
 from actors.tasks.options import CallKeywords, CallOptions
 
 if TYPE_CHECKING:
@@ -45,12 +38,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: Seconds in which a job that was asked to be canceled says what became of that.
-CANCEL_S = 1.0
 #: Seconds that a job keeps for itself of the time that it may wait for another.
 OUTER_S = 0.5
-#: Seconds between two looks at what nobody rings for.
-LOOK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,182 +57,6 @@ class Prepared:
     new: NewJob
     connection: str  #: by name; empty: the app's only one
     wait: float
-
-
-class Job(Generic[R]):
-    """A job that was put: a handle, which knows its id alone and asks the store."""
-
-    def __init__(self, jobs: Jobs, id: str, task: Declared | None, connection: str = "") -> None:
-        self.id = id
-        self._jobs = jobs
-        self._task = task
-        self._connection = connection
-
-    async def info(self) -> JobInfo:
-        """All that its store knows. Raises `ResultExpired` where it knows nothing (any more)."""
-        return self._known(await self._ask(lambda store: store.get(self.id)))
-
-    def info_sync(self) -> JobInfo:
-        """`info` where there is no `await`."""
-        return self._known(self._ask_sync(lambda store: store.get(self.id)))
-
-    async def status(self) -> Status:
-        """`scheduled`, `queued`, `started`, `finished`, `failed`, `stopped` or `canceled`."""
-        return (await self.info()).status
-
-    def status_sync(self) -> Status:
-        """`status` where there is no `await`."""
-        return self.info_sync().status
-
-    async def result(self, wait: float = 0.0) -> R:
-        """The result, for which it waits so many seconds. Raises as `Task.call` does, and
-        `TaskTimeout` where the job has not ended by then, begun or not."""
-        return self._result(await self._ended(_finite(wait)), wait)
-
-    def result_sync(self, wait: float = 0.0) -> R:
-        """`result` where there is no `await`."""
-        return self._result(self._ended_sync(_finite(wait)), wait)
-
-    async def cancel(self, *, stop: bool = False) -> Status:
-        """Withdraws the job, and returns the status that it has then.
-
-        What nobody has begun never begins. A job that runs goes on, unless `stop`: then it is
-        ended within its `grace`, and not retried. One that has ended stays as it is.
-        """
-        job = await self._ask(lambda store: store.cancel(self.id, stop=stop))
-        until = self._client.now() + CANCEL_S
-        client = self._client
-        while job and job.cancel_requested and (left := until - self._client.now()) > 0:
-            job = await client.changed(self.id, job, left)
-        return self._known(job).status
-
-    def cancel_sync(self, *, stop: bool = False) -> Status:
-        """`cancel` where there is no `await`."""
-        job = self._ask_sync(lambda store: store.cancel(self.id, stop=stop))
-        until = self._client.now() + CANCEL_S
-        client = self._client
-        while job and job.cancel_requested and (left := until - self._client.now()) > 0:
-            job = client.changed_sync(self.id, job, left)
-        return self._known(job).status
-
-    async def retry(self) -> bool:
-        """Queues it again, its attempts from 0, where it failed, was stopped or canceled."""
-        return await self._ask(lambda store: store.redrive(self.id))
-
-    def retry_sync(self) -> bool:
-        """`retry` where there is no `await`."""
-        return self._ask_sync(lambda store: store.redrive(self.id))
-
-    async def delete(self) -> bool:
-        """Forgets it, where it has ended."""
-        return await self._ask(lambda store: store.delete(self.id))
-
-    def delete_sync(self) -> bool:
-        """`delete` where there is no `await`."""
-        return self._ask_sync(lambda store: store.delete(self.id))
-
-    async def events(self) -> AsyncIterator[JobInfo]:
-        """What changes of it: status, progress, note. Ends with its end."""
-        job = await self.info()
-        yield job
-        while job.status not in ENDED:
-            changed = await self._client.changed(self.id, job, LOOK_S * 40)
-            if changed is None:
-                return
-            if is_news(changed, job):
-                job = changed
-                yield job
-
-    def __repr__(self) -> str:
-        return f"<Job {self.id}>"
-
-    # ── small parts ───────────────────────────────────────────────────────────
-
-    @property
-    def _client(self) -> JobClient:
-        return self._jobs.client(self._connection)
-
-    async def _ask(self, ask: Callable[[JobStore], T]) -> T:
-        return await self._client.run(ask)
-
-    def _ask_sync(self, ask: Callable[[JobStore], T]) -> T:
-        return self._client.run_sync(ask)
-
-    def _known(self, job: JobInfo | None) -> JobInfo:
-        if job is None:
-            raise ResultExpired(
-                f"there is no job {self.id}: its result was kept for result_ttl and is gone, or it"
-                " was deleted",
-                self.id,
-            )
-        return job
-
-    async def _ended(self, wait: float) -> JobInfo:
-        until = self._client.now() + wait
-        job = await self.info()
-        while job.status not in ENDED and (left := until - self._client.now()) > 0:
-            job = self._known(await self._client.changed(self.id, job, left))
-        return job
-
-    def _ended_sync(self, wait: float) -> JobInfo:
-        until = self._client.now() + wait
-        job = self.info_sync()
-        while job.status not in ENDED and (left := until - self._client.now()) > 0:
-            job = self._known(self._client.changed_sync(self.id, job, left))
-        return job
-
-    def _result(self, job: JobInfo, wait: float) -> R:
-        if job.status not in ENDED:
-            raise TaskTimeout(
-                f"job {job.id} of task {job.task} is {job.status.value}, and has not ended within"
-                f" {wait:g} s",
-                job.id,
-            )
-        return self.value_of(job)
-
-    def value_of(self, job: JobInfo) -> R:
-        """The result in what the store knows. Raises as `Task.call` does."""
-        if job.status is Status.FINISHED:
-            if not job.outcome:
-                return None  # type: ignore[return-value]
-            if self._task is None:
-                return json.loads(job.outcome)  # type: ignore[no-any-return]
-            return self._task.signature.result.validate_json(job.outcome)  # type: ignore[no-any-return]
-        raise self._error(job)
-
-    def _error(self, job: JobInfo) -> Exception:
-        """What the call comes to that brought no result."""
-        shown = f"job {job.id} of task {job.task}"
-        match job.status:
-            case Status.CANCELED:
-                return TaskCanceled(f"{shown} was canceled", job.id)
-            case Status.STOPPED:
-                return TaskStopped(f"{shown} was stopped", job.id)
-            case Status.STARTED:
-                return TaskTimeout(f"{shown} has begun, and has not ended in time", job.id)
-            case Status.FAILED if job.error == EXPIRED:
-                return TaskExpired(f"{shown} was begun by nobody in time", job.id)
-            case Status.FAILED:
-                return self._failure(job)
-        return TaskExpired(f"{shown} was begun by nobody in time", job.id)
-
-    def _failure(self, job: JobInfo) -> Exception:
-        try:
-            told = json.loads(job.outcome or b"{}")
-            kind, message = str(told.get("type") or job.error), str(told.get("message", ""))
-            args, trace = tuple(told.get("args", ())), str(told.get("traceback", ""))
-        except (ValueError, AttributeError, TypeError):
-            kind, message, args, trace = job.error, "", (), ""
-        name = kind.rpartition(".")[2]
-        if name == "UnknownTask":
-            return UnknownTask(message, job.id)
-        for listed in self._task.options.raises if self._task else ():
-            if listed.__qualname__ == name or listed.__name__ == name:
-                try:
-                    return listed(*args)
-                except Exception:  # made of other arguments than it keeps
-                    break
-        return TaskFailed(kind, message, args, trace, job.id)
 
 
 class Jobs:
@@ -361,7 +174,7 @@ class Jobs:
         (id,) = await client.run(_put([prepared.new]))
         job: Job[R] = Job(self, id, call.task.declared, prepared.connection)
         try:
-            info = await job._ended(prepared.wait)
+            info = await job.ended(prepared.wait)
         except asyncio.CancelledError:
             withdrawn = asyncio.ensure_future(job.cancel())
             _keep(withdrawn)
@@ -388,7 +201,7 @@ class Jobs:
         client = self.client(prepared.connection)
         (id,) = client.run_sync(_put([prepared.new]))
         job: Job[Any] = Job(self, id, task, prepared.connection)
-        info = job._ended_sync(prepared.wait)
+        info = job.ended_sync(prepared.wait)
         if info.status not in (*ENDED, Status.STARTED):
             job.cancel_sync()
             info = _withdrawn(job.info_sync())
@@ -646,12 +459,6 @@ def _encoded(task: str, what: str, value: Any) -> bytes:
 
 def _least(expires: float | None) -> float:
     return math.inf if expires is None else expires
-
-
-def _finite(wait: float) -> float:
-    if not isinstance(wait, int | float) or not 0 <= wait < math.inf:
-        raise ConfigurationError(f"wait must be a number of seconds that ends, not {wait!r}")
-    return float(wait)
 
 
 def _refuse_loop() -> None:

@@ -29,7 +29,8 @@ from actors.tasks.options import CallKeywords, CallOptions, TaskOptions
 
 if TYPE_CHECKING:
     from actors.api.app import App
-    from actors.tasks.jobs import Job, Reply
+    from actors.tasks.job import Job
+    from actors.tasks.jobs import Reply
 
 P = ParamSpec("P")
 R = TypeVar("R")

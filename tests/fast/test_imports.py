@@ -38,6 +38,7 @@ EXCEPTIONS = {
     ("actors.api.app", "actors.tasks.declare"): "App.task, when it is first asked for",
     ("actors.api.app", "actors.tasks.task"): "the same",
     ("actors.api.app", "actors.tasks.jobs"): "App.jobs, when it is first asked for",
+    ("actors.api.app", "actors.tasks.job"): "the type of what App.send returns",
     ("actors.api.app", "actors.tasks.options"): "the types of its keywords",
     ("actors.api.outlet", "actors.usercode.publisher_thread"): "a put before any system runs",
 }

@@ -316,7 +316,7 @@ def await_change(at: Connection, ids: Iterable[str], waiter: str, most: int) -> 
 
 
 def waiters(at: Connection, seqs: Iterable[int]) -> set[str]:
-    """Who waits for news of these jobs."""
+    """The waiters for news of these jobs."""
     rows = at.execute(
         f"SELECT waiters FROM job WHERE {_THESE} AND waiters != ''", {"seqs": json.dumps([*seqs])}
     )
@@ -579,7 +579,7 @@ def _prune(at: Connection, now: float) -> None:
 
 
 def _bound(at: Connection, done: Sequence[tuple[int, Answer]], now: float) -> None:
-    """Of finished jobs each queue keeps so many: looked at once for some thousands."""
+    """Keep the last `FINISHED_MAX` finished jobs of each queue; looked at every 4,096 jobs."""
     if any(seq % 4096 < 1 for seq, _ in done):
         queues = at.execute(
             "SELECT DISTINCT queue FROM job WHERE status = ? AND status >= 2", (FINISHED,)
@@ -619,7 +619,7 @@ def _conclude(at: Connection, done: Sequence[tuple[int, Answer]], status: int, n
 
 
 def _attempts(at: Connection, seqs: Sequence[int]) -> dict[int, int]:
-    """How often messages were handed out."""
+    """The hand-outs of messages so far, by row."""
     query = f"SELECT seq, attempts FROM message WHERE {_THESE}"
     return dict(at.execute(query, {"seqs": json.dumps(seqs)}).fetchall())
 

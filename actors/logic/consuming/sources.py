@@ -110,7 +110,7 @@ class JobPace(Pace):
 
     @property
     def least(self) -> int:
-        """What handlers can begin at once."""
+        """As many as handlers can begin at once."""
         return self.slots * self._bulk
 
     def first(self, patience: float) -> int:
