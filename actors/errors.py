@@ -127,6 +127,11 @@ class TaskCanceled(TaskError):
     """Somebody canceled the job before it began."""
 
 
+class ReplyLost(TaskError):
+    """The queue of the caller's replies is gone, and with it whatever was in it; the job may have
+    run."""
+
+
 class UnknownTask(TaskError):
     """The workers of the queue have no task of this name."""
 

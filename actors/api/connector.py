@@ -17,6 +17,7 @@ LACKS = {
     "admin": "keeps no dead letters",
     "lock": "has no lock",
     "jobs": "keeps no jobs",
+    "calls": "takes no calls",
 }
 
 _connectors: dict[str, Connector] = {}
@@ -38,6 +39,9 @@ class Connector:
     publisher: str = ""  #: makes a publisher of settings; empty: it takes no messages
     admin: str = ""  #: makes what `callboard dead` works with of settings; empty: it has none
     jobs: str = ""  #: makes an `actors.logic.jobs.store.JobStore` of settings; empty: it has none
+    #: Makes an `actors.tasks.client.JobClient` of settings, where it keeps no jobs and callers wait
+    #: for replies; empty: it has none.
+    calls: str = ""
     lock: str = ""  #: makes a lock of all replicas of settings and a name; empty: it has none
 
     #: Deliveries travel as AMQP frames, and the queue counts none; otherwise as records, counted.
@@ -50,6 +54,11 @@ class Connector:
     local: bool = False
     #: It knows at no cost how many messages wait.
     counts_waiting: bool = False
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether tasks may stand on it."""
+        return bool(self.jobs or self.calls)
 
     def load(self, part: str) -> Any:
         """The object behind one of the names: `load("client")`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic_core import from_json
 
@@ -58,6 +58,9 @@ class Message(Generic[T]):
     __slots__ = ("_before", "_body", "_handout", "_index", "_parsed", "_raw", "queue")
 
     queue: str
+
+    #: Whether its store keeps what becomes of jobs; otherwise only whoever waits hears of it.
+    _keeps_jobs: ClassVar[bool] = True
 
     def __init__(
         self, raw: bytes, handout: Handout, index: int = 0, queue: str = "", attempts: int = 0
@@ -165,6 +168,14 @@ class Message(Generic[T]):
             )
         else:
             self._handout.marks[self._index] = mark
+
+    def _request(self) -> bytes:
+        """Its AMQP properties, where its sender waits for a reply. Raises InvalidMessage."""
+        return b""
+
+    def _payload(self) -> bytes:
+        """The body without its content encoding. Raises InvalidMessage."""
+        return self.serialized_data
 
     def _is_invalid(self, error: InvalidMessage) -> InvalidMessage:
         return self._handout.invalid.setdefault(self._index, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,12 +85,12 @@ def call(
     Exits  0 the result is printed        1 the task failed, was stopped or canceled
           75 there is none within --wait  69 the connection cannot be reached
     """
-    jobs = _jobs(connection)
-    try:
-        reply = jobs.call_sync(task, arguments, queue=queue or "", **_given(options))
-    except (TaskTimeout, TaskExpired) as error:
-        say(f"callboard: {redact(str(error))}", err=True)
-        return Exit.WORK_LEFT
+    with closing(_callers(connection)) as jobs:
+        try:
+            reply = jobs.call_sync(task, arguments, queue=queue or "", **_given(options))
+        except (TaskTimeout, TaskExpired) as error:
+            say(f"callboard: {redact(str(error))}", err=True)
+            return Exit.WORK_LEFT
     say(json.dumps(reply, ensure_ascii=False))
     return Exit.CLEAN
 
@@ -119,7 +120,8 @@ def send(
     given = _given(options)
     if at_time is not None:
         given["at"] = datetime.fromtimestamp(at_time, UTC)
-    say(_jobs(connection).send_sync(task, arguments, queue=queue or "", **given).id)
+    with closing(_callers(connection)) as jobs:
+        say(jobs.send_sync(task, arguments, queue=queue or "", **given).id)
 
 
 @click.group()
@@ -298,6 +300,11 @@ def resume(queue: str, connection: tuple[str, ...]) -> None:
 
 def _jobs(connection: tuple[str, ...]) -> Jobs:
     _, one = only(connection, lambda connector: connector.jobs)
+    return App(connections=[one]).jobs
+
+
+def _callers(connection: tuple[str, ...]) -> Jobs:
+    _, one = only(connection, lambda connector: connector.takes_jobs)
     return App(connections=[one]).jobs
 
 

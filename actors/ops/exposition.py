@@ -67,6 +67,11 @@ class _Reported:
             "Answers that came too late to settle anything.",
             self._report["totals"]["stale"],
         )
+        yield CounterMetricFamily(
+            "callboard_replies_lost",
+            "Replies to callers that were gone.",
+            self._report["totals"].get("replies_lost", 0),
+        )
         received = CounterMetricFamily(
             "callboard_messages_received", "Deliveries taken in.", labels=["route"]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors.api.connections import Connection, parse_connection, split_name
 from actors.api.connector import connector_of
@@ -22,6 +22,10 @@ NO_CONNECTION = (
     "no connection is named: use --connection URL or CALLBOARD_CONNECTION, for example"
     " amqp://localhost/ or spool:"
 )
+
+
+#: Seconds that a task may take on a broker, which takes back what is unsettled for half an hour.
+BROKER_TIMEOUT_S = 1500.0
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,36 @@ def resolve(app: App, settings: Settings) -> list[ResolvedRoute]:
         if isinstance(route.handler, ProcessHandler):
             route.handler.check()
     for place in places:
-        if place.route.tasks and not connector_of(place.connection.kind).jobs:
-            raise NotSupported(
-                f"task {place.route.tasks[0]}: connection {place.connection.name} is of kind"
-                f" {place.connection.kind}, which keeps no jobs: tasks need one that does, spool:"
-            )
+        _check_tasks(place)
     return served
+
+
+def _check_tasks(place: RoutePlace) -> None:
+    """Raises `NotSupported` where a task asks for more than its connection can do."""
+    route, connection, _ = place
+    connector = connector_of(connection.kind)
+    if not (route.tasks and isinstance(route.handler, ProcessHandler)):
+        return
+    where = f"connection {connection.name} is of kind {connection.kind}, which"
+    if not connector.takes_jobs:
+        raise NotSupported(
+            f"task {route.tasks[0]}: {where} takes no calls: tasks need spool: or amqp:"
+        )
+    for name, task in route.handler.tasks.items():
+        wanted = None if connector.jobs else needs_store(task.options)
+        if wanted:
+            raise NotSupported(f"task {name}: {where} keeps no jobs: {wanted} a store, spool:")
+
+
+def needs_store(options: Any) -> str:
+    """What a task asks for that takes a store of jobs; empty: nothing."""
+    if options.unique is not None:
+        return "unique needs"
+    if options.at_most_once:
+        return "at_most_once needs"
+    if options.timeout > BROKER_TIMEOUT_S:
+        return f"a timeout of more than {BROKER_TIMEOUT_S:g} s, not {options.timeout:g}, needs"
+    return ""
 
 
 def resolve_connections(app: App, arguments: Iterable[str]) -> dict[str, Connection]:

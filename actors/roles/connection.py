@@ -345,4 +345,5 @@ class Connection:
         for route in routes:
             if route["name"] in jobs:
                 route["jobs"] = jobs[route["name"]]
-        return json.dumps({"stale": unacked.stale, "routes": routes})
+        lost = self._settler.replies_lost
+        return json.dumps({"stale": unacked.stale, "replies_lost": lost, "routes": routes})

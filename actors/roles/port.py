@@ -35,6 +35,7 @@ class Republish(NamedTuple):
     form: Form = Form.WHOLE
     lacking: str = ""  #: why it is not made whole
     answer: Answer | None = None  #: of a job
+    reply: bool = False  #: only its caller is answered: there is no copy
 
 
 class ConnectionClient(Client, Protocol):
@@ -83,6 +84,10 @@ class ConnectionClient(Client, Protocol):
     def report(self, queue: str, epoch: int, position: int, progress: Progress) -> None:
         """A job that goes on says how far it is."""
 
+    def notify(self, request: bytes, worker: str, progress: Progress | None) -> None:
+        """A caller that waits is to hear that its job has begun, and how far it is; `request` as
+        `Answer` has it."""
+
     def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
         """Store the end of a job's run in the transaction that settles its delivery; `settle`
         follows, in this turn or later."""
@@ -116,6 +121,9 @@ class Jobless:
 
     def report(self, queue: str, epoch: int, position: int, progress: Progress) -> None:
         """Nobody could look at it."""
+
+    def notify(self, request: bytes, worker: str, progress: Progress | None) -> None:
+        """Callers ask the store, where there is one."""
 
     def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
         """The settlement says all that there is to say."""
@@ -189,6 +197,7 @@ class Stopped:
 @dataclass(frozen=True, slots=True)
 class Republished:
     token: int
+    is_heard: bool = True  #: unless a caller was to be told, and is gone
 
 
 @dataclass(frozen=True, slots=True)

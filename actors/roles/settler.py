@@ -66,6 +66,7 @@ class Settler:
         self.batcher = ""
         self.draining = False
         self.last_came = 0.0
+        self.replies_lost = 0  #: whose callers were gone
         self.limits: dict[str, int | None] = {}  #: of deliveries, by queue
         self._name = name
         self._context = context
@@ -147,7 +148,8 @@ class Settler:
         is_short = outcome == Outcome.SNOOZE and delay <= SNOOZE_HERE
         if is_short and room and single.answer is None:  # a job waits in its store
             outcome = Outcome.RETURN
-        if outcome in (Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE):
+        is_asked = outcome == Outcome.ACK and single.answer is not None and single.answer.request
+        if is_asked or outcome in (Outcome.DEAD_LETTER, Outcome.RETRY, Outcome.SNOOZE):
             self._republish(single, attempts, now)
         elif delay and not self.draining:
             # Where all fails at once, what finds no room waits too, or it would spin.
@@ -177,6 +179,7 @@ class Settler:
             encodable(single.reason),
             single.raw,
             answer=single.answer,
+            reply=single.outcome == Outcome.ACK,
         )
         snoozed = single.outcome == Outcome.SNOOZE
         back = Outcome.RETURN if snoozed else Outcome.REQUEUE
@@ -202,6 +205,7 @@ class Settler:
             if is_republishing := self._republishing.get(event.token):
                 self._failed(is_republishing, event, now)
         elif is_republishing := self._republishing.pop(event.token, None):
+            self.replies_lost += not event.is_heard
             self.unacked.finish(is_republishing.request.epoch, is_republishing.request.position)
         else:  # its channel is gone: the original comes back beside the copy
             self.unacked.stale += 1
@@ -212,9 +216,8 @@ class Settler:
         request = is_republishing.request
         is_republishing.refused += event.refusal is not Refusal.AWAY
         form = next_form(request.form, event.refusal, is_republishing.refused, dead=request.dead)
-        trouble = (
-            f"{'dead letters' if request.dead else 'retries'} of {request.queue}: {event.cause}"
-        )
+        kind = "replies" if request.reply else "dead letters" if request.dead else "retries"
+        trouble = f"{kind} of {request.queue}: {event.cause}"
         if form is None:
             trouble += "; without a copy the message waits here and returns to its queue"
             self._return(is_republishing, now)
@@ -278,6 +281,8 @@ class Settler:
         for job in message.jobs:
             if job.progress is not None and (queue := self.unacked.queue_of(job.epoch)):
                 self._client.report(queue, job.epoch, job.position, job.progress)
+            if job.request:
+                self._client.notify(job.request, message.worker, job.progress)
         return {self.unacked.queue_of(epoch) for epoch in begun} - {""}
 
     def cancel(self, event: CancelRequested) -> None:

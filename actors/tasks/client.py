@@ -7,13 +7,13 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from actors.api.connector import connector_of
 from actors.errors import NotSupported, UnreachableError
-from actors.logic.jobs.job import Status
+from actors.logic.jobs.job import NewJob, Status
 from actors.logic.jobs.store import JobInfo, JobStore, is_news
 
 T = TypeVar("T")
@@ -28,6 +28,12 @@ class JobClient(Protocol):
     """A job store as callers reach it, with and without an event loop."""
 
     pid: int  #: of the process whose threads it has
+
+    async def put(self, jobs: Sequence[NewJob]) -> Sequence[str]:
+        """Puts jobs as `JobStore.put` does."""
+
+    def put_sync(self, jobs: Sequence[NewJob]) -> Sequence[str]:
+        """The same where there is no `await`."""
 
     async def run(self, ask: Callable[[JobStore], T]) -> T:
         """What a question to the store brings."""
@@ -52,16 +58,18 @@ class ThreadedClient:
     """One thread asks, and one waits for news of all jobs whose callers wait."""
 
     def __init__(self, kind: str, settings: str) -> None:
-        if not connector_of(kind).jobs:
-            raise NotSupported(
-                f"a connection of kind {kind} keeps no jobs: tasks need one that does, spool:///PATH"
-            )
         self.pid = os.getpid()
         self._store: JobStore = connector_of(kind).load("jobs")(settings)
         self._asking = ThreadPoolExecutor(1, "callboard jobs")
         self._waiting: dict[Future[JobInfo | None], tuple[str, JobInfo | None]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    async def put(self, jobs: Sequence[NewJob]) -> Sequence[str]:
+        return await self.run(lambda store: store.put(jobs))
+
+    def put_sync(self, jobs: Sequence[NewJob]) -> Sequence[str]:
+        return self._store.put(jobs)
 
     async def run(self, ask: Callable[[JobStore], T]) -> T:
         return await asyncio.wrap_future(self._asking.submit(ask, self._store))
@@ -148,7 +156,14 @@ class ThreadedClient:
 
 
 def open_client(kind: str, settings: str) -> JobClient:
-    """The client of a connection's job store. Raises `NotSupported` where it keeps no jobs."""
+    """The client of a connection. Raises `NotSupported` where tasks cannot stand on it."""
+    connector = connector_of(kind)
+    if connector.calls:
+        return connector.load("calls")(settings)  # type: ignore[no-any-return]
+    if not connector.jobs:
+        raise NotSupported(
+            f"a connection of kind {kind} takes no calls: tasks need spool: or amqp:"
+        )
     return ThreadedClient(kind, settings)
 
 

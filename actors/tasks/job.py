@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from actors.errors import (
     ConfigurationError,
+    ReplyLost,
     ResultExpired,
     TaskCanceled,
     TaskExpired,
@@ -202,6 +203,8 @@ class Job(Generic[R]):
         except (ValueError, AttributeError, TypeError):
             kind, message, args, trace = job.error, "", (), ""
         name = kind.rpartition(".")[2]
+        if name == "ReplyLost":
+            return ReplyLost(message, job.id)
         if name == "UnknownTask":
             return UnknownTask(message, job.id)
         for listed in self._task.options.raises if self._task else ():

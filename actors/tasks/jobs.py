@@ -128,7 +128,7 @@ class Jobs:
         ids: dict[int, str] = {}
         for connection, numbers in _by_connection(made).items():
             new = [made[number].prepared.new for number in numbers]
-            put = await self.client(connection).run(_put(new))
+            put = await self.client(connection).put(new)
             ids.update(zip(numbers, put, strict=True))
         return [self.of_task(call, ids[number]) for number, call in enumerate(made)]
 
@@ -138,7 +138,7 @@ class Jobs:
         ids: dict[int, str] = {}
         for connection, numbers in _by_connection(made).items():
             new = [made[number].prepared.new for number in numbers]
-            put = self.client(connection).run_sync(_put(new))
+            put = self.client(connection).put_sync(new)
             ids.update(zip(numbers, put, strict=True))
         return [self.of_task(call, ids[number]) for number, call in enumerate(made)]
 
@@ -171,7 +171,7 @@ class Jobs:
         """Puts a job and waits for its outcome; a caller that is cancelled withdraws it."""
         prepared = as_call(call.prepared)
         client = self.client(prepared.connection)
-        (id,) = await client.run(_put([prepared.new]))
+        (id,) = await client.put([prepared.new])
         job: Job[R] = Job(self, id, call.task.declared, prepared.connection)
         try:
             info = await job.ended(prepared.wait)
@@ -199,7 +199,7 @@ class Jobs:
         _refuse_loop()
         prepared = as_call(call)
         client = self.client(prepared.connection)
-        (id,) = client.run_sync(_put([prepared.new]))
+        (id,) = client.put_sync([prepared.new])
         job: Job[Any] = Job(self, id, task, prepared.connection)
         info = job.ended_sync(prepared.wait)
         if info.status not in (*ENDED, Status.STARTED):
@@ -284,7 +284,7 @@ class Jobs:
     ) -> Job[Any]:
         """Puts a job of a task by its name: see `App.send`."""
         prepared = self._by_name(name, arguments, CallOptions(**options), queue)
-        (id,) = await self.client(prepared.connection).run(_put([prepared.new]))
+        (id,) = await self.client(prepared.connection).put([prepared.new])
         return Job(self, id, None, prepared.connection)
 
     def send_sync(
@@ -292,7 +292,7 @@ class Jobs:
     ) -> Job[Any]:
         """`send` where there is no `await`."""
         prepared = self._by_name(name, arguments, CallOptions(**options), queue)
-        (id,) = self.client(prepared.connection).run_sync(_put([prepared.new]))
+        (id,) = self.client(prepared.connection).put_sync([prepared.new])
         return Job(self, id, None, prepared.connection)
 
     def _by_name(self, name: str, arguments: Any, options: CallOptions, queue: str) -> Prepared:
@@ -340,19 +340,22 @@ class Jobs:
                     f"no connection is named {connection!r}; there are: {known}"
                 )
             return places[connection]
-        able = {name: place for name, place in places.items() if connector_of(place[0]).jobs}
+        kept = {name: place for name, place in places.items() if connector_of(place[0]).jobs}
+        able = kept or {
+            name: place for name, place in places.items() if connector_of(place[0]).takes_jobs
+        }
         if len(able) == 1:
             return next(iter(able.values()))
         if able:
             raise InvalidConnection(
-                f"several connections keep jobs: name one, connection= of the task:"
+                f"several connections take jobs: name one, connection= of the task:"
                 f" {', '.join(able)}"
             )
         if places:
             kinds = ", ".join(f"{name} is of kind {place[0]}" for name, place in places.items())
             raise NotSupported(
-                f"no connection of the app keeps jobs ({kinds}): tasks need one that does,"
-                " SpoolConnection()"
+                f"no connection of the app takes jobs ({kinds}): tasks need SpoolConnection() or"
+                " AMQPConnection()"
             )
         raise InvalidConnection(
             "the app has no connection, and CALLBOARD_CONNECTION names none: say where jobs are"
@@ -399,10 +402,6 @@ def _withdrawn(job: JobInfo) -> JobInfo:
 
 def _get(id: str) -> Callable[[JobStore], JobInfo | None]:
     return lambda store: store.get(id)
-
-
-def _put(new: Sequence[NewJob]) -> Callable[[JobStore], Sequence[str]]:
-    return lambda store: store.put(new)
 
 
 def _list(

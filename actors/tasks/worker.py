@@ -27,6 +27,7 @@ from actors.errors import (
     UnknownTask,
 )
 from actors.log import own_logger
+from actors.logic.jobs import dialects
 from actors.logic.jobs.job import Answer
 from actors.logic.settlement.failure import (
     DEAD_LETTER,
@@ -98,6 +99,7 @@ class RunningJob:
     context: JobContext
     arguments: dict[str, Any]
     wants_result: bool
+    request: bytes  #: of a caller that waits for a reply
 
 
 class TaskWorker:
@@ -214,6 +216,8 @@ class TaskWorker:
         run = jobs[0].run
         run.receipts = tuple(receipt for job in jobs for receipt in job.run.receipts)
         run.timeout = min(job.run.timeout for job in jobs)
+        if any(job.run.requests for job in jobs):
+            run.requests = tuple((*job.run.requests, b"")[0] for job in jobs)
         for job in jobs:
             job.run = run
         if task.is_async:
@@ -251,6 +255,7 @@ class TaskWorker:
         """A message as a job; None: it is settled already, for it cannot be run."""
         try:
             headers = message.headers
+            request = message._request()
             task = self._task_of(headers)
         except InvalidMessage as error:
             self._refuse(message, "", error)
@@ -259,9 +264,7 @@ class TaskWorker:
             self._not_known(message, str(headers.get(TASK, "")))
             return None
         try:
-            arguments = task.signature.decode(
-                message.serialized_data, str(headers.get(ARGUMENTS, ""))
-            )
+            arguments = self._arguments(task, message, headers)
         except InvalidMessage as error:
             self._refuse(message, task.name, error)
             return None
@@ -270,6 +273,7 @@ class TaskWorker:
         run = JobRun(
             share.number if share else 0, (share.receipt(index),) if share else (),
             timeout, task.options.grace, self._watch.now(),
+            requests=(request,) if request and dialects.CALLER in headers else (),
         )  # fmt: skip
         meta = headers.get(META)
         context = JobContext(
@@ -281,10 +285,22 @@ class TaskWorker:
         )  # fmt: skip
         if task.signature.context:
             arguments[task.signature.context] = context
-        return RunningJob(message, task, run, context, arguments, headers.get(RESULT) != "none")
+        wants_result = headers.get(RESULT) != "none" and (message._keeps_jobs or bool(request))
+        return RunningJob(message, task, run, context, arguments, wants_result, request)
+
+    def _arguments(
+        self, task: Declared, message: Message[Any], headers: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        body = message._payload()
+        if dialects.is_celery(headers):
+            try:
+                body = dialects.celery_arguments(body, task.signature.names)
+            except ValueError as error:
+                raise InvalidMessage(str(error)) from None
+        return task.signature.decode(body, str(headers.get(ARGUMENTS, "")))
 
     def _task_of(self, headers: Mapping[str, Any]) -> Declared | None:
-        name = headers.get(TASK)
+        name = headers.get("task") if dialects.is_celery(headers) else headers.get(TASK)
         if name is None and len(self._tasks) == 1:
             return next(iter(self._tasks.values()))
         return self._tasks.get(name) if isinstance(name, str) else None
@@ -304,7 +320,10 @@ class TaskWorker:
         text = f"task {task or message.queue}: job {message.id} is refused: {describe(error)}"
         self._log_failure(text, kind=f"task {task}: a job is refused", level=logging.WARNING)
         kind = type(error).__name__
-        answer = Answer(_failure(kind, said(error)), kind, worker=self._worker)
+        request = b""
+        with contextlib.suppress(InvalidMessage):  # nobody can read to whom
+            request = message._request()
+        answer = Answer(_failure(kind, said(error)), kind, worker=self._worker, request=request)
         self._mark(message, Mark(Outcome.DEAD_LETTER, 0.0, said(error), answer.error), answer)
         JOBS.labels(task or message.queue, "failed").inc()
 
@@ -403,11 +422,17 @@ class TaskWorker:
         """The table's word, unless somebody waits who declared no retries."""
         if issubclass(kind, ResultInvalid | ResultTooLarge | InvalidHandler):
             return DEAD_LETTER  # side effects stand
-        asked = job.message.headers.get(ATTEMPTS)
         declares = job.task.options.retry or job.task.options.on_exception
-        if asked is not None and number_of(asked, 0) <= 1 and declares is None:
+        if declares is None and self._is_call(job):
             return DEAD_LETTER
         return policy_for(self._tables[job.task.name], kind)
+
+    def _is_call(self, job: RunningJob) -> bool:
+        """Whether somebody waits."""
+        if not job.message._keeps_jobs:
+            return bool(job.request)
+        asked = job.message.headers.get(ATTEMPTS)
+        return asked is not None and number_of(asked, 0) <= 1
 
     def _apply(
         self,
@@ -440,7 +465,7 @@ class TaskWorker:
             with contextlib.suppress(ValueError):  # meta that is no JSON: the last that was
                 progress = job.context.said()
             progress = progress or job.run.progress
-        return Answer(outcome, error, False, progress, seconds, self._worker)
+        return Answer(outcome, error, False, progress, seconds, self._worker, job.request)
 
     def _mark(self, message: Message[Any], mark: Mark, answer: Answer) -> None:
         message._handout.answers[message._index] = answer

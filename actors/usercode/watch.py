@@ -45,6 +45,7 @@ class JobRun:
     progress: Progress | None = None
     told: float = -inf  #: when its progress was told, or that it has begun
     said: Progress | None = None  #: the progress that was told
+    requests: tuple[bytes, ...] = ()  #: of callers that want to hear of it, as receipts; or none
     interrupted: str = ""  #: "timeout" or "stop", once it was
     is_over: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -133,8 +134,10 @@ class _Runs:
             return
         run.told, run.said = now, progress
         left = run.started + run.left - now
+        requests = run.requests or (b"",) * len(run.receipts)
         jobs = [
-            Begun(run.number, epoch, position, left, progress) for epoch, position in run.receipts
+            Begun(run.number, epoch, position, left, progress, request)
+            for (epoch, position), request in zip(run.receipts, requests, strict=True)
         ]
         self._tell(Began(0, worker_name(), tuple(jobs)))
 

@@ -83,7 +83,7 @@ def test_status_of_a_running_system_has_the_documented_shape(
     assert (route["name"], route["received"], route["acked"]) == ("work", 101, 64)
     assert route["in_flight"] == 37
     assert 0 < route["oldest_s"] < 60
-    assert report["totals"].keys() == COUNTS | {"stale"}
+    assert report["totals"].keys() == COUNTS | {"stale", "replies_lost"}
     assert status(tmp_path, "test", "--ready").stdout == "ready\n"
     page = status(tmp_path)
     assert page.returncode == 0, page.stderr

@@ -102,6 +102,12 @@ class InlineClient:
         self._store: JobStore = WorldJobs(world)
         self.now = world.clock
 
+    async def put(self, jobs: Sequence[NewJob]) -> Sequence[str]:
+        return self._store.put(jobs)
+
+    def put_sync(self, jobs: Sequence[NewJob]) -> Sequence[str]:
+        return self._store.put(jobs)
+
     async def run(self, ask: Callable[[JobStore], T]) -> T:
         return ask(self._store)
 

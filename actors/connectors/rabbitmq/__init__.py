@@ -10,6 +10,7 @@ RABBITMQ = Connector(
     client="actors.connectors.rabbitmq.connection:RabbitMQClient",
     publisher="actors.connectors.rabbitmq.publishing.publisher:AMQPPublisher",
     admin="actors.connectors.rabbitmq.admin:BrokerAdmin",
+    calls="actors.connectors.rabbitmq.calls:RabbitMQCalls",
     lock="actors.connectors.rabbitmq.lock:QueueLock",
     frames=True,
     broker=True,

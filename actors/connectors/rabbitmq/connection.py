@@ -15,6 +15,7 @@ from actors.connectors.rabbitmq.amqp import NO_STREAM, Link, Settings, explain_c
 from actors.connectors.rabbitmq.consumer import Consumer
 from actors.connectors.rabbitmq.gathering import Gathering
 from actors.connectors.rabbitmq.ioloop import IOLoop
+from actors.connectors.rabbitmq.publishing.replies import notice_to
 from actors.connectors.rabbitmq.publishing.republisher import Republisher
 from actors.connectors.rabbitmq.queues.measuring import Measuring
 from actors.connectors.rabbitmq.queues.topology import Topology
@@ -23,6 +24,7 @@ from actors.errors import Fault
 from actors.log import own_logger
 from actors.logic.consuming.flow import Flow
 from actors.logic.consuming.frames import DeliveryBuffer, settle
+from actors.logic.jobs.job import Progress
 from actors.logic.settlement.ledger import Flush
 from actors.logic.supervision.fuse import Fuse
 from actors.plan.plan import PipelinePlan
@@ -66,9 +68,12 @@ class RabbitMQClient(Jobless):
         self._consumers: dict[str, Consumer] = {}
         self._measured: set[str] = set()  # queues that have not answered yet
         self._queues = sum(len(route.queues) for route in plan.routes)
-        self._topology = Topology(plan.topology, plan.retries)
+        tasks = {queue for route in plan.routes if route.tasks for queue in route.queues}
+        self._topology = Topology(plan.topology, plan.retries, tasks)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
-        self._republisher = Republisher(self._settings, self._loop, self._events_append, spool)
+        self._republisher = Republisher(
+            self._settings, self._loop, self._events_append, spool, tasks
+        )
         self._patience = CONSUMER_TIMEOUT_S
         self._patiences = self._topology.patiences  # of queues that have their own
         self._shutting = False
@@ -190,6 +195,8 @@ class RabbitMQClient(Jobless):
         consumer = self._consumer(queue, epoch)
         if consumer is None or not consumer.consuming or consumer.stopping or consumer.fixed:
             return
+        if consumer.more and window != consumer.flow.window:
+            self._narrow(consumer)  # that of a job's queue changes both ways
         consumer.flow.window = window
         if window > consumer.window and not consumer.more:
             consumer.widened += 1  # a tag that is being cancelled cannot be taken again
@@ -198,8 +205,6 @@ class RabbitMQClient(Jobless):
             consumer.channel.basic_consume(
                 consumer.queue, consumer.deliver, consumer_tag=consumer.more
             )
-        elif window == consumer.window:
-            self._narrow(consumer)
 
     def resume(self, queue: str, epoch: int) -> None:
         consumer = self._consumer(queue, epoch)
@@ -332,6 +337,10 @@ class RabbitMQClient(Jobless):
 
     def republish(self, request: Republish) -> None:
         self._republisher.republish(request)
+
+    def notify(self, request: bytes, worker: str, progress: Progress | None) -> None:
+        if notice := notice_to(request, worker, progress):
+            self._republisher.notify(notice)
 
     def measure(self, queue: str) -> None:
         link = self._link

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from actors.api.message import Message
 from actors.errors import InvalidMessage
 from actors.logic.consuming.frames import Delivery
+from actors.logic.messages.compression import GZIP, inflated
 
 if TYPE_CHECKING:
     from pika.spec import BasicProperties
@@ -20,6 +21,8 @@ class RabbitMQMessage(Message[T]):
     __slots__ = ("_properties",)
 
     _properties: BasicProperties
+
+    _keeps_jobs: ClassVar[bool] = False
 
     @property
     def serialized_data(self) -> bytes:
@@ -62,6 +65,17 @@ class RabbitMQMessage(Message[T]):
     def redelivered(self) -> bool:
         # A copy that waited outside its queue is new to the broker: its count tells.
         return self.attempts > 0
+
+    def _request(self) -> bytes:
+        return self._delivery.properties if self.properties.reply_to else b""
+
+    def _payload(self) -> bytes:
+        if self.properties.content_encoding != GZIP:
+            return self.serialized_data
+        try:
+            return inflated(self.serialized_data)
+        except ValueError as error:
+            raise InvalidMessage(str(error)) from None
 
     @property
     def _delivery(self) -> Delivery:

@@ -152,6 +152,9 @@ class SpoolClient(Patient):
             self._pending.reports[row] = progress
             self._hurry(SETTLE)
 
+    def notify(self, request: bytes, worker: str, progress: Progress | None) -> None:
+        """Nobody asks over a spool: callers look at the job itself."""
+
     def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
         consumer = self._consumers.get((queue, epoch))
         if consumer and (row := consumer.rows.get(position)) is not None:

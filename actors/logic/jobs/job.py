@@ -173,6 +173,8 @@ class Answer(NamedTuple):
     progress: Progress | None = None  #: the last word; None: as it was
     seconds: float = 0.0  #: that the run took
     worker: str = ""  #: HOST:PID
+    #: Of a request whose sender waits for a reply, its AMQP properties as they came.
+    request: bytes = b""
 
 
 def killed(error: str, reason: str, *, is_stopping: bool) -> Answer:
@@ -191,6 +193,7 @@ class Begun(NamedTuple):
     position: int
     left: float  #: seconds until its process is to be killed
     progress: Progress | None = None
+    request: bytes = b""  #: as `Answer` has it, of a caller that wants to hear of the begin
 
 
 class Cancellation(NamedTuple):

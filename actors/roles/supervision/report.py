@@ -24,7 +24,8 @@ def of_system(
     """The whole, of its actors and of what its pipelines say."""
     routes = [route for report in pipelines for route in report.get("routes", ())]
     totals = {key: sum(route[key] for route in routes) for key in COUNTS}
-    totals["stale"] = sum(report.get("stale", 0) for report in pipelines)
+    for key in ("stale", "replies_lost"):
+        totals[key] = sum(report.get(key, 0) for report in pipelines)
     return {
         "app": plan.app,
         "name": plan.name,
@@ -59,6 +60,7 @@ def of_pipeline(
         "actors": actors,
         "routes": [route for report in reports for route in report.get("routes", ())],
         "stale": sum(report.get("stale", 0) for report in reports),
+        "replies_lost": sum(report.get("replies_lost", 0) for report in reports),
     }
 
 

@@ -262,4 +262,6 @@ def test_status_has_the_shape_that_is_promised() -> None:
     (route,) = status["routes"]
     counts = {"received": 2, "acked": 2, "rejected": 0, "requeued": 0, "retried": 0, "dead": 0}
     assert route == {"name": "q", **counts, "in_flight": 0, "oldest_s": 0.0, "last_error": None}
-    assert status["totals"] == {**counts, "stale": 0, "in_flight": 0}
+    assert status["totals"] == {
+        **counts, "stale": 0, "replies_lost": 0, "in_flight": 0,
+    }  # fmt: skip

@@ -23,6 +23,8 @@ from actors import (
     JobContext,
     NotSupported,
     SpoolConnection,
+    SSEConnection,
+    Unique,
 )
 from actors.errors import ConfigurationError, InvalidRoute
 from actors.plan.build import build_plan, check_app
@@ -193,16 +195,34 @@ def test_an_app_with_such_a_task_cannot_be_run() -> None:
         check_app(app)
 
 
-def test_tasks_on_a_connection_that_keeps_no_jobs_are_refused_by_name() -> None:
-    app = App(connections=[AMQPConnection(host="localhost", user="guest", password="guest")])
+def test_tasks_on_a_connection_that_takes_no_calls_are_refused_by_name() -> None:
+    app = App(connections=[SSEConnection(url="http://localhost/")])
     app.task("add")(add)
-    line = r"^task add: connection \S+ is of kind amqp, which keeps no jobs"
+    line = r"^task add: connection \S+ is of kind sse, which takes no calls"
     with pytest.raises(NotSupported, match=line):
         check_app(app)
     with pytest.raises(
-        NotSupported, match=r"^no connection of the app keeps jobs \(\S+ is of kind amqp"
+        NotSupported, match=r"^no connection of the app takes jobs \(\S+ is of kind sse"
     ):
         app.jobs.client()
+
+
+@pytest.mark.parametrize(
+    ("options", "lacking"),
+    [
+        ({"unique": Unique()}, "unique needs a store"),
+        ({"at_most_once": True}, "at_most_once needs a store"),
+        ({"timeout": 1501}, "a timeout of more than 1500 s, not 1501, needs a store"),
+    ],
+)
+def test_what_a_broker_cannot_keep_is_refused_by_name(
+    options: dict[str, Any], lacking: str
+) -> None:
+    app = App(connections=[AMQPConnection(host="localhost", user="guest", password="guest")])
+    app.task("add", **options)(add)
+    line = rf"^task add: connection \S+ is of kind amqp, which keeps no jobs: {lacking}"
+    with pytest.raises(NotSupported, match=line):
+        check_app(app)
 
 
 def test_twenty_tasks_are_not_twenty_processes() -> None:

@@ -60,6 +60,12 @@ class ConfirmingChannel(Generic[M]):
         self._last_tag += 1
         self.unconfirmed[self._last_tag] = message
 
+    def notify(self, routing_key: str, body: bytes, properties: Any) -> None:
+        """Sends a message of which nobody wants to hear. Raises what pika raises."""
+        assert self._channel is not None
+        self._channel.basic_publish("", routing_key, body, properties)
+        self._last_tag += 1
+
     def forget(self, messages: Iterable[M]) -> None:
         """Nobody wants to hear of these any more."""
         gone = set(map(id, messages))

@@ -1,4 +1,5 @@
-"""Copies of deliveries to other queues, each proven stored before it is reported.
+"""Copies of deliveries to other queues, and replies to callers, each proven stored before it is
+reported.
 
 They travel on a connection of their own: a broker that is low on memory stops reading
 from a connection that publishes, and acknowledgements behind a copy would wait with it.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from actors.connectors.rabbitmq.ioloop import IOLoop
 from actors.connectors.rabbitmq.publishing import copies
 from actors.connectors.rabbitmq.publishing.confirming import ConfirmingChannel
 from actors.connectors.rabbitmq.publishing.copies import RawProperties, target
+from actors.connectors.rabbitmq.publishing.replies import Reply, reply_to
 from actors.connectors.rabbitmq.queues.declare import (
     FORBIDDEN,
     MISSING,
@@ -42,6 +44,9 @@ FRAME = 32
 #: Seconds from the call until a copy must be confirmed.
 CONFIRM_TIMEOUT_S = 10.0
 
+#: Words to callers that wait for a channel; of more the oldest are dropped.
+NOTICES_MAX = 1000
+
 logger = own_logger("actors.connection")
 
 
@@ -52,9 +57,15 @@ _BLAMES = range(501, 542)
 @dataclass(slots=True, eq=False)
 class _Copy:
     request: Republish
-    target: str
+    queue: str  #: that the copy goes to
     due: float
+    reply: Reply | None = None  #: to a caller, as long as that is not done: it goes first
+    is_heard: bool = True  #: the reply found its queue
     suspect: bool = False  #: one of several that were on their way when the broker closed
+
+    @property
+    def target(self) -> str:
+        return self.queue if self.reply is None else self.reply.to
 
 
 class Republisher:
@@ -66,8 +77,12 @@ class Republisher:
         loop: IOLoop,
         report: Callable[[Republished | RepublishFailed], None],
         spool: SpoolFile,
+        tasks: Collection[str] = (),
     ) -> None:
-        """`spool` is for dead letters that the broker does not let us store."""
+        """`spool` is for dead letters that the broker does not let us store; `tasks` are queues
+        of jobs, whose callers may wait."""
+        self._tasks = tasks
+        self._notices: deque[Reply] = deque(maxlen=NOTICES_MAX)
         self._settings = settings
         self._loop = loop
         self._report = report
@@ -83,15 +98,25 @@ class Republisher:
 
     def republish(self, request: Republish) -> None:
         copy = _Copy(request, target(request), time.monotonic() + CONFIRM_TIMEOUT_S)
-        if request.form is Form.KEPT:
+        is_again = request.form is not Form.WHOLE  # and its caller was answered
+        if (request.reply or request.dead) and request.queue in self._tasks and not is_again:
+            copy.reply = reply_to(request)
+        if request.reply and copy.reply is None:
+            self._end([copy], Republished)
+        elif request.form is Form.KEPT:
             self._store_dead_letters([copy], request.lacking)
-        elif cause := too_long(copy.target):
+        elif cause := "" if request.reply else too_long(copy.queue):
             self._fail([copy], cause, Refusal.BARRED)
         else:
             self._waiting.append(copy)
             if not self._sweeping:
                 self._sweep()
             self._advance()
+
+    def notify(self, notice: Reply) -> None:
+        """Sends a word to a caller; it is not missed where it gets lost."""
+        self._notices.append(notice)
+        self._advance()
 
     def close(self) -> None:
         """Give up what is under way and close in order, as far as the loop is still turned."""
@@ -113,10 +138,13 @@ class Republisher:
             self._connect()
         if self._channel is None or not self._channel.is_open:
             return
+        while self._notices:
+            notice = self._notices.popleft()
+            self._channel.notify(notice.to, notice.body, notice.properties)
         waiting, self._waiting = self._waiting, deque()
         while waiting:
             copy = waiting.popleft()
-            if copy.target not in self._existing:
+            if copy.reply is None and copy.target not in self._existing:
                 self._waiting.append(copy)
                 self._declare(copy)
             elif self._alone or (copy.suspect and self._unconfirmed):
@@ -213,7 +241,8 @@ class Republisher:
             return
         self._declaring.discard(target)
         if code:
-            self._refuse([copy for copy in self._waiting if copy.target == target], code, cause)
+            refused = [copy for copy in self._waiting if copy.queue == target and not copy.reply]
+            self._refuse(refused, code, cause)
             return
         self._existing.add(target)
         self._advance()
@@ -255,6 +284,13 @@ class Republisher:
             self._fail([copy], "its channel is closing")
             return
         try:
+            if copy.reply is not None:
+                reply = copy.reply
+                self._channel.publish(
+                    copy, reply.to, reply.body, reply.properties, mandatory=reply.is_mandatory
+                )
+                copy.is_heard = True
+                return
             delivery = Delivery(copy.request.raw)
             properties = copies.properties(copy.request, delivery, self._link.frame_max - FRAME)
             self._channel.publish(copy, copy.target, delivery.body, RawProperties(properties))
@@ -267,19 +303,35 @@ class Republisher:
     def _on_confirmed(self, copies: list[_Copy], stored: bool) -> None:
         if self._alone in copies:
             self._alone = None
+        replies = [copy for copy in copies if copy.reply is not None]
+        self._replied(replies, stored=stored)
+        copies = [copy for copy in copies if copy not in replies]
         if stored:
             for copy in copies:
-                self._report(Republished(copy.request.token))
+                self._report(Republished(copy.request.token, copy.is_heard))
         else:
             self._fail(copies, "the broker refused to store it", Refusal.REFUSED)
         if self._waiting and self._channel is not None:
             self._advance()
 
+    def _replied(self, copies: list[_Copy], *, stored: bool) -> None:
+        """A caller has its reply, or is gone: what else is to be done of the delivery comes now."""
+        for copy in copies:
+            copy.reply, copy.is_heard = None, copy.is_heard and stored
+            if copy.request.reply:
+                self._report(Republished(copy.request.token, copy.is_heard))
+            else:
+                copy.due = time.monotonic() + CONFIRM_TIMEOUT_S
+                self._waiting.append(copy)
+
     def _on_returned(self, method: Any) -> None:
+        for copy in self._unconfirmed:
+            if copy.reply is not None and copy.target == method.routing_key:
+                copy.is_heard = False  # its confirm follows
         # All on their way there count as not stored. A copy too many is better than none.
         name = method.routing_key
         self._existing.discard(name)
-        affected = [copy for copy in self._unconfirmed if copy.target == name]
+        affected = [copy for copy in self._unconfirmed if copy.queue == name and not copy.reply]
         cause = f"{name}: {method.reply_code} {method.reply_text}"
         self._fail(affected, cause, Refusal.REFUSED)
 
@@ -295,6 +347,17 @@ class Republisher:
             self._loop.call_later(1.0, self._sweep)
 
     def _fail(self, copies: Iterable[_Copy], cause: str, refusal: Refusal = Refusal.AWAY) -> None:
+        if refusal is not Refusal.AWAY:  # no caller's reply is worth a delivery that never ends
+            unheard = [copy for copy in copies if copy.reply is not None]
+            if unheard:
+                logger.warning("%s: %d replies are lost: %s", self._settings, len(unheard), cause)
+            self._waiting = deque(copy for copy in self._waiting if copy not in unheard)
+            if self._channel is not None:
+                self._channel.forget(unheard)
+            if self._alone in unheard:
+                self._alone = None
+            self._replied(unheard, stored=False)
+            copies = [copy for copy in copies if copy not in unheard]
         self._end(copies, lambda token: RepublishFailed(token, cause, refusal))
 
     def _end(

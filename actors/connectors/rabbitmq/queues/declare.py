@@ -55,7 +55,7 @@ class Declaration:
         if self._ways and not refused:
             self.begin()
             return
-        if code == 0 and way and "x-queue-type" not in way:
+        if code == 0 and way and "x-queue-type" not in way and "x-dead-letter-routing-key" in way:
             queue = way["x-dead-letter-routing-key"]
             logger.warning(
                 "%s: retries of %s wait in a classic queue: one that expires while %s is not"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,10 +39,14 @@ class Topology:
     """The declarations of a connection, by queue; each is carried out once on every link."""
 
     def __init__(
-        self, declarations: Iterable[tuple[str, str]], retries: Mapping[str, float]
+        self,
+        declarations: Iterable[tuple[str, str]],
+        retries: Mapping[str, float],
+        tasks: Collection[str] = (),
     ) -> None:
         """`declarations` as `PipelinePlan.topology` has them; `retries`: after how many seconds a
-        message of a queue first comes back."""
+        message of a queue first comes back; `tasks`: queues of jobs, made where there are none."""
+        self._tasks = tasks
         self._declarations = {queue: json.loads(text) for queue, text in declarations}
         self._retries = retries
         self._done: set[tuple[Link, str]] = set()
@@ -109,8 +113,27 @@ class Topology:
 
         if queue in self._declarations:
             _Declaring(link, self._declarations[queue], declared, failed).begin()
+        elif queue in self._tasks:
+            _make_task_queue(link, queue, declared, failed)
         else:
             declared()
+
+
+def _make_task_queue(
+    link: Link, queue: str, done: Callable[[], None], failed: Callable[[str, Fault], None]
+) -> None:
+    """What is there stays as it is; a new one is replicated, where the broker can."""
+
+    def made(code: int, cause: str) -> None:
+        if code:
+            failed(cause, Fault.MISSING if code == MISSING else Fault.REFUSED)
+        else:
+            done()
+
+    quorum = {"x-queue-type": "quorum"}
+    better = unlimited(quorum, link.broker)
+    ways = [way for way in (better, quorum, {}) if way is not None]
+    Declaration(link, queue, ways, made).begin()
 
 
 def _make_waiting_queue(

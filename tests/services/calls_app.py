@@ -1,0 +1,76 @@
+"""Tasks that are called over RabbitMQ, for whole workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+from actors import App, JobContext, Retry
+
+app = App()
+
+
+class NotFoundError(Exception):
+    """One that callers get as it is."""
+
+
+@app.task("add")
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.task("div", raises=[NotFoundError])
+def div(a: float, b: float) -> float:
+    if a < 0:
+        raise NotFoundError(a)
+    return a / b
+
+
+@app.task("echo")
+async def echo(text: str) -> str:
+    return text
+
+
+@app.task("sleeps", in_flight=4)
+async def sleeps(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "awake"
+
+
+@app.task("hangs", timeout=1, grace=0)
+def hangs() -> None:
+    while True:
+        pass
+
+
+@app.task("dies", max_crashes=1)
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task("walks", timeout=30)
+async def walks(ctx: JobContext, steps: int) -> int:
+    for step in range(1, steps + 1):
+        await asyncio.sleep(0.3)
+        ctx.progress(step / steps, f"step {step}")
+    return steps
+
+
+@app.task("flaky", retry=Retry(attempts=3, delays=[1]))
+def flaky(ctx: JobContext, times: int) -> int:
+    if ctx.attempt <= times:
+        raise RuntimeError("not yet")
+    return ctx.attempt
+
+
+@app.task("naps")
+def naps(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@app.bulk_task("squares", bulk=16, flush=0.02)
+def squares(numbers: list[int]) -> list[int]:
+    return [number * number for number in numbers]
