@@ -102,6 +102,10 @@ class Signature:
         return self.model.__pydantic_validator__.validate_json
 
     @functools.cached_property
+    def _needs_any(self) -> bool:
+        return any(field.is_required() for field in self.model.model_fields.values())
+
+    @functools.cached_property
     def result(self) -> TypeAdapter[Any]:
         """Encodes and decodes what the task returns."""
         hint = self.hints.get("return", Any)
@@ -174,9 +178,12 @@ class Signature:
 
     def decode(self, body: bytes, form: str = "") -> dict[str, Any]:
         """The arguments of a message, by name: an object is named arguments, any other value the
-        one argument; `form` says otherwise: "one" or "list". Raises `InvalidMessage`."""
+        one argument; `form` says otherwise: "one" or "list". `null`, or nothing, are no arguments
+        where the task needs none, as callers of crew send it. Raises `InvalidMessage`."""
         from actors.api.message import decode_json
 
+        if not form and body in (b"", b"null") and not self._needs_any:
+            body = b"{}"
         start = body[:1]
         if form == "list" or (start == b"[" and form != "one" and len(self.names) != 1):
             given = decode_json(body)

@@ -8,8 +8,17 @@ import signal
 import time
 
 from actors import App, JobContext, Retry
+from tests.services.worker import BrokerPlace
 
 app = App()
+
+
+def delete_queues(place: BrokerPlace) -> None:
+    """All that workers of this app declare."""
+    with place.admin() as admin:
+        for task in app.tasks.values():
+            for suffix in ("", ".dead", ".retry.1"):
+                admin.channel.queue_delete(task.queue + suffix)
 
 
 class NotFoundError(Exception):
@@ -26,6 +35,11 @@ def div(a: float, b: float) -> float:
     if a < 0:
         raise NotFoundError(a)
     return a / b
+
+
+@app.task("test", queue="crew.tasks.test")
+def wake(req: str = "") -> str:
+    return f"Wake up Neo.{len(req)}"
 
 
 @app.task("echo")

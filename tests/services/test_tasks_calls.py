@@ -35,7 +35,6 @@ from tests.services.conftest import Run
 from tests.services.worker import REPOSITORY, BrokerPlace, Worker, until, until_is
 
 APP = "tests.services.calls_app:app"
-QUEUES = [*calls_app.app.tasks, "crew.tasks.test"]
 
 
 @pytest.fixture
@@ -46,10 +45,7 @@ def app(rabbitmq: BrokerPlace) -> Iterator[App]:
     yield caller
     caller.close()
     caller.places = ()
-    with rabbitmq.admin() as admin:
-        for queue in QUEUES:
-            for suffix in ("", ".dead", ".retry.1"):
-                admin.channel.queue_delete(queue + suffix)
+    calls_app.delete_queues(rabbitmq)
 
 
 def place_of(rabbitmq: BrokerPlace) -> tuple[str, str, str]:
