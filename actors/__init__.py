@@ -47,12 +47,14 @@ if TYPE_CHECKING:
     from actors.logic.jobs.job import Status
     from actors.logic.jobs.jobs import JobConflict
     from actors.logic.jobs.store import JobInfo
+    from actors.logic.topics import TopicEvent
     from actors.publisher import Publisher
     from actors.tasks.context import JobContext, current_job
     from actors.tasks.job import Job
     from actors.tasks.jobs import Reply
     from actors.tasks.options import TaskOptions, Unique
     from actors.tasks.task import Task, TaskActor
+    from actors.tasks.topics import Topic
 
 __all__ = [
     "AMQPConnection", "AMQPRouteOptions", "Actions", "App", "Binding", "CallboardError",
@@ -64,7 +66,8 @@ __all__ = [
     "SSEConnection", "SpoolConnection", "SpoolMessage", "Status", "Task", "TaskActor",
     "TaskCanceled",
     "TaskError", "TaskExpired", "TaskFailed", "TaskOptions", "TaskStopped", "TaskTimeout",
-    "Timeit", "UndecodableMessageException", "Unique", "UnknownTask", "UnreachableError",
+    "Timeit", "Topic", "TopicEvent", "UndecodableMessageException", "Unique", "UnknownTask",
+    "UnreachableError",
     "current_job",
 ]  # fmt: skip
 
@@ -85,6 +88,8 @@ _HOMES = {
     "tasks.jobs": ("Reply",),
     "tasks.options": ("TaskOptions", "Unique"),
     "tasks.task": ("Task", "TaskActor"),
+    "tasks.topics": ("Topic",),
+    "logic.topics": ("TopicEvent",),
     "api.route": ("HandlerActor",),
     "api.timeit": ("Timeit",),
     "api.topology": ("Binding", "Exchange", "Queue"),

@@ -14,6 +14,7 @@ from actors.api.connector import connectors
 from actors.connectors.journal import NoJournal
 from actors.connectors.memory.jobs import InlineClient, WorldJobs
 from actors.connectors.memory.publisher import WorldPublisher
+from actors.connectors.memory.topics import InlineTopics
 from actors.connectors.memory.wire import Sent, Stored
 from actors.connectors.memory.world import World
 from actors.logic.jobs.job import Status as JobStatus
@@ -29,6 +30,7 @@ from actors.tasks.client import ENDED, open_client
 from actors.tasks.job import Job
 from actors.tasks.jobs import as_call
 from actors.tasks.task import Task, TaskActor
+from actors.tasks.topics import open_topics
 from actors.usercode.metrics_registry import MemoryRegistry
 from actors.usercode.runner import InlineClockCode
 
@@ -119,6 +121,8 @@ class InMemorySystem:
             **dict.fromkeys((one.kind for one in connectors()), self.world.client),
         }
         self._app.jobs.open = lambda kind, settings: InlineClient(self.world, os.getpid())
+        topics = InlineTopics(self.world)
+        self._app.topics.open = lambda kind, settings: topics
         use_registry(self._kept_metrics)
         self.stage = self.stage_class(clients, self._seed)
         self.stage.create(ROOT, "root")
@@ -144,6 +148,7 @@ class InMemorySystem:
             self._set_state(self._kept)
             self._app.open_outlets(())
             self._app.jobs.open = open_client
+            self._app.topics.open = open_topics
         raised = [error for code in self._codes for _, error in code.raised]
         unread = [error for error in raised if id(error) not in self._read]
         if kind is None and self._raise_errors and unread:

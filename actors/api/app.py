@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors.tasks.jobs import Jobs
     from actors.tasks.options import CallKeywords, TaskKeywords
     from actors.tasks.task import BulkTaskDecorator, NewCall, Task, TaskDecorator
+    from actors.tasks.topics import Topic, Topics
 
 
 class State(MutableMapping[str, Any]):
@@ -276,6 +277,22 @@ class App(State):
 
         return await gather(self.jobs, calls, return_exceptions=return_exceptions)
 
+    def topic(self, name: str, *, connection: str = "") -> Topic:
+        """A topic: a named stream of events for whoever listens, with `publish` and `subscribe`.
+
+        Raises ValueError where its name is none.
+        """
+        from actors.tasks.topics import Topic
+
+        return Topic(self.topics, name, connection)
+
+    @functools.cached_property
+    def topics(self) -> Topics:
+        """The connections of the app's topics."""
+        from actors.tasks.topics import Topics
+
+        return Topics(self)
+
     async def aclose(self) -> None:
         """Lets go of the connections that calls and puts have opened, on an event loop."""
         await asyncio.to_thread(self.close)
@@ -284,8 +301,13 @@ class App(State):
         """Lets go of the connections that calls and puts have opened; a later one opens them
         again."""
         self.close_outlets()
+        self._close_callers()
+
+    def _close_callers(self) -> None:
         if "jobs" in self.__dict__:
             self.jobs.close()
+        if "topics" in self.__dict__:
+            self.topics.close()
 
     # ── hooks, timers, callbacks ───────────────────────────────────────────────
 
@@ -363,8 +385,7 @@ class App(State):
         for name, connection in self.connections.items():
             connection.lead_to(self._outlets.get(name))
         self.places = places
-        if "jobs" in self.__dict__:
-            self.jobs.close()  # a later call opens what is there by then
+        self._close_callers()  # a later call opens what is there by then
 
     def close_outlets(self) -> None:
         """Wait for what was put, and let go of the connections that it went by."""

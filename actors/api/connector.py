@@ -18,6 +18,7 @@ LACKS = {
     "lock": "has no lock",
     "jobs": "keeps no jobs",
     "calls": "takes no calls",
+    "topics": "has no topics",
 }
 
 _connectors: dict[str, Connector] = {}
@@ -42,6 +43,7 @@ class Connector:
     #: Makes an `actors.tasks.client.JobClient` of settings, where it keeps no jobs and callers wait
     #: for replies; empty: it has none.
     calls: str = ""
+    topics: str = ""  #: makes an `actors.tasks.topics.TopicClient` of settings; empty: it has none
     lock: str = ""  #: makes a lock of all replicas of settings and a name; empty: it has none
 
     #: Deliveries travel as AMQP frames, and the queue counts none; otherwise as records, counted.

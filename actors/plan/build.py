@@ -200,6 +200,7 @@ def _of_tasks(route: Route) -> dict[str, Any]:
     options = [task.options for task in route.handler.tasks.values()]
     return {
         "tasks": route.tasks,
+        "priorities": max((one.priorities or 0 for one in options), default=0),
         "at_most_once": any(one.at_most_once for one in options),
         "grace": max(one.grace for one in options),
     }

@@ -42,6 +42,7 @@ class RoutePlan:
     on_timeout: Policy = REQUEUE
     on_crash: Policy = DEAD_LETTER
     tasks: tuple[str, ...] = ()  #: its messages are jobs of these; empty: they are no jobs
+    priorities: int = 0  #: of jobs: the highest that their queue takes; 0: they have none
     at_most_once: bool = False  #: of jobs: what was begun never runs again
     grace: float = 0.0  #: seconds for which a job that is to end may go on
 

@@ -13,12 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from actors.api.connections import parse_connection, split_name
-from actors.errors import (
-    InvalidArguments,
-    InvalidConnection,
-    NotSupported,
-)
+from actors.api.connector import connector_of
+from actors.errors import InvalidArguments
 from actors.logic.jobs.job import NewJob, Status
 from actors.logic.jobs.jobs import EXPIRED
 from actors.logic.jobs.store import JobInfo, JobStore, check_id
@@ -28,6 +24,7 @@ from actors.tasks.context import running
 from actors.tasks.headers import ARGUMENTS, ATTEMPTS, RESULT, SECRET, TASK, TIMEOUT
 from actors.tasks.job import Job
 from actors.tasks.options import CallKeywords, CallOptions
+from actors.tasks.places import Places, place_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -249,6 +246,7 @@ class Jobs:
             description=options.description,
             meta=_encoded(task.name, "meta", options.meta),
             is_persistent=own.persistent if options.persistent is None else options.persistent,
+            is_ranked=own.priorities is not None,
         )
         return Prepared(new, options.connection or own.connection, options.wait)
 
@@ -316,7 +314,7 @@ class Jobs:
         with self._lock:
             client = self._clients.get(connection)
             if client is None or client.pid != os.getpid():
-                kind, settings = self._place(connection)
+                kind, settings = place_of(self._app, connection, "jobs", _takes_jobs)
                 client = self._clients[connection] = self.open(kind, settings)
             return client
 
@@ -328,52 +326,13 @@ class Jobs:
             if client.pid == os.getpid():
                 client.close()
 
-    def _place(self, connection: str) -> tuple[str, str]:
-        from actors.api.connector import connector_of
 
-        running = {name: (kind, settings) for name, kind, settings in self._app.places}
-        places = running or self._declared()
-        if connection:
-            if connection not in places:
-                known = ", ".join(places) or "none"
-                raise InvalidConnection(
-                    f"no connection is named {connection!r}; there are: {known}"
-                )
-            return places[connection]
-        kept = {name: place for name, place in places.items() if connector_of(place[0]).jobs}
-        able = kept or {
-            name: place for name, place in places.items() if connector_of(place[0]).takes_jobs
-        }
-        if len(able) == 1:
-            return next(iter(able.values()))
-        if able:
-            raise InvalidConnection(
-                f"several connections take jobs: name one, connection= of the task:"
-                f" {', '.join(able)}"
-            )
-        if places:
-            kinds = ", ".join(f"{name} is of kind {place[0]}" for name, place in places.items())
-            raise NotSupported(
-                f"no connection of the app takes jobs ({kinds}): tasks need SpoolConnection() or"
-                " AMQPConnection()"
-            )
-        raise InvalidConnection(
-            "the app has no connection, and CALLBOARD_CONNECTION names none: say where jobs are"
-            " put, for example spool:"
-        )
-
-    def _declared(self) -> dict[str, tuple[str, str]]:
-        """What the app declares, with CALLBOARD_CONNECTION in the place of what it names."""
-        places = {
-            name: (one.kind, one.as_json(getattr(one, "vhost", ""), {}))
-            for name, one in self._app.connections.items()
-        }
-        for argument in os.environ.get("CALLBOARD_CONNECTION", "").split():
-            name, url = split_name(argument)
-            given = parse_connection(url, name or None)
-            name = name or (next(iter(places)) if len(places) == 1 else given.name)
-            places[name] = (given.kind, given.as_json(getattr(given, "vhost", ""), {}))
-        return places
+def _takes_jobs(places: Places) -> Places:
+    """Those that take jobs; of several those that keep them."""
+    kept = {name: place for name, place in places.items() if connector_of(place[0]).jobs}
+    return kept or {
+        name: place for name, place in places.items() if connector_of(place[0]).takes_jobs
+    }
 
 
 def as_call(prepared: Prepared) -> Prepared:

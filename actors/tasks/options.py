@@ -110,6 +110,8 @@ class TaskOptions(Schema):
     grace: Seconds = 5.0
     expires: float | None = Field(default=None, gt=0, le=MAX_DELAY)  #: seconds to its begin
     priority: int = Field(default=0, ge=0, le=MAX_PRIORITY)  #: higher first
+    #: The highest priority of its queue, as RabbitMQ has to know; elsewhere it is 255 without this.
+    priorities: int | None = Field(default=None, ge=1, le=MAX_PRIORITY)
     result_ttl: Seconds = 500.0  #: seconds for which a result is kept; 0: not at all
     failure_ttl: Seconds | None = None  #: the same of a failed job; None: until somebody deletes it
     unique: Unique | None = None
@@ -141,6 +143,7 @@ class TaskKeywords(TypedDict, total=False):
     grace: float
     expires: float | None
     priority: int
+    priorities: int | None
     result_ttl: float
     failure_ttl: float | None
     unique: Unique | None

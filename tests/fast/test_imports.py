@@ -40,6 +40,7 @@ EXCEPTIONS = {
     ("actors.api.app", "actors.tasks.jobs"): "App.jobs, when it is first asked for",
     ("actors.api.app", "actors.tasks.job"): "the type of what App.send returns",
     ("actors.api.app", "actors.tasks.options"): "the types of its keywords",
+    ("actors.api.app", "actors.tasks.topics"): "App.topic, when it is first asked for",
     ("actors.api.outlet", "actors.usercode.publisher_thread"): "a put before any system runs",
 }
 

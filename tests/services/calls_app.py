@@ -79,7 +79,7 @@ def flaky(ctx: JobContext, times: int) -> int:
     return ctx.attempt
 
 
-@app.task("naps")
+@app.task("naps", priorities=9, concurrency=1)
 def naps(seconds: float) -> float:
     time.sleep(seconds)
     return seconds

@@ -140,6 +140,31 @@ def test_a_caller_hears_of_a_process_that_had_to_be_killed_or_died(
     assert time.monotonic() - begun < 10
 
 
+def test_a_higher_priority_goes_before_what_waits_and_is_refused_where_it_would_not(
+    run: Run, rabbitmq: BrokerPlace, app: App
+) -> None:
+    with pytest.raises(NotSupported, match="task add: priority 9 on RabbitMQ needs a queue"):
+        calls_app.add.options(priority=9).call_sync(1, 2)
+    work(run, rabbitmq)
+
+    async def call() -> list[int]:
+        ended: list[int] = []
+
+        async def nap(number: int, priority: int) -> None:
+            await calls_app.naps.options(priority=priority).call(0.05)
+            ended.append(number)
+
+        low = [asyncio.ensure_future(nap(number, 0)) for number in range(40)]
+        await asyncio.sleep(0.4)
+        await asyncio.gather(*low, *(nap(number, 9) for number in range(100, 105)))
+        return ended
+
+    ended = asyncio.run(call())
+    high = [place for place, number in enumerate(ended) if number >= 100]
+    before = len([number for number in ended[: high[0]] if number < 40])
+    assert high[-1] - before < 15, ended  # and not behind the thirty that waited
+
+
 def test_a_caller_hears_how_far_its_job_is(run: Run, rabbitmq: BrokerPlace, app: App) -> None:
     work(run, rabbitmq)
 

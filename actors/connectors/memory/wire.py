@@ -32,6 +32,7 @@ class Stored:
     exchange: str = ""  #: of a message that a handler has put
     routing_key: str = ""
     claim: Claimed | None = None  #: of a job
+    reply_to: str = ""  #: of a job whose caller waits, over a broker
 
 
 class Sent:
@@ -120,7 +121,9 @@ def _frames(queue: str, tag: int, message: Stored) -> bytes:
     own = message.id.encode()
     counted = proven(message.attempts, queue, own, message.body) if message.attempts else {}
     headers = {**message.headers, **counted} or None
-    properties = BasicProperties(headers=headers, message_id=message.id)
+    properties = BasicProperties(
+        headers=headers, message_id=message.id, reply_to=message.reply_to or None
+    )
     deliver = spec.Basic.Deliver("callboard", tag, message.redelivered, "", queue)
     frames = [frame.Method(1, deliver), frame.Header(1, len(message.body), properties)]
     if message.body:

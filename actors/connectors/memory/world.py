@@ -223,7 +223,10 @@ class WorldClient(Patient):
         message = channel.take(request.position)
         channel.republishing.add(request.position)
         message.reason, message.redelivered = request.reason, False
-        if message.claim:
+        if message.claim and request.reply:
+            message.actions.append(Actions.ACK)
+            self._conclude(message.claim, Ending.FINISHED, request.answer or Answer())
+        elif message.claim:
             self._move_job(message, message.claim, request)
         elif request.dead:
             message.actions.append(Actions.DEAD_LETTER)
@@ -252,6 +255,9 @@ class WorldClient(Patient):
     def report(self, queue: str, epoch: int, position: int, progress: Progress) -> None:
         for claim in self._claims(epoch, (position,)):
             self._world.jobs.report(claim.id, self._owner, claim.number, *progress)
+
+    def notify(self, request: bytes, worker: str, progress: Progress | None) -> None:
+        """Callers look at the jobs themselves."""
 
     def conclude(self, queue: str, epoch: int, position: int, answer: Answer) -> None:
         if channel := self.channels.get(epoch):
@@ -367,5 +373,6 @@ def _of_job(claim: Claimed, job: Job | None) -> Stored:
     if claim.meta != b"{}":
         headers["x-callboard-meta"] = json.loads(claim.meta)
     stored = Stored(claim.body, claim.id, headers, attempts=claim.attempt - 1, claim=claim)
+    stored.reply_to = "caller" if job and job.new.is_call else ""
     stored.redelivered = stored.attempts > 0
     return stored

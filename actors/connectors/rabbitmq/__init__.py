@@ -11,6 +11,7 @@ RABBITMQ = Connector(
     publisher="actors.connectors.rabbitmq.publishing.publisher:AMQPPublisher",
     admin="actors.connectors.rabbitmq.admin:BrokerAdmin",
     calls="actors.connectors.rabbitmq.calls:RabbitMQCalls",
+    topics="actors.connectors.rabbitmq.topics:RabbitMQTopics",
     lock="actors.connectors.rabbitmq.lock:QueueLock",
     frames=True,
     broker=True,

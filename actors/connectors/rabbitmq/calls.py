@@ -19,8 +19,8 @@ from typing import Any, NoReturn, TypeVar
 
 from actors.connectors.rabbitmq.amqp import Settings
 from actors.connectors.rabbitmq.message import decode_properties
+from actors.connectors.rabbitmq.process_queue import ProcessQueue
 from actors.connectors.rabbitmq.publishing.publisher import AMQPPublisher
-from actors.connectors.rabbitmq.reply_queue import ReplyQueue
 from actors.errors import (
     InvalidArguments,
     InvalidMessage,
@@ -95,7 +95,7 @@ class RabbitMQCalls:
         self._lock = threading.Lock()
         self._puts: SimpleQueue[_Put | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._replies: ReplyQueue | None = None
+        self._replies: ProcessQueue | None = None
         self._store: JobStore = _CallStore(self)
 
     def __str__(self) -> str:
@@ -161,7 +161,9 @@ class RabbitMQCalls:
         if any(job.is_call for job in jobs):
             with self._lock:
                 if self._replies is None:
-                    self._replies = ReplyQueue(self._settings, self._on_reply, self._on_gone)
+                    self._replies = ProcessQueue(
+                        self._settings, "replies", self._on_reply, self._on_gone
+                    )
                 known = {id for id in ids if id in self._calls}
             jobs = [job for job in jobs if job.id not in known]  # a second call is the first
         messages = [self._message(job) for job in jobs]
@@ -180,6 +182,11 @@ class RabbitMQCalls:
         if job.unique is not None or job.at_most_once:
             lacking = "at_most_once" if job.unique is None else "unique"
             raise NotSupported(f"{where}: {lacking} needs a store of jobs, and RabbitMQ is none")
+        if job.priority and not job.is_ranked:
+            raise NotSupported(
+                f"{where}: priority {job.priority} on RabbitMQ needs a queue that takes some:"
+                " declare the task with priorities="
+            )
         delay = max(job.delay, job.at - time.time())
         if delay > 0 and job.expires < math.inf:
             raise NotSupported(

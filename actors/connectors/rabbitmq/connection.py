@@ -68,7 +68,8 @@ class RabbitMQClient(Jobless):
         self._consumers: dict[str, Consumer] = {}
         self._measured: set[str] = set()  # queues that have not answered yet
         self._queues = sum(len(route.queues) for route in plan.routes)
-        tasks = {queue for route in plan.routes if route.tasks for queue in route.queues}
+        jobs = [route for route in plan.routes if route.tasks]
+        tasks = {queue: route.priorities for route in jobs for queue in route.queues}
         self._topology = Topology(plan.topology, plan.retries, tasks)
         spool = SpoolFile(Path(plan.state_dir) / "spool.db")
         self._republisher = Republisher(

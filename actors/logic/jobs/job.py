@@ -133,6 +133,8 @@ class NewJob:
     #: Somebody waits for the outcome: it is kept for `OUTCOME_KEPT_S` at the least.
     is_call: bool = False
     is_persistent: bool = True  #: stored on the disk before anybody hears of it
+    #: Whether its task says that its queue takes priorities, or nobody knows.
+    is_ranked: bool = True
 
 
 class Run(NamedTuple):

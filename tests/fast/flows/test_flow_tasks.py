@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from actors import (
+    AMQPConnection,
     App,
     JobContext,
     Retry,
@@ -610,3 +611,24 @@ def test_a_task_that_these_workers_do_not_know_waits_for_others_and_then_fails()
         system.advance(hours=2)
         assert job.status_sync() is Status.FAILED
         assert job.info_sync().error.endswith("UnknownTask")
+
+
+def test_calls_over_a_broker_bring_results_and_failures_in_the_kit() -> None:
+    app = App(connections=[AMQPConnection(host="nowhere")])
+
+    @app.task("halve")
+    async def halve(number: int) -> float:
+        if number % 2:
+            raise ValueError(number)
+        return number / 2
+
+    @app.task("slow")
+    async def slow() -> str:
+        await asyncio.sleep(10)
+        return "done"
+
+    with InMemorySystem(app) as system:
+        assert system.call(halve, 8) == 4
+        with pytest.raises(TaskFailed, match="ValueError: 3"):
+            system.call(halve, 3)
+        assert system.call(slow) == "done"

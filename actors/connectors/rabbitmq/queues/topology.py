@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -42,11 +42,12 @@ class Topology:
         self,
         declarations: Iterable[tuple[str, str]],
         retries: Mapping[str, float],
-        tasks: Collection[str] = (),
+        tasks: Mapping[str, int] | None = None,
     ) -> None:
         """`declarations` as `PipelinePlan.topology` has them; `retries`: after how many seconds a
-        message of a queue first comes back; `tasks`: queues of jobs, made where there are none."""
-        self._tasks = tasks
+        message of a queue first comes back; `tasks`: the highest priority of each queue of jobs,
+        which are made where there are none."""
+        self._tasks = tasks or {}
         self._declarations = {queue: json.loads(text) for queue, text in declarations}
         self._retries = retries
         self._done: set[tuple[Link, str]] = set()
@@ -114,15 +115,20 @@ class Topology:
         if queue in self._declarations:
             _Declaring(link, self._declarations[queue], declared, failed).begin()
         elif queue in self._tasks:
-            _make_task_queue(link, queue, declared, failed)
+            _make_task_queue(link, queue, self._tasks[queue], declared, failed)
         else:
             declared()
 
 
 def _make_task_queue(
-    link: Link, queue: str, done: Callable[[], None], failed: Callable[[str, Fault], None]
+    link: Link,
+    queue: str,
+    priorities: int,
+    done: Callable[[], None],
+    failed: Callable[[str, Fault], None],
 ) -> None:
-    """What is there stays as it is; a new one is replicated, where the broker can."""
+    """What is there stays as it is; a new one is replicated, where the broker can. Before 4.0 only
+    a classic queue has priorities."""
 
     def made(code: int, cause: str) -> None:
         if code:
@@ -133,6 +139,8 @@ def _make_task_queue(
     quorum = {"x-queue-type": "quorum"}
     better = unlimited(quorum, link.broker)
     ways = [way for way in (better, quorum, {}) if way is not None]
+    if priorities and release(link.broker) < (4, 0):
+        ways = [{"x-max-priority": priorities}]
     Declaration(link, queue, ways, made).begin()
 
 

@@ -1,4 +1,4 @@
-"""The queue in which one process of callers finds the replies to its calls."""
+"""The queue of one process: replies to its calls, or events of the topics that it listens to."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from actors.log import own_logger
 from actors.logic.consuming.flow import Flow
 from actors.logic.consuming.frames import Delivery, DeliveryBuffer
 
-#: Milliseconds for which the queue outlives its last consumer: a caller that comes back sooner
-#: finds the replies that came meanwhile. A transient queue would do, but 4.3 has none.
+#: Milliseconds for which the queue outlives its last consumer: a process that comes back sooner
+#: finds what came meanwhile. A transient queue would do, but 4.3 has none.
 EXPIRES_MS = 60_000
 
 #: Seconds between two tries to connect, the first after none.
@@ -31,27 +31,34 @@ PAUSES_S = (0.0, 0.1, 0.2, 0.5, 1.0)
 #: Seconds for an orderly end.
 CLOSE_S = 0.5
 
+#: The exchange that topics go through: every vhost has it, so that nobody need declare one.
+EXCHANGE = "amq.direct"
+
 _TAG = "callboard"
 _WINDOW = 65535
 
 logger = own_logger("actors.caller")
 
 
-class ReplyQueue:
+class ProcessQueue:
     """A durable queue of one process, consumed by a thread of its own; made anew where it is
     gone."""
 
     def __init__(
         self,
         settings: Settings,
-        on_reply: Callable[[Delivery], None],
+        purpose: str,
+        on_delivery: Callable[[Delivery], None],
         on_gone: Callable[[], None],
     ) -> None:
-        """`on_reply` gets each delivery, `on_gone` hears that the queue was deleted with what was
-        in it; both in the thread."""
-        self.name = f"callboard.replies.{uuid.uuid4().hex}"
+        """`purpose` is a part of its name; `on_delivery` gets each delivery, `on_gone` hears that
+        the queue was deleted with what was in it; both in the thread."""
+        self.name = f"callboard.{purpose}.{uuid.uuid4().hex}"
+        self._purpose = purpose
         self._settings = settings
-        self._on_reply = on_reply
+        self._on_delivery = on_delivery
+        self._wanted: set[str] = set()  # keys of `EXCHANGE` that lead here
+        self._bound: set[str] = set()
         self._on_gone = on_gone
         self._loop = IOLoop()
         self._link: Link | None = None
@@ -63,14 +70,20 @@ class ReplyQueue:
         self._changed = threading.Condition()
         self._is_ready = False
         self._cause, self._is_refused = "", False
-        self._thread = threading.Thread(target=self._run, name="replies", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=purpose, daemon=True)
         self._thread.start()
 
-    def wait_ready(self, timeout: float) -> None:
-        """Returns once replies would be found. Raises `UnreachableError`."""
+    def bind(self, key: str) -> None:
+        """Has what `EXCHANGE` gets under a key come here as well, from the next `wait_ready` on."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_ready or self._is_refused, timeout)
-            if not self._is_ready:
+            self._wanted.add(key)
+        self._loop.add_callback(self._bind_wanted)
+
+    def wait_ready(self, timeout: float) -> None:
+        """Returns once whatever is sent here would be found. Raises `UnreachableError`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_open_for_all or self._is_refused, timeout)
+            if not self._is_open_for_all:
                 raise UnreachableError(self._cause or f"{self._settings}: no answer in time")
 
     def close(self) -> None:
@@ -78,6 +91,10 @@ class ReplyQueue:
         self._closing = True
         self._loop.add_callback(self._delete)
         self._thread.join(2 * CLOSE_S)
+
+    @property
+    def _is_open_for_all(self) -> bool:
+        return self._is_ready and self._wanted <= self._bound
 
     # ── in the thread ─────────────────────────────────────────────────────────
 
@@ -108,7 +125,7 @@ class ReplyQueue:
         if self._closing:
             return
         try:
-            self._link = Link(self._settings, "replies", self._loop, self._open, self._on_lost)
+            self._link = Link(self._settings, self._purpose, self._loop, self._open, self._on_lost)
         except OSError as error:
             self._on_lost(f"{self._settings}: TLS files: {error}", Fault.REFUSED)
 
@@ -142,8 +159,26 @@ class ReplyQueue:
             auto_ack=True,
             consumer_tag=_TAG,
             arguments=NO_STREAM,
-            callback=lambda _: self._say(is_ready=True),
+            callback=self._on_consuming,
         )
+
+    def _on_consuming(self, _: Any) -> None:
+        self._say(is_ready=True)
+        self._bind_wanted()
+
+    def _bind_wanted(self) -> None:
+        channel = self._channel
+        if self._is_ready and channel is not None and channel.is_open:
+            for key in self._wanted - self._bound:
+                channel.queue_bind(
+                    self.name, EXCHANGE, key, callback=partial(self._on_bound, channel, key)
+                )
+
+    def _on_bound(self, channel: Channel, key: str, _: Any) -> None:
+        with self._changed:
+            if channel is self._channel:
+                self._bound.add(key)
+                self._changed.notify_all()
 
     def _take(self) -> None:
         if self._consumer is None:
@@ -151,7 +186,7 @@ class ReplyQueue:
         if fetched := self._consumer.take():
             start = 0
             for end in array("I", fetched.ends):
-                self._on_reply(Delivery(fetched.blob[start:end]))
+                self._on_delivery(Delivery(fetched.blob[start:end]))
                 start = end
 
     def _on_channel_closed(self, channel: Channel, reason: Any) -> None:
@@ -165,10 +200,11 @@ class ReplyQueue:
         code = code_of(reason)
         if code == MISSING:
             self._was_there = False
+            self._bound.clear()
             self._on_gone()
         cause, fault = explain_channel(reason)
         if code == FORBIDDEN:
-            cause += r": replies need configure, read and write on ^callboard\.replies\."
+            cause += rf": it needs configure, read and write on ^callboard\.{self._purpose}\."
         self._say(is_ready=False, cause=f"{self._settings}: {cause}", fault=fault)
         self._again(self._open)
 
