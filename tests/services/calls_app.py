@@ -6,6 +6,9 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
+
+from pika.exceptions import ChannelClosedByBroker
 
 from actors import App, JobContext, Retry
 from tests.services.worker import BrokerPlace
@@ -13,12 +16,14 @@ from tests.services.worker import BrokerPlace
 app = App()
 
 
-def delete_queues(place: BrokerPlace) -> None:
-    """All that workers of this app declare."""
+def empty_queues(place: BrokerPlace) -> None:
+    """Whatever an earlier worker left; the queues stay, for a quorum queue takes its time to end
+    and to begin anew."""
     with place.admin() as admin:
         for task in app.tasks.values():
             for suffix in ("", ".dead", ".retry.1"):
-                admin.channel.queue_delete(task.queue + suffix)
+                with suppress(ChannelClosedByBroker):
+                    admin.connection.channel().queue_purge(task.queue + suffix)
 
 
 class NotFoundError(Exception):

@@ -40,12 +40,12 @@ APP = "tests.services.calls_app:app"
 @pytest.fixture
 def app(rabbitmq: BrokerPlace) -> Iterator[App]:
     """The tasks, for callers of this vhost."""
+    calls_app.empty_queues(rabbitmq)
     caller = calls_app.app
     caller.places = (place_of(rabbitmq),)
     yield caller
     caller.close()
     caller.places = ()
-    calls_app.delete_queues(rabbitmq)
 
 
 def place_of(rabbitmq: BrokerPlace) -> tuple[str, str, str]:
@@ -111,8 +111,8 @@ def test_a_bulk_task_gives_each_caller_its_own(run: Run, rabbitmq: BrokerPlace, 
 def test_nobody_began_it_and_it_has_begun_are_told_apart(
     run: Run, rabbitmq: BrokerPlace, app: App
 ) -> None:
-    with pytest.raises(PublishError, match="sleeps: there is no such queue"):
-        calls_app.sleeps.call_sync(0)
+    with pytest.raises(PublishError, match="unheard: there is no such queue"):
+        app.jobs.call_sync("unheard", {})
     worker = work(run, rabbitmq)
     begun = time.monotonic()
     with pytest.raises(TaskTimeout):

@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ CREW_ALONE = "crew==0.9.2"
 
 
 @pytest.fixture
-def worker(run: Run, rabbitmq: BrokerPlace) -> Iterator[BrokerPlace]:
+def worker(run: Run, rabbitmq: BrokerPlace) -> BrokerPlace:
     """The broker of a running worker."""
+    calls_app.empty_queues(rabbitmq)
     run("tests.services.calls_app:app", "--connection", rabbitmq.url).ready(60)
-    yield rabbitmq
-    calls_app.delete_queues(rabbitmq)
+    return rabbitmq
 
 
 def python_with(packages: tuple[str, ...], alone: str = "") -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import calls
 from tests.services import calls_app
 from tests.services.conftest import Run
 from tests.services.worker import REPOSITORY, BrokerPlace, until
@@ -25,18 +24,15 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def queues(rabbitmq: BrokerPlace) -> Iterator[BrokerPlace]:
-    """A broker without the queues of the tasks, before and after."""
+    """A broker with nothing in the queues of the tasks, and none of its callers after."""
+    calls_app.empty_queues(rabbitmq)
     yield rabbitmq
-    calls_app.delete_queues(rabbitmq)
     vhost = rabbitmq.url.rpartition("/")[2]
     own = rabbitmq.broker.ctl("list_queues", "-p", vhost, "name", "-q").split()
     with rabbitmq.admin() as admin:
         for name in own:  # of services that were ended, for the 60 s that they outlive them
             if name.startswith(("callboard.replies.", "callboard.events.")):
                 admin.channel.queue_delete(name)
-        for task in calls.app.tasks:
-            for suffix in ("", ".dead"):
-                admin.channel.queue_delete(task + suffix)
 
 
 @pytest.fixture

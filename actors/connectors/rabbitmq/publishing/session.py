@@ -59,17 +59,18 @@ class Session:
         """
         self._loop.turn()  # a connection that ended since the last time says so now
         self._wait(lambda: self._ready, deadline)
-        for message in messages:
-            if not self._channel.is_open:
-                raise self._lost or Stale("not connected")
-            self._channel.publish(
-                message,
-                message.target,
-                message.body,
-                message.properties,
-                exchange=message.exchange,
-                mandatory=message.mandatory,
-            )
+        with self._link.together():
+            for message in messages:
+                if not self._channel.is_open:
+                    raise self._lost or Stale("not connected")
+                self._channel.publish(
+                    message,
+                    message.target,
+                    message.body,
+                    message.properties,
+                    exchange=message.exchange,
+                    mandatory=message.mandatory,
+                )
         self._wait(lambda: not self._channel.unconfirmed, deadline)
 
     def close(self) -> None:
