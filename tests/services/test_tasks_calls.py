@@ -360,3 +360,31 @@ def test_the_command_line_calls_over_a_broker(run: Run, rabbitmq: BrokerPlace, a
     assert listed.returncode == 78
     assert "is of kind amqp; this works on spool" in listed.stderr
     assert reply_queues(rabbitmq) == []
+
+
+def test_calls_that_are_out_when_the_broker_restarts_come_to_their_results(
+    run: Run, own_rabbitmq: BrokerPlace, app: App
+) -> None:
+    work(run, own_rabbitmq)
+    assert calls_app.add.call_sync(0, 0) == 0
+    found: dict[int, object] = {}
+
+    async def call() -> None:
+        async def one(number: int) -> None:
+            await asyncio.sleep(number * 0.02)
+            try:
+                found[number] = await calls_app.add.options(wait=30).call(number, 1)
+            except (ReplyLost, TaskTimeout, TaskExpired) as error:  # its reply was in the broker
+                found[number] = error
+
+        await asyncio.gather(*(one(number) for number in range(200)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(call()))
+    thread.start()
+    time.sleep(1)
+    own_rabbitmq.broker.kill()
+    own_rabbitmq.broker.start()
+    thread.join(90)
+    assert len(found) == 200
+    results = [number for number, value in found.items() if value == number + 1]
+    assert len(results) >= 150
