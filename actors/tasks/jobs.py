@@ -6,8 +6,8 @@ import asyncio
 import json
 import math
 import os
+import random
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -230,7 +230,7 @@ class Jobs:
             headers[RESULT] = "none"
         unique = None if own.unique is None else own.unique.key_of(task.name, values, body)
         new = NewJob(
-            id=options.id or uuid.uuid4().hex,
+            id=options.id or _new_id(),
             task=task.name,
             queue=task.queue,
             body=body,
@@ -261,7 +261,7 @@ class Jobs:
             headers[ARGUMENTS] = "list" if isinstance(arguments, list | tuple) else "one"
         body = _encoded(name, "arguments", arguments)
         new = NewJob(
-            id=options.id or uuid.uuid4().hex,
+            id=options.id or _new_id(),
             task=name,
             queue=queue or name,
             body=body,
@@ -325,6 +325,12 @@ class Jobs:
         for client in clients.values():
             if client.pid == os.getpid():
                 client.close()
+
+
+def _new_id() -> str:
+    # The system's own random numbers cost a turn at the interpreter's lock, of which a caller has
+    # three threads. A fork seeds these anew.
+    return f"{random.getrandbits(128):032x}"
 
 
 def _takes_jobs(places: Places) -> Places:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-import contextlib
 import json
 import math
 import os
@@ -12,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, TypeVar
@@ -20,7 +17,9 @@ from typing import Any, NoReturn, TypeVar
 from actors.connectors.rabbitmq.amqp import Settings
 from actors.connectors.rabbitmq.message import decode_properties
 from actors.connectors.rabbitmq.process_queue import ProcessQueue
+from actors.connectors.rabbitmq.publishing.copies import RawProperties
 from actors.connectors.rabbitmq.publishing.publisher import AMQPPublisher
+from actors.connectors.rabbitmq.waiter import Waiter, tell
 from actors.errors import (
     InvalidArguments,
     InvalidMessage,
@@ -36,6 +35,7 @@ from actors.logic.jobs.jobs import EXPIRED
 from actors.logic.jobs.store import JobInfo, JobStore, is_news
 from actors.logic.messages.compression import GZIP, compressed, inflated, is_worth
 from actors.logic.messages.entry import OutgoingMessage
+from actors.logic.settlement.failure import describe
 
 T = TypeVar("T")
 
@@ -45,6 +45,9 @@ PUT_TIMEOUT_S = 30.0
 GATHERED_MAX = 1000
 #: Calls that have ended and are remembered, so that their jobs may be asked for.
 ENDED_MAX = 1000
+#: Seconds after which a call is forgotten that nobody waits for and no reply came to, and between
+#: two looks for those.
+FORGET_S, SWEEP_S = 3600.0, 60.0
 #: Seconds for which the word that a job has begun may be under way.
 BEGUN_S = 0.5
 
@@ -55,7 +58,7 @@ _ENDS = (Status.FINISHED, Status.FAILED, Status.STOPPED, Status.CANCELED)
 
 logger = own_logger("actors.caller")
 
-Waiter = Future[JobInfo | None]
+_Told = tuple[Waiter[JobInfo | None], JobInfo | None]
 
 
 @dataclass(slots=True)
@@ -64,8 +67,9 @@ class _Call:
 
     info: JobInfo
     expires: float  #: by the monotonic clock, when a worker must have begun it
+    forget: float  #: when it is forgotten though no reply came
     is_sent: bool = False
-    waiters: dict[Waiter, JobInfo | None] = field(default_factory=dict)
+    waiters: dict[Waiter[JobInfo | None], JobInfo | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,7 +78,7 @@ class _Put:
 
     messages: Sequence[OutgoingMessage]
     ids: Sequence[str]
-    done: Future[Sequence[str]]
+    done: Waiter[Sequence[str]]
     is_call: bool
 
 
@@ -93,6 +97,7 @@ class RabbitMQCalls:
         self._calls: dict[str, _Call] = {}
         self._ended: deque[str] = deque()
         self._lock = threading.Lock()
+        self._next_sweep = 0.0
         self._puts: SimpleQueue[_Put | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._replies: ProcessQueue | None = None
@@ -104,10 +109,10 @@ class RabbitMQCalls:
     # ── the client ────────────────────────────────────────────────────────────
 
     async def put(self, jobs: Sequence[NewJob]) -> Sequence[str]:
-        return await asyncio.wrap_future(self._submit(jobs))
+        return await self._submit(jobs, is_async=True).value()
 
     def put_sync(self, jobs: Sequence[NewJob]) -> Sequence[str]:
-        return self._submit(jobs).result()
+        return self._submit(jobs, is_async=False).value_sync()
 
     async def run(self, ask: Callable[[JobStore], T]) -> T:
         return ask(self._store)
@@ -116,19 +121,22 @@ class RabbitMQCalls:
         return ask(self._store)
 
     async def changed(self, id: str, known: JobInfo | None, timeout: float) -> JobInfo | None:
-        waiter = self._watch(id, known)
+        waiter: Waiter[JobInfo | None] = Waiter(is_async=True)
+        if self._has_news(id, known, waiter):
+            return self._look(id)
         try:
-            async with asyncio.timeout(self._patience(id, timeout)):
-                return await asyncio.wrap_future(waiter)
+            return await waiter.value(self._patience(id, timeout))
         except TimeoutError:
             return self._look(id)
         finally:
             self._forget(id, waiter)
 
     def changed_sync(self, id: str, known: JobInfo | None, timeout: float) -> JobInfo | None:
-        waiter = self._watch(id, known)
+        waiter: Waiter[JobInfo | None] = Waiter(is_async=False)
+        if self._has_news(id, known, waiter):
+            return self._look(id)
         try:
-            return waiter.result(self._patience(id, timeout))
+            return waiter.value_sync(self._patience(id, timeout))
         except TimeoutError:
             return self._look(id)
         finally:
@@ -143,8 +151,7 @@ class RabbitMQCalls:
             replies, self._replies = self._replies, None
             waiters = [waiter for call in self._calls.values() for waiter in call.waiters]
             self._calls.clear()
-        for waiter in waiters:
-            waiter.cancel()
+        tell((waiter, None) for waiter in waiters)
         if thread is not None:
             self._puts.put(None)
             thread.join()
@@ -154,28 +161,33 @@ class RabbitMQCalls:
 
     # ── out ───────────────────────────────────────────────────────────────────
 
-    def _submit(self, jobs: Sequence[NewJob]) -> Future[Sequence[str]]:
+    def _submit(self, jobs: Sequence[NewJob], *, is_async: bool) -> Waiter[Sequence[str]]:
         """Begins to publish jobs. Raises `NotSupported`, TypeError and ValueError at once."""
-        done: Future[Sequence[str]] = Future()
+        done: Waiter[Sequence[str]] = Waiter(is_async=is_async)
         ids = [job.id for job in jobs]
         if any(job.is_call for job in jobs):
             with self._lock:
                 if self._replies is None:
                     self._replies = ProcessQueue(
-                        self._settings, "replies", self._on_reply, self._on_gone
+                        self._settings, "replies", self._on_replies, self._on_gone
                     )
                 known = {id for id in ids if id in self._calls}
             jobs = [job for job in jobs if job.id not in known]  # a second call is the first
         messages = [self._message(job) for job in jobs]
         with self._lock:
+            self._sweep()
             for job in jobs:
                 if job.is_call:
-                    self._calls[job.id] = _Call(_begun_as(job), time.monotonic() + job.expires)
+                    self._calls[job.id] = self._call_of(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._publish, name="calls", daemon=True)
                 self._thread.start()
         self._puts.put(_Put(messages, ids, done, any(job.is_call for job in jobs)))
         return done
+
+    def _call_of(self, job: NewJob) -> _Call:
+        now = time.monotonic()
+        return _Call(_begun_as(job), now + job.expires, now + FORGET_S)
 
     def _message(self, job: NewJob) -> OutgoingMessage:
         where = f"task {job.task}"
@@ -213,12 +225,14 @@ class RabbitMQCalls:
         body = job.body
         if is_worth(body):
             body, given["content_encoding"] = compressed(body), GZIP
+        properties, id = self._publisher.properties(given)
+        properties.headers = headers
         try:
-            properties, id = self._publisher.properties({**given, "headers": headers})
-        except (TypeError, ValueError) as error:
-            raise InvalidArguments(f"{where}: {error}") from None
+            encoded = b"".join(properties.encode())
+        except Exception as error:  # whatever pika raises for what AMQP cannot carry
+            raise InvalidArguments(f"{where}: headers: {describe(error)}") from None
         return OutgoingMessage(
-            job.queue, body, properties, id, mandatory=True, delay=max(0.0, delay)
+            job.queue, body, RawProperties(encoded), id, mandatory=True, delay=max(0.0, delay)
         )
 
     def _publish(self) -> None:
@@ -237,8 +251,7 @@ class RabbitMQCalls:
             try:
                 self._publish_together(puts)
             except Exception as error:  # whatever it is, whoever waits is to hear of it
-                for one in puts:
-                    self._refuse(one, error)
+                tell([(one.done, self._refused(one, error)) for one in puts])
             if last:
                 return
 
@@ -252,34 +265,45 @@ class RabbitMQCalls:
             self._publisher.send([message for put in puts for message in put.messages], left)
         except (PublishError, UnreachableError) as error:
             cause = str(error)
-        for put in puts:
-            refused = [one for one in put.messages if one.outcome != ""]
-            if not refused:
-                self._sent(put)
-                continue
-            first = refused[0]
-            told = f"{self._settings}: {first.routing_key}: {first.outcome}"
-            self._refuse(
-                put, UnreachableError(cause) if first.outcome is None else PublishError(told)
-            )
+        tell([(put.done, self._outcome(put, cause)) for put in puts])
 
-    def _sent(self, put: _Put) -> None:
-        with self._lock:
-            for id in put.ids:
-                if call := self._calls.get(id):
-                    call.is_sent = True
-        _resolve(put.done, put.ids)
+    def _outcome(self, put: _Put, cause: str) -> Sequence[str] | Exception:
+        """The ids of what is stored, or why it is not."""
+        refused = next((one for one in put.messages if one.outcome != ""), None)
+        if refused is None:
+            with self._lock:
+                for id in put.ids:
+                    if call := self._calls.get(id):
+                        call.is_sent = True
+            return put.ids
+        if refused.outcome is None:
+            return self._refused(put, UnreachableError(cause))
+        told = f"{self._settings}: {refused.routing_key}: {refused.outcome}"
+        return self._refused(put, PublishError(told))
 
-    def _refuse(self, put: _Put, error: Exception) -> None:
+    def _refused(self, put: _Put, error: Exception) -> Exception:
         with self._lock:
             for message in put.messages:
                 self._calls.pop(message.id, None)
-        with contextlib.suppress(InvalidStateError):  # whoever waited is gone
-            put.done.set_exception(error)
+        return error
+
+    def _sweep(self) -> None:
+        """Forgets calls that nobody waits for any more, and to which no reply came."""
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_S
+            self._calls = {
+                id: call for id, call in self._calls.items()
+                if call.waiters or call.forget > now or call.info.status in _ENDS
+            }  # fmt: skip
 
     # ── in ────────────────────────────────────────────────────────────────────
 
-    def _on_reply(self, delivery: Delivery) -> None:
+    def _on_replies(self, deliveries: Sequence[Delivery]) -> None:
+        tell([one for delivery in deliveries for one in self._replied(delivery)])
+
+    def _replied(self, delivery: Delivery) -> list[_Told]:
+        """Takes a reply or a notice; returns who is to hear what."""
         try:
             properties = decode_properties(delivery.properties)
             body = delivery.body
@@ -287,31 +311,27 @@ class RabbitMQCalls:
                 body = inflated(body)
         except (InvalidMessage, ValueError) as error:
             logger.warning("%s: a reply cannot be read: %s", self._settings, error)
-            return
+            return []
         worker = str((properties.headers or {}).get("x-callboard-worker", ""))
         with self._lock:
             call = self._calls.get(properties.correlation_id or "")
             if call is None or call.info.status in _ENDS:
-                return  # nobody waits for it any more
+                return []  # nobody waits for it any more
             call.info = _told(call.info, properties.type or "result", body, worker)
-            told = self._news(call)
-        _tell(told, call.info)
+            return self._news(call)
 
     def _on_gone(self) -> None:
         """The queue of replies was deleted: what was in it nobody knows."""
-        told: list[tuple[list[Waiter], JobInfo]] = []
-        lost = {"type": "ReplyLost", "message": "the queue of replies is gone", "args": []}
+        told: list[_Told] = []
+        lost = json.dumps({"type": "ReplyLost", "message": "the queue of replies is gone"}).encode()
         with self._lock:
-            for call in self._calls.values():
+            for call in [*self._calls.values()]:
                 if call.is_sent and call.info.status not in _ENDS:
-                    call.info = _ended(
-                        call.info, Status.FAILED, json.dumps(lost).encode(), "ReplyLost"
-                    )
-                    told.append((self._news(call), call.info))
-        for waiters, info in told:
-            _tell(waiters, info)
+                    call.info = _ended(call.info, Status.FAILED, lost, "ReplyLost")
+                    told += self._news(call)
+        tell(told)
 
-    def _news(self, call: _Call) -> list[Waiter]:
+    def _news(self, call: _Call) -> list[_Told]:
         """Who is to hear of a change; what has ended is remembered for a while."""
         if call.info.status in _ENDS:
             self._ended.append(call.info.id)
@@ -320,21 +340,20 @@ class RabbitMQCalls:
         waiters = [one for one, known in call.waiters.items() if is_news(call.info, known)]
         for one in waiters:
             del call.waiters[one]
-        return waiters
+        return [(one, call.info) for one in waiters]
 
     # ── whoever waits ─────────────────────────────────────────────────────────
 
-    def _watch(self, id: str, known: JobInfo | None) -> Waiter:
-        waiter: Waiter = Future()
+    def _has_news(self, id: str, known: JobInfo | None, waiter: Waiter[JobInfo | None]) -> bool:
+        """Whether a call differs from what is known of it; where it does not, one waits."""
         with self._lock:
             call = self._calls.get(id)
             if call is None or is_news(call.info, known):
-                waiter.set_result(call.info if call else None)
-            else:
-                call.waiters[waiter] = known
-        return waiter
+                return True
+            call.waiters[waiter] = known
+        return False
 
-    def _forget(self, id: str, waiter: Waiter) -> None:
+    def _forget(self, id: str, waiter: Waiter[JobInfo | None]) -> None:
         with self._lock:
             if call := self._calls.get(id):
                 call.waiters.pop(waiter, None)
@@ -354,11 +373,11 @@ class RabbitMQCalls:
             if call is None:
                 return None
             is_late = time.monotonic() >= call.expires + BEGUN_S
-            told: list[Waiter] = []
+            told: list[_Told] = []
             if call.info.status is Status.QUEUED and is_late:
                 call.info = _ended(call.info, Status.FAILED, b"", EXPIRED)
                 told = self._news(call)
-        _tell(told, call.info)
+        tell(told)
         return call.info
 
     def _cancel(self, id: str) -> JobInfo | None:
@@ -367,11 +386,11 @@ class RabbitMQCalls:
             call = self._calls.get(id)
             if call is None:
                 return None
-            told: list[Waiter] = []
+            told: list[_Told] = []
             if call.info.status is Status.QUEUED:
                 call.info = _ended(call.info, Status.CANCELED, b"", "")
                 told = self._news(call)
-        _tell(told, call.info)
+        tell(told)
         return call.info
 
 
@@ -473,13 +492,3 @@ def _object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _tell(waiters: Sequence[Waiter], info: JobInfo) -> None:
-    for waiter in waiters:
-        _resolve(waiter, info)
-
-
-def _resolve(future: Future[Any], value: Any) -> None:
-    with contextlib.suppress(InvalidStateError):  # whoever waited is gone
-        future.set_result(value)

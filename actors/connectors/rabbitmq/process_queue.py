@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,15 +48,15 @@ class ProcessQueue:
         self,
         settings: Settings,
         purpose: str,
-        on_delivery: Callable[[Delivery], None],
+        on_deliveries: Callable[[Sequence[Delivery]], None],
         on_gone: Callable[[], None],
     ) -> None:
-        """`purpose` is a part of its name; `on_delivery` gets each delivery, `on_gone` hears that
+        """`purpose` is a part of its name; `on_deliveries` gets what came, `on_gone` hears that
         the queue was deleted with what was in it; both in the thread."""
         self.name = f"callboard.{purpose}.{uuid.uuid4().hex}"
         self._purpose = purpose
         self._settings = settings
-        self._on_delivery = on_delivery
+        self._on_deliveries = on_deliveries
         self._wanted: set[str] = set()  # keys of `EXCHANGE` that lead here
         self._bound: set[str] = set()
         self._on_gone = on_gone
@@ -184,10 +184,11 @@ class ProcessQueue:
         if self._consumer is None:
             return
         if fetched := self._consumer.take():
-            start = 0
-            for end in array("I", fetched.ends):
-                self._on_delivery(Delivery(fetched.blob[start:end]))
-                start = end
+            ends = array("I", fetched.ends)
+            starts = (0, *ends[:-1])
+            self._on_deliveries(
+                [Delivery(fetched.blob[i:j]) for i, j in zip(starts, ends, strict=True)]
+            )
 
     def _on_channel_closed(self, channel: Channel, reason: Any) -> None:
         if channel is not self._channel:

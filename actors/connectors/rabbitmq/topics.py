@@ -8,8 +8,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from actors.connectors.rabbitmq.amqp import Settings
 from actors.connectors.rabbitmq.message import decode_properties
@@ -17,6 +16,7 @@ from actors.connectors.rabbitmq.process_queue import EXCHANGE, ProcessQueue
 from actors.connectors.rabbitmq.publishing.publisher import AMQPPublisher
 from actors.errors import InvalidMessage, PublishError
 from actors.log import own_logger
+from actors.logic.consuming.frames import Delivery
 from actors.logic.messages.entry import OutgoingMessage
 from actors.logic.topics import EventWindow, TopicEvent
 
@@ -64,7 +64,7 @@ class RabbitMQTopics:
     def listen_sync(self, topic: str, since: str | None, deliver: Deliver) -> Callable[[], None]:
         with self._lock:
             if self._queue is None:
-                self._queue = ProcessQueue(self._settings, "events", self._on_event, _forget)
+                self._queue = ProcessQueue(self._settings, "events", self._on_events, _forget)
             queue = self._queue
             if topic not in self._windows:
                 self._windows[topic] = EventWindow()
@@ -89,7 +89,11 @@ class RabbitMQTopics:
             queue.close()
         self._publisher.close()
 
-    def _on_event(self, delivery: Any) -> None:
+    def _on_events(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self._on_event(delivery)
+
+    def _on_event(self, delivery: Delivery) -> None:
         topic = delivery.routing_key.removeprefix(_PREFIX)
         try:
             id = decode_properties(delivery.properties).message_id or uuid.uuid4().hex
